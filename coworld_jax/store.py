@@ -101,11 +101,18 @@ def sample_rows(
     return (starts[episode] + start)[None, :] + jnp.arange(time, dtype=jnp.int32)[:, None]
 
 
-def sample(store: EpisodeStore, key: jax.Array, time: int, batch: int) -> Batch:
+def sample(
+    store: EpisodeStore, key: jax.Array, time: int, batch: int, axis_name: str | None = None
+) -> Batch:
     """``batch`` chunks of ``time`` rows, time-major; images stay uint8.
 
-    Every episode in use must have at least ``time`` rows: loaders refuse shorter ones.
+    Under a mapped axis each device gets its share of these chunks. Every episode in use must have
+    at least ``time`` rows: loaders refuse shorter ones.
     """
     chex.assert_rank([store.image, store.action, store.reward], [4, 2, 1])
     rows = sample_rows(store.starts, store.lengths, store.count, key, time, batch)
+    if axis_name is not None:
+        share = batch // jax.lax.axis_size(axis_name)
+        first = jax.lax.axis_index(axis_name) * share
+        rows = jax.lax.dynamic_slice_in_dim(rows, first, share, axis=1)
     return Batch(store.image[rows], store.action[rows], store.reward[rows], store.discount[rows])

@@ -1,0 +1,164 @@
+"""Learning behaviour in imagination: rollouts of the actor, its loss, the critic's loss.
+
+Index 0 of a rollout is a posterior state of the batch, so H imagined states hold H - 1 actions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from coworld_jax import distributions, losses, returns
+from coworld_jax.networks import MLP, ActorHead
+from coworld_jax.types import Latent
+from coworld_jax.world_model import (
+    Params,
+    WorldModel,
+    features,
+    imagine_step,
+    predict_continuation,
+    predict_reward,
+    without_stats,
+)
+
+
+class Rollout(NamedTuple):
+    """Imagined states ``[H, N, ...]`` and the policy at the first H - 1 of them."""
+
+    feat: jax.Array  # [H, N, F]
+    action: jax.Array  # [H - 1, N, A]
+    loc: jax.Array  # [H - 1, N, A]
+    scale: jax.Array  # [H - 1, N, A]
+
+
+class Targets(NamedTuple):
+    """What the critic regresses on; no gradient flows back from here."""
+
+    feat: jax.Array  # [H - 1, N, F]
+    value: jax.Array  # λ-returns, [H - 1, N]
+    weight: jax.Array  # cumulative discounts, [H - 1, N]
+
+
+def imagine(
+    model: WorldModel,
+    world_params: Params,
+    actor: ActorHead,
+    actor_params: Params,
+    start: Latent,
+    latent_noise: jax.Array,
+    action_noise: jax.Array,
+) -> Rollout:
+    """Roll the actor out in the world model.
+
+    Args:
+        actor_params: differentiated; ``world_params`` and ``start`` are data.
+        start: ``[N, ...]``, detached by the caller.
+        latent_noise: ``[H - 1, N, groups]``, see `world_model.latent_noise`.
+        action_noise: uniform on [0, 1), ``[H - 1, N, A]``.
+
+    **Gradient:** from each state to the actions before it (dynamics backpropagation); the actor's
+    input is stopped, so a state does not reach the actor through a later action.
+    """
+
+    def step(
+        latent: Latent, noise: tuple[jax.Array, jax.Array]
+    ) -> tuple[Latent, tuple[jax.Array, ...]]:
+        feat = features(latent)
+        loc, scale = actor.apply(actor_params, jax.lax.stop_gradient(feat))
+        action = distributions.truncated_normal_sample(loc, scale, noise[1])
+        following = imagine_step(model, world_params, latent, action, noise[0])
+        return without_stats(following), (features(following), action, loc, scale)
+
+    noise = (latent_noise, action_noise)
+    _, (feat, action, loc, scale) = jax.lax.scan(step, without_stats(start), noise)
+    return Rollout(jnp.concatenate([features(start)[None], feat]), action, loc, scale)
+
+
+def actor_terms(
+    actor_params: Params,
+    *,
+    actor: ActorHead,
+    critic: MLP,
+    critic_params: Params,
+    slow_critic_params: Params,
+    model: WorldModel,
+    world_params: Params,
+    start: Latent,
+    start_discount: jax.Array,
+    latent_noise: jax.Array,
+    action_noise: jax.Array,
+    discount: float,
+    lambda_: float,
+    dynamics_share: float,
+    entropy_scale: float,
+) -> tuple[jax.Array, tuple[Targets, dict[str, jax.Array]]]:
+    """Actor loss over one imagined rollout, and the critic's targets (Eq. 7, 8).
+
+    Args:
+        actor_params: differentiated; all else is data.
+        start: posterior states, ``[N, ...]``, detached.
+        start_discount: 1 - terminal of the start states, ``[N]``; used with a discount head.
+        discount: ``γ`` in [0, 1].
+        lambda_: ``λ`` in [0, 1].
+        dynamics_share: ``ρ``, see `losses.actor_loss`.
+        entropy_scale: ``β``.
+
+    Returns:
+        Loss ``[H - 1, N]``, then (critic targets, per-state quantities to log).
+    """
+    rollout = imagine(
+        model, world_params, actor, actor_params, start, latent_noise, action_noise
+    )
+    states = rollout.feat[:-1]
+    reward = predict_reward(model, world_params, states)
+    continuation = predict_continuation(model, world_params, states)
+    if model.continuation is not None:
+        # The replay knows whether the start states were terminal.
+        continuation = jnp.concatenate([start_discount[None], continuation[1:]])
+    gamma = discount * continuation
+    slow_value = critic.apply(slow_critic_params, rollout.feat[1:])
+    target = returns.lambda_return(reward, gamma, slow_value, lambda_)
+    weight = returns.discount_weights(gamma)
+    entropy = jnp.sum(distributions.truncated_normal_entropy(rollout.loc, rollout.scale), axis=-1)
+    log_prob, baseline = jnp.zeros_like(target), jnp.zeros_like(target)
+    if dynamics_share < 1.0:
+        log_prob = jnp.sum(
+            distributions.truncated_normal_log_prob(
+                jax.lax.stop_gradient(rollout.action), rollout.loc, rollout.scale
+            ),
+            axis=-1,
+        )
+        baseline = critic.apply(critic_params, jax.lax.stop_gradient(states))
+    loss = losses.actor_loss(
+        target,
+        log_prob,
+        baseline,
+        entropy,
+        weight,
+        dynamics_share=dynamics_share,
+        entropy_scale=entropy_scale,
+    )
+    targets = jax.lax.stop_gradient(Targets(states, target, weight))
+    return loss, (targets, {"entropy": entropy, "imagined_reward": reward, "return": target})
+
+
+def critic_terms(
+    critic_params: Params, *, critic: MLP, targets: Targets
+) -> tuple[jax.Array, jax.Array]:
+    """Regression loss and value of the critic at the imagined states, both ``[H - 1, N]``."""
+    value = critic.apply(critic_params, targets.feat)
+    return losses.critic_loss(value, targets.value, targets.weight), value
+
+
+def update_slow_critic(
+    slow_critic: Params, critic: Params, behavior_updates: jax.Array, every: int
+) -> Params:
+    """``critic`` when ``behavior_updates`` is a multiple of ``every``, else ``slow_critic``.
+
+    The copy is made before the update that has that number, so the first update already uses the
+    critic itself.
+    """
+    due = behavior_updates % every == 0
+    return jax.tree.map(lambda slow, fast: jnp.where(due, fast, slow), slow_critic, critic)

@@ -1,0 +1,286 @@
+"""Checkpoints of a whole run: a pytree of arrays, and a JSON record of what the host knows.
+
+Orbax writes each step into a temporary directory and renames it when it is complete, so that a run
+killed at any moment finds its last complete step. What this module adds is the set of promises that
+a training loop needs: the caller may donate the state as soon as `Checkpointer.save` returns, typed
+PRNG keys survive, a restore onto other devices gives the same numbers, and a checkpoint of another
+configuration is refused with the first leaf that differs.
+
+Orbax is imported at the top: it adds 0.4 s to the 0.7 s of jax itself, less than it would cost to
+find a broken install only when the first checkpoint is due.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _to_host(leaves: list[Any]) -> list[np.ndarray]:
+    """Copies of ``leaves`` on the host; typed PRNG keys become their uint32 words.
+
+    On the CPU `jax.device_get` returns a view of the device's buffer, which its owner may donate
+    and overwrite; hence the copy.
+    """
+    plain = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in leaves]
+    return [np.array(leaf, copy=True, order="C") for leaf in jax.device_get(plain)]
+
+
+def _describe(path: jax.tree_util.KeyPath, leaf: Any) -> dict[str, Any]:
+    array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return {
+        "path": jax.tree_util.keystr(path),
+        "dtype": str(array.dtype),
+        "shape": list(array.shape),
+    }
+
+
+def state_digest(tree: Any) -> str:
+    """SHA-256 over the path, dtype, shape and bytes of every leaf of ``tree``, as hex.
+
+    Equal digests mean equal states to the last bit. Devices and layouts do not enter: a replicated
+    or sharded array counts as the one array that it stands for. Typed PRNG keys count with their
+    implementation and their words; Python numbers as NumPy makes them.
+    """
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    digest = hashlib.sha256()
+    for (path, leaf), value in zip(flat, _to_host([leaf for _, leaf in flat]), strict=True):
+        digest.update(json.dumps(_describe(path, leaf)).encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def _rank(metrics: Mapping[str, Any]) -> float:
+    return -math.inf if metrics["score"] is None else float(metrics["score"])
+
+
+class Checkpointer:
+    """The checkpoints of one run in one directory: the latest ``keep``, and the best by score.
+
+    Args:
+        directory: made when it is missing, unless ``read_only``.
+        keep: how many of the latest steps stay.
+        read_only: for a second process that looks at a run which may still be training. A writer
+            clears away what a killed save has left behind; a reader must not, because it may be
+            the save that the other process is in the middle of.
+    """
+
+    def __init__(self, directory: str | Path, keep: int = 3, *, read_only: bool = False) -> None:
+        if keep < 1:
+            raise ValueError(f"A run keeps at least one checkpoint, but keep is {keep}.")
+        self.directory = Path(directory).absolute()
+        self._read_only = read_only
+        best = BestN(get_metric_fn=_rank, n=1)
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                best_fn=_rank,
+                preservation_policy=AnyPreservationPolicy([LatestN(n=keep), best]),
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,
+            ),
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "record": ocp.JsonCheckpointHandler(),
+            },
+        )
+
+    def save(
+        self, step: int, state: Any, host: Mapping[str, Any], score: float | None = None
+    ) -> bool:
+        """Begins to save ``state`` and ``host`` as ``step``; the disk is written in the background.
+
+        The state has been copied to the host when this returns, so that its buffers may be donated
+        at once. A save that is still being written is waited for first; its error, if it failed,
+        is raised here or by `close`.
+
+        Args:
+            step: number of updates done, larger than that of every earlier checkpoint.
+            state: any pytree of jax arrays (typed PRNG keys too), NumPy arrays and numbers.
+            host: what JSON can hold: counters, replay manifest.
+            score: evaluation return that decides which checkpoint is the best, if known.
+
+        Returns:
+            False, with nothing written, where ``step`` is the latest checkpoint already (a run
+            that is told to stop just after it has saved).
+
+        Raises:
+            ValueError: a reader, an earlier step than the latest, a score that is not finite, or a
+                host record that JSON cannot hold.
+        """
+        if self._read_only:
+            raise ValueError(f"{self.directory} was opened to read: only the run itself may save.")
+        latest = self.latest_step()
+        if latest is not None and step < latest:
+            raise ValueError(
+                f"Step {step} lies before the latest checkpoint, {latest}, in {self.directory}: "
+                "resume from that one, or use another workdir."
+            )
+        if step == latest:
+            return False
+        if score is not None and not math.isfinite(score):
+            raise ValueError(f"The score of step {step} is {score}: pass a finite one, or None.")
+        flat, _ = jax.tree_util.tree_flatten_with_path(state)
+        leaves = [_describe(path, leaf) for path, leaf in flat]
+        for entry, (_, leaf) in zip(leaves, flat, strict=True):
+            if _is_key(leaf):
+                entry["impl"] = str(jax.random.key_impl(leaf))
+        try:
+            # Written to text and read back: the caller may go on changing its own record while the
+            # background thread writes this one.
+            record = json.loads(json.dumps({"leaves": leaves, "host": dict(host)}))
+        except TypeError as error:
+            raise ValueError(
+                f"The host record of step {step} does not fit JSON: {error}."
+            ) from error
+        values = _to_host([leaf for _, leaf in flat])
+        # Leaves go by number, for paths hold characters that a file system may not like; the record
+        # has the paths. Orbax refuses arrays without elements, and their shape says it all.
+        arrays = {str(index): value for index, value in enumerate(values) if value.size}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
+            ),
+            metrics={"score": None if score is None else float(score)},
+        )
+        return True
+
+    def restore(self, template: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+        """The state and the host record of ``step``.
+
+        Args:
+            template: a state of the same structure, of arrays or of `jax.ShapeDtypeStruct`. Each
+                leaf goes where the template's leaf lives, whatever devices it was saved from;
+                NumPy leaves come back as NumPy arrays and Python numbers as such.
+            step: the latest checkpoint if not given.
+
+        Raises:
+            FileNotFoundError: no such checkpoint.
+            ValueError: the checkpoint holds a state of another structure, shape or dtype.
+        """
+        self.wait()
+        steps = sorted(self._manager.all_steps())
+        if not steps:
+            raise FileNotFoundError(
+                f"No checkpoint in {self.directory}: train first, or name the "
+                "workdir of a run that has saved one."
+            )
+        step = steps[-1] if step is None else step
+        if step not in steps:
+            raise FileNotFoundError(
+                f"No checkpoint of step {step} in {self.directory}: it has "
+                f"{', '.join(map(str, steps))}."
+            )
+        record = self._manager.restore(
+            step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+        )["record"]
+        flat, structure = jax.tree_util.tree_flatten_with_path(template)
+        self._check(step, record["leaves"], [_describe(path, leaf) for path, leaf in flat])
+        # By path, for a record whose fields have changed places still holds the same leaves.
+        numbers = {entry["path"]: index for index, entry in enumerate(record["leaves"])}
+        order = [numbers[jax.tree_util.keystr(path)] for path, _ in flat]
+        blanks = {str(index): _blank(leaf) for index, (_, leaf) in zip(order, flat, strict=True)}
+        asked = {name: blank for name, blank in blanks.items() if blank.size}
+        arrays = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(asked))
+        )["state"]
+        values = blanks | arrays
+        placed = [
+            _place(values[str(index)], leaf, record["leaves"][index])
+            for index, (_, leaf) in zip(order, flat, strict=True)
+        ]
+        return jax.tree_util.tree_unflatten(structure, placed), record["host"]
+
+    def _check(self, step: int, saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+        """Refuses a template that the leaves of a checkpoint do not fit."""
+        paths = [leaf["path"] for leaf in [*wanted, *saved]]
+        here, there = (
+            dict.fromkeys(paths, "absent")
+            | {leaf["path"]: f"{leaf['dtype']}{leaf['shape']}" for leaf in leaves}
+            for leaves in (wanted, saved)
+        )
+        faults = [
+            f"{path} is {there[path]} there and {here[path]} here"
+            for path in here
+            if there[path] != here[path]
+        ]
+        if faults:
+            more = f" (and {len(faults) - 1} more such leaves)" if len(faults) > 1 else ""
+            raise ValueError(
+                f"Checkpoint {self.directory / str(step)} holds another state than this "
+                f"configuration makes: {faults[0]}{more}; use the configuration that it was saved "
+                "with, or another workdir."
+            )
+
+    def latest_step(self) -> int | None:
+        """The latest complete checkpoint, or None; waits for a save under way."""
+        self.wait()
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """The checkpoint with the highest score, the later of equals; None if none has a score."""
+        self.wait()
+        step = self._manager.best_step()
+        if step is None or self._manager.metrics(step)["score"] is None:
+            return None
+        return step
+
+    def wait(self) -> None:
+        """Returns when the save under way, if any, is on disk; raises its error if it failed."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits for the save under way and ends the background threads."""
+        self._manager.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _blank(leaf: Any) -> np.ndarray:
+    """An array for Orbax to learn shape and dtype from; a key stands for its words."""
+    if _is_key(leaf):
+        words = jax.eval_shape(jax.random.key_data, leaf)
+        return np.empty(words.shape, words.dtype)
+    return np.empty(
+        np.shape(leaf), leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    )
+
+
+def _place(value: np.ndarray, leaf: Any, entry: Mapping[str, Any]) -> Any:
+    """``value`` in the form, and on the devices, of the template's ``leaf``."""
+    if isinstance(leaf, bool | int | float):
+        return value.item()
+    if isinstance(leaf, np.ndarray | np.generic):
+        return value
+    # An uncommitted template stays uncommitted, or a jitted update would compile once more.
+    free = isinstance(leaf, jax.Array) and not leaf.committed
+    sharding = None if free else leaf.sharding
+    if _is_key(leaf):
+        return jax.device_put(
+            jax.random.wrap_key_data(jax.device_put(value), impl=entry["impl"]), sharding
+        )
+    return jax.device_put(value, sharding)

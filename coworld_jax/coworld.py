@@ -1,0 +1,340 @@
+"""CoWorld: two kinds of agents, three couplings, and the scanned phase that trains them in turns.
+
+The update of a phase is a pure function ``(state, batches, key) -> (state, metrics)``; a phase runs
+it ``updates`` times inside one `jax.lax.scan` that samples its batches from the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from coworld_jax import losses, world_model
+from coworld_jax.agent import (
+    Agent,
+    AgentState,
+    init_agent,
+    update_behavior,
+    update_world_model,
+)
+from coworld_jax.behavior import Targets
+from coworld_jax.config import CouplingConfig
+from coworld_jax.store import EpisodeStore, sample
+from coworld_jax.types import Batch, Metrics
+from coworld_jax.world_model import Observation, Params, Prediction
+
+SOURCE, TARGET = "source", "target"
+
+
+@flax.struct.dataclass
+class CoWorldState:
+    """One target, one or more sources, the count of updates and the root key."""
+
+    target: AgentState
+    sources: tuple[AgentState, ...]
+    updates: jax.Array  # int32 []
+    key: jax.Array  # typed PRNG key []
+
+
+class CoWorld(NamedTuple):
+    """The agent that all domains share in shape, and how they are coupled."""
+
+    agent: Agent
+    coupling: CouplingConfig
+    aligned_updates: int  # source updates over which eta anneals
+
+
+class Update(Protocol):
+    """One update of one phase."""
+
+    def __call__(
+        self,
+        state: CoWorldState,
+        batches: Mapping[str, Batch],
+        key: jax.Array,
+        axis_name: str | None = None,
+    ) -> tuple[CoWorldState, Metrics]: ...
+
+
+def init_coworld(method: CoWorld, sources: int, key: jax.Array) -> CoWorldState:
+    """Fresh agents, each from a key of its own."""
+    key_root, key_target, *key_sources = jax.random.split(key, 2 + sources)
+    return CoWorldState(
+        target=init_agent(method.agent, key_target),
+        sources=tuple(init_agent(method.agent, source_key) for source_key in key_sources),
+        updates=jnp.zeros((), jnp.int32),
+        key=key_root,
+    )
+
+
+def source_reward_weight(
+    coupling: CouplingConfig, aligned_updates: jax.Array, total: int
+) -> jax.Array:
+    """``η``: linear from its start to its end over ``total`` source updates of co-training.
+
+    Reference: CoWorld, section 4.2. It is stuck at 0.975 in the authors' code; equal start and end
+    give such a constant.
+    """
+    start, end = coupling.source_reward_weight_start, coupling.source_reward_weight_end
+    share = jnp.clip(aligned_updates / max(total, 1), 0.0, 1.0)
+    return start + (end - start) * share
+
+
+def nearest_source(
+    method: CoWorld,
+    target: AgentState,
+    sources: tuple[AgentState, ...],
+    batch: Batch,
+    axis_name: str | None = None,
+) -> tuple[AgentState, jax.Array]:
+    """The source whose encoder is closest to the target's on a target batch (Appendix C).
+
+    Args:
+        batch: target images, ``[T, B, ...]``.
+
+    Returns:
+        That source's state, and the mean coupling-A distance of every source, nats, ``[M]``.
+
+    A less-trained encoder has a flatter softmax and therefore a smaller distance: log the choice.
+    """
+    image = world_model.normalise_image(batch.image)
+    embed = world_model.encode(method.agent.model, target.world_model, image)
+
+    def distance(source: AgentState) -> jax.Array:
+        other = world_model.encode(method.agent.model, source.world_model, image)
+        return jnp.mean(losses.alignment_loss(embed, other))
+
+    distances = jnp.stack([distance(source) for source in sources])
+    if axis_name is not None:
+        distances = jax.lax.pmean(distances, axis_name)
+    chosen = jnp.argmin(distances)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves)[chosen], *sources)
+    return stacked, jax.lax.stop_gradient(distances)
+
+
+def source_update(
+    method: CoWorld,
+    source: AgentState,
+    source_batch: Batch,
+    target_batch: Batch | None,
+    key: jax.Array,
+    axis_name: str | None = None,
+) -> tuple[AgentState, Metrics]:
+    """One update of a source agent; coupling B when a target batch is given.
+
+    Args:
+        source: the state to update.
+        source_batch: from the source's replay, ``[T, B, ...]``.
+        target_batch: from the offline dataset, ``[T, B, ...]``, or None before co-training.
+        key: consumed.
+
+    Returns:
+        The new state and metrics. **Gradient:** the source's own parameters; no target parameter
+        is read.
+    """
+    agent, model = method.agent, method.agent.model
+    key_model, key_behavior, key_aligned = jax.random.split(key, 3)
+    eta = source_reward_weight(method.coupling, source.aligned_updates, method.aligned_updates)
+
+    def reward_alignment(
+        params: Params, seen: Observation, prediction: Prediction, image: jax.Array
+    ) -> dict[str, jax.Array]:
+        if target_batch is None:
+            return {}
+        noise = world_model.latent_noise(
+            model, key_aligned, *target_batch.reward.shape, axis_name
+        )
+        embed = world_model.encode(
+            model, params, world_model.normalise_image(target_batch.image)
+        )
+        across = world_model.observe(model, params, embed, target_batch.action, noise)
+        reward = losses.reward_alignment_loss(
+            prediction.reward,
+            world_model.predict_reward(model, params, across.feat),
+            source_batch.reward,
+            target_batch.reward,
+            source_reward_weight=eta,
+            reward_mix=method.coupling.reward_mix,
+        )
+        return {"reward": reward}
+
+    source, seen, metrics = update_world_model(
+        agent, source, source_batch, key_model, reward_alignment, {}, axis_name
+    )
+    source, behavior_metrics = update_behavior(
+        agent, source, seen.post, source_batch.discount, key_behavior, _no_terms, {}, axis_name
+    )
+    if target_batch is not None:
+        source = source.replace(aligned_updates=source.aligned_updates + 1)
+        metrics["model/source_reward_weight"] = eta
+    return source, metrics | behavior_metrics
+
+
+def target_update(
+    method: CoWorld,
+    target: AgentState,
+    source: AgentState,
+    batch: Batch,
+    key: jax.Array,
+    axis_name: str | None = None,
+    *,
+    behavior: bool = True,
+) -> tuple[AgentState, Metrics]:
+    """One update of the target agent, with coupling A and, for its critic, coupling C.
+
+    Args:
+        target: the state to update.
+        source: parameters that A and C read; never changed.
+        batch: from the offline dataset, ``[T, B, ...]``.
+        key: consumed.
+        behavior: False updates the world model alone (the warm-up).
+
+    Returns:
+        The new state and metrics. **Gradient:** the target's own parameters.
+    """
+    agent, coupling = method.agent, method.coupling
+    key_model, key_behavior = jax.random.split(key)
+
+    def state_alignment(
+        params: Params, seen: Observation, prediction: Prediction, image: jax.Array
+    ) -> dict[str, jax.Array]:
+        if not coupling.state_alignment:
+            return {}
+        source_embed = world_model.encode(agent.model, source.world_model, image)
+        return {"alignment": losses.alignment_loss(seen.embed, source_embed)}
+
+    target, seen, metrics = update_world_model(
+        agent,
+        target,
+        batch,
+        key_model,
+        state_alignment,
+        {"alignment": coupling.alignment_scale},
+        axis_name,
+    )
+    if not behavior:
+        return target, metrics
+
+    def value_constraint(targets: Targets, value: jax.Array) -> dict[str, jax.Array]:
+        source_value = agent.critic.apply(source.critic, targets.feat)
+        terms = {
+            "source_value": source_value,
+            "above_source": (value > source_value).astype(jnp.float32),
+        }
+        if coupling.value_constraint:
+            terms["constraint"] = losses.value_constraint_loss(
+                value, source_value, targets.weight, use_max=coupling.constraint_max
+            )
+        return terms
+
+    scales = {"constraint": coupling.value_constraint_scale} if coupling.value_constraint else {}
+    target, behavior_metrics = update_behavior(
+        agent, target, seen.post, batch.discount, key_behavior, value_constraint, scales, axis_name
+    )
+    return target, metrics | behavior_metrics
+
+
+def make_update(method: CoWorld, kind: str, source: int, aligned: bool) -> Update:
+    """The update of a phase (see `schedule.Phase`) on the whole state.
+
+    Other agents than the one that learns come back bit-identical.
+    """
+
+    def update_source(
+        state: CoWorldState,
+        batches: Mapping[str, Batch],
+        key: jax.Array,
+        axis_name: str | None = None,
+    ) -> tuple[CoWorldState, Metrics]:
+        agent_state, metrics = source_update(
+            method,
+            state.sources[source],
+            batches[SOURCE],
+            batches[TARGET] if aligned else None,
+            key,
+            axis_name,
+        )
+        sources = state.sources[:source] + (agent_state,) + state.sources[source + 1 :]
+        return state.replace(sources=sources), _prefixed(SOURCE, metrics)
+
+    def update_target(
+        state: CoWorldState,
+        batches: Mapping[str, Batch],
+        key: jax.Array,
+        axis_name: str | None = None,
+    ) -> tuple[CoWorldState, Metrics]:
+        batch, chosen, selection = batches[TARGET], state.sources[0], {}
+        if len(state.sources) > 1:
+            chosen, distances = nearest_source(
+                method, state.target, state.sources, batch, axis_name
+            )
+            selection = {"model/source_chosen": jnp.argmin(distances).astype(jnp.float32)}
+        agent_state, metrics = target_update(
+            method, state.target, chosen, batch, key, axis_name, behavior=kind == "target"
+        )
+        return state.replace(target=agent_state), _prefixed(TARGET, metrics | selection)
+
+    return {"source": update_source, "world_model": update_target, "target": update_target}[kind]
+
+
+def update_keys(key: jax.Array, updates: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Keys of one update: one for each domain's sampling, one for the update itself.
+
+    A pure function of the root key and the count, which is all that a resumed run, another host or
+    a streamed feed needs to repeat a batch.
+    """
+    key_source, key_target, key_update = jax.random.split(jax.random.fold_in(key, updates), 3)
+    return {SOURCE: key_source, TARGET: key_target}, key_update
+
+
+def run_phase(
+    update: Update,
+    state: CoWorldState,
+    resident: Mapping[str, EpisodeStore],
+    streamed: Mapping[str, Batch],
+    *,
+    updates: int,
+    length: int,
+    batch: int,
+    axis_name: str | None = None,
+    constrain: Callable[[Batch], Batch] = lambda batch: batch,
+) -> tuple[CoWorldState, Metrics]:
+    """``updates`` updates in one scan: sample, update, count.
+
+    Args:
+        update: from `make_update`.
+        state: donated by callers that jit this.
+        resident: episodes of a domain (``"source"``, ``"target"``) on the device.
+        streamed: batches of the domains that are not resident, ``[updates, T, B, ...]``.
+        length: T.
+        batch: B, over all devices.
+        axis_name: mapped axis: every device takes its share of the same batch.
+        constrain: places a batch on a mesh; the identity elsewhere.
+
+    Returns:
+        The new state, and each metric for every update, ``[updates]``.
+    """
+
+    def step(state: CoWorldState, feed: dict[str, Batch]) -> tuple[CoWorldState, Metrics]:
+        key_sample, key_update = update_keys(state.key, state.updates)
+        batches = feed | {
+            domain: sample(store, key_sample[domain], length, batch, axis_name)
+            for domain, store in resident.items()
+        }
+        batches = {domain: constrain(chunks) for domain, chunks in batches.items()}
+        state, metrics = update(state, batches, key_update, axis_name)
+        return state.replace(updates=state.updates + 1), metrics
+
+    return jax.lax.scan(step, state, dict(streamed), length=updates)
+
+
+def _no_terms(targets: Targets, value: jax.Array) -> dict[str, jax.Array]:
+    return {}
+
+
+def _prefixed(domain: str, metrics: Metrics) -> Metrics:
+    return {f"{domain}/{name}": value for name, value in metrics.items()}

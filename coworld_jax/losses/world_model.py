@@ -1,0 +1,94 @@
+"""Loss terms of the world model (Eq. 3 without its last term): images, rewards, KL."""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from coworld_jax import distributions
+
+
+def image_loss(mean: jax.Array, image: jax.Array) -> jax.Array:
+    """Negative log-likelihood of images under a normal of unit variance, summed over pixels.
+
+    Args:
+        mean: predicted image, in [-0.5, 0.5], ``[T, B, height, width, channels]``.
+        image: the observed one, same shape and range.
+
+    Returns:
+        ``[T, B]``, nats. **Gradient:** to ``mean``.
+
+    Reference: CoWorld Eq. 3; Hafner et al. (2021), DreamerV2, Eq. 2.
+    """
+    chex.assert_rank([mean, image], 5)
+    return -jnp.sum(distributions.normal_log_prob(image, mean), axis=(-3, -2, -1))
+
+
+def reward_loss(mean: jax.Array, reward: jax.Array) -> jax.Array:
+    """``-log N(reward | mean, 1)``.
+
+    Args:
+        mean: predicted reward, ``[T, B]``.
+        reward: the label, raw reward units, ``[T, B]``.
+
+    Returns:
+        ``[T, B]``, nats. **Gradient:** to ``mean``; the label is data.
+
+    Reference: CoWorld Eq. 3.
+    """
+    chex.assert_equal_shape([mean, reward])
+    return -distributions.normal_log_prob(jax.lax.stop_gradient(reward), mean)
+
+
+def continue_loss(logits: jax.Array, discount: jax.Array) -> jax.Array:
+    """``-log Bernoulli(discount | sigmoid(logits))``: does the episode go on from here?
+
+    Args:
+        logits: ``[T, B]``.
+        discount: 1 - terminal, in [0, 1], ``[T, B]``.
+
+    Returns:
+        ``[T, B]``, nats. **Gradient:** to ``logits``.
+
+    Reference: DreamerV2, Eq. 2. The discount factor itself is multiplied in later: the head
+    predicts continuation alone.
+    """
+    return -distributions.bernoulli_log_prob(jax.lax.stop_gradient(discount), logits)
+
+
+def latent_kl(post: dict[str, jax.Array], prior: dict[str, jax.Array]) -> jax.Array:
+    """``KL(post || prior)`` of latent statistics, summed over the latent.
+
+    Args:
+        post: ``{"mean", "std"}`` ``[..., S]`` or ``{"logits"}`` ``[..., groups, classes]``.
+        prior: the same keys and shapes.
+
+    Returns:
+        ``[...]``, nats. **Gradient:** to both arguments; balancing stops one or the other.
+    """
+    if "logits" in post:
+        return jnp.sum(distributions.categorical_kl(post["logits"], prior["logits"]), axis=-1)
+    kl = distributions.normal_kl(post["mean"], post["std"], prior["mean"], prior["std"])
+    return jnp.sum(kl, axis=-1)
+
+
+def free_nats_mean(kl: jax.Array, free_nats: float, axis_name: str | None = None) -> jax.Array:
+    """``max(free_nats, mean(kl))``: the one clamp that belongs to the whole batch.
+
+    Args:
+        kl: ``[T, B]``, nats.
+        free_nats: below this batch mean the term is constant.
+        axis_name: the mean that is compared spans this mapped axis.
+
+    Returns:
+        ``[]``, whose mean over ``axis_name`` is the clamped mean of the whole batch.
+        **Gradient:** to ``kl``, none at or below ``free_nats``.
+
+    Reference: DreamerV2's implementation, ``free_avg``.
+    """
+    local = jnp.mean(kl)
+    everywhere = jax.lax.stop_gradient(local)
+    if axis_name is not None:
+        everywhere = jax.lax.pmean(everywhere, axis_name)
+    return jnp.where(everywhere > free_nats, local, free_nats)

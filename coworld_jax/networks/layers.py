@@ -1,0 +1,72 @@
+"""The dense layer, its initialisers, and layer normalisation that every network is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def kernel_init(initializer: str, fan_in: int, fan_out: int) -> nn.initializers.Initializer:
+    """Uniform kernels: ``glorot`` (DreamerV2) or ``torch`` (PyTorch's default).
+
+    The fans are arguments because some kernels are stored in parts.
+    """
+    limit = {"glorot": (6.0 / (fan_in + fan_out)) ** 0.5, "torch": fan_in**-0.5}[initializer]
+    return _uniform(limit)
+
+
+def bias_init(initializer: str, fan_in: int) -> nn.initializers.Initializer:
+    """Zero biases for ``glorot``, uniform ones for ``torch``."""
+    return _uniform({"glorot": 0.0, "torch": fan_in**-0.5}[initializer])
+
+
+def _uniform(limit: float) -> nn.initializers.Initializer:
+    def init(key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return init
+
+
+class Linear(nn.Module):
+    """``x @ kernel + bias`` over the last axis, computed in ``dtype`` with float32 parameters.
+
+    ``fan_in`` overrides the size of the input for initialisation, where the kernel is one part of
+    a larger one.
+    """
+
+    features: int
+    initializer: str = "glorot"
+    dtype: jnp.dtype = jnp.float32
+    use_bias: bool = True
+    fan_in: int | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., in] -> [..., features]``."""
+        size = x.shape[-1]
+        fan_in = size if self.fan_in is None else self.fan_in
+        init = kernel_init(self.initializer, fan_in, self.features)
+        kernel = self.param("kernel", init, (size, self.features))
+        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        if self.use_bias:
+            bias = self.param("bias", bias_init(self.initializer, fan_in), (self.features,))
+            y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
+        return y
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the last axis in float32, epsilon 1e-5, learned scale and bias."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[..., features] -> [..., features]``."""
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        y = x.astype(jnp.float32)
+        y = y - jnp.mean(y, axis=-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + 1e-5)
+        y = y * jnp.broadcast_to(scale, y.shape) + jnp.broadcast_to(bias, y.shape)
+        return y.astype(x.dtype)

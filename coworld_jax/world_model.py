@@ -1,0 +1,294 @@
+"""The world model: encoding, filtering (observe), open-loop prediction (imagine), loss terms.
+
+`WorldModel` is a record of stateless networks; parameters are a plain dictionary that every
+function takes as an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from coworld_jax import distributions, losses
+from coworld_jax.networks import MLP, RSSM, Decoder, Encoder
+from coworld_jax.types import Batch, Latent
+
+Params = dict[str, Any]
+
+
+class WorldModel(NamedTuple):
+    """The networks of one world model; ``continuation`` is None without a discount head."""
+
+    encoder: Encoder
+    rssm: RSSM
+    decoder: Decoder
+    reward: MLP
+    continuation: MLP | None
+    action_size: int
+
+
+class Observation(NamedTuple):
+    """What filtering a batch gives."""
+
+    post: Latent  # [T, B, ...]
+    prior: dict[str, jax.Array]  # statistics of the one-step prediction, [T, B, ...]
+    embed: jax.Array  # [T, B, E]
+
+    @property
+    def feat(self) -> jax.Array:
+        """Features of the posterior, ``[T, B, F]``."""
+        return features(self.post)
+
+
+class Prediction(NamedTuple):
+    """What the heads say about a batch."""
+
+    image: jax.Array  # mean, [T, B, 64, 64, 3]
+    reward: jax.Array  # mean, [T, B]
+    continue_logits: jax.Array | None  # [T, B]
+
+
+def init_world_model(model: WorldModel, key: jax.Array, image_size: int = 64) -> Params:
+    """Fresh parameters: a dictionary with one entry per network, float32."""
+    key_encoder, key_rssm, key_decoder, key_reward, key_continue = jax.random.split(key, 5)
+    stoch, deter = jnp.zeros((1, model.rssm.stoch)), jnp.zeros((1, model.rssm.deter))
+    action, embed = jnp.zeros((1, model.action_size)), jnp.zeros((1, model.rssm.embed))
+    feat = jnp.concatenate([stoch, deter], axis=-1)
+    image = jnp.zeros((1, image_size, image_size, 3))
+    params = {
+        "encoder": model.encoder.init(key_encoder, image),
+        "rssm": model.rssm.init(key_rssm, stoch, deter, action, embed),
+        "decoder": model.decoder.init(key_decoder, feat),
+        "reward": model.reward.init(key_reward, feat),
+    }
+    if model.continuation is not None:
+        params["continuation"] = model.continuation.init(key_continue, feat)
+    return params
+
+
+def normalise_image(image: jax.Array) -> jax.Array:
+    """uint8 ``[...]`` to float32 in [-0.5, 0.5]."""
+    return image.astype(jnp.float32) / 255.0 - 0.5
+
+
+def features(latent: Latent) -> jax.Array:
+    """``(stoch, deter)`` along the last axis, ``[..., F]``."""
+    return jnp.concatenate([latent.stoch, latent.deter.astype(latent.stoch.dtype)], axis=-1)
+
+
+def without_stats(latent: Latent) -> Latent:
+    """The part of a latent that the next step needs: what a scan carries."""
+    return latent._replace(stats={})
+
+
+def encode(model: WorldModel, params: Params, image: jax.Array) -> jax.Array:
+    """Embeddings of images in [-0.5, 0.5]: ``[..., 64, 64, 3] -> [..., E]``."""
+    flat = model.encoder.apply(params["encoder"], image.reshape(-1, *image.shape[-3:]))
+    return flat.reshape(*image.shape[:-3], -1)
+
+
+def decode(model: WorldModel, params: Params, feat: jax.Array) -> jax.Array:
+    """Means of the images, float32, about [-0.5, 0.5]: ``[..., F] -> [..., 64, 64, 3]``."""
+    flat = model.decoder.apply(params["decoder"], feat.reshape(-1, feat.shape[-1]))
+    return flat.reshape(*feat.shape[:-1], *flat.shape[1:]).astype(jnp.float32)
+
+
+def predict_reward(model: WorldModel, params: Params, feat: jax.Array) -> jax.Array:
+    """Mean reward in raw reward units: ``[..., F] -> [...]``."""
+    return model.reward.apply(params["reward"], feat)
+
+
+def predict_continuation(model: WorldModel, params: Params, feat: jax.Array) -> jax.Array:
+    """Probability that the episode goes on, 1 without a discount head: ``[..., F] -> [...]``."""
+    if model.continuation is None:
+        return jnp.ones(feat.shape[:-1], jnp.float32)
+    return jax.nn.sigmoid(model.continuation.apply(params["continuation"], feat))
+
+
+def initial_latent(model: WorldModel, batch: int) -> Latent:
+    """The state before a chunk: zeros ``[B, ...]``, without statistics."""
+    deter, stoch = jnp.zeros((batch, model.rssm.deter)), jnp.zeros((batch, model.rssm.stoch))
+    return Latent(deter, stoch, {})
+
+
+def prior_stats(model: WorldModel, params: Params, deter: jax.Array) -> dict[str, jax.Array]:
+    """Statistics of ``p(z | h)``: ``[..., D]`` to the fields of `types.Latent`."""
+    return model.rssm.apply(params["rssm"], deter, method="prior")
+
+
+def draw(stats: dict[str, jax.Array], noise: jax.Array | None) -> jax.Array:
+    """A flat stochastic state from its statistics: a sample for ``noise``, the mode for None.
+
+    Args:
+        stats: as in `types.Latent`.
+        noise: standard normal ``[..., S]`` (Gaussian) or uniform on [0, 1) ``[..., groups]``
+            (categorical), see `latent_noise`.
+
+    Returns:
+        ``[..., S]``. **Gradient:** through the sample (straight-through for categoricals).
+    """
+    if "mean" in stats:
+        if noise is None:
+            return stats["mean"]
+        return distributions.normal_sample(stats["mean"], stats["std"], noise)
+    logits = stats["logits"]
+    if noise is None:
+        one_hot = distributions.categorical_mode(logits)
+    else:
+        one_hot = distributions.categorical_sample(logits, noise)
+    return one_hot.reshape(*logits.shape[:-2], -1)
+
+
+def latent_noise(
+    model: WorldModel,
+    key: jax.Array,
+    time: int,
+    batch: int,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """Noise for `draw`, ``[T, B, groups]``, that each example draws from a key of its own."""
+    sampler = jax.random.uniform if model.rssm.latent == "categorical" else jax.random.normal
+    return example_noise(sampler, key, (time,), batch, (model.rssm.groups,), axis_name)
+
+
+def example_noise(
+    sampler: Callable[..., jax.Array],
+    key: jax.Array,
+    leading: tuple[int, ...],
+    batch: int,
+    trailing: tuple[int, ...],
+    axis_name: str | None = None,
+) -> jax.Array:
+    """Noise ``[*leading, B, *trailing]`` in which example b depends on (key, b) alone.
+
+    Under a mapped axis, b counts across the devices: any number of them draws the same noise.
+    """
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(batch))
+    shape = (*leading, *trailing)
+    return jax.vmap(lambda k: sampler(k, shape), out_axes=len(leading))(keys)
+
+
+def observe_step(
+    model: WorldModel,
+    params: Params,
+    latent: Latent,
+    action: jax.Array,
+    projected: jax.Array,
+    noise: jax.Array | None,
+) -> Latent:
+    """The posterior after one action and one (projected) embedding, ``[B, ...]``."""
+    rssm, variables = model.rssm, params["rssm"]
+    deter = rssm.apply(variables, latent.stoch, latent.deter, action, method="recur")
+    stats = rssm.apply(variables, deter, projected, method="posterior")
+    return Latent(deter, draw(stats, noise), stats)
+
+
+def observe(
+    model: WorldModel,
+    params: Params,
+    embed: jax.Array,
+    action: jax.Array,
+    noise: jax.Array | None,
+) -> Observation:
+    """Filter a batch of chunks, from zeros.
+
+    Args:
+        embed: ``[T, B, E]``.
+        action: ``[T, B, A]``; ``action[t]`` led to ``embed[t]``.
+        noise: from `latent_noise`, or None to step with modes.
+
+    Returns:
+        Posteriors, priors and embeddings, ``[T, B, ...]``.
+    """
+    projected = model.rssm.apply(params["rssm"], embed, method="project")
+
+    def step(latent: Latent, inputs: tuple[Any, ...]) -> tuple[Latent, Latent]:
+        latent = observe_step(model, params, latent, *inputs)
+        return without_stats(latent), latent
+
+    start = initial_latent(model, embed.shape[1])
+    _, post = jax.lax.scan(step, start, (action, projected, noise))
+    return Observation(post, prior_stats(model, params, post.deter), embed)
+
+
+def imagine_step(
+    model: WorldModel, params: Params, latent: Latent, action: jax.Array, noise: jax.Array | None
+) -> Latent:
+    """The prior's prediction after one action, ``[B, ...]``."""
+    deter = model.rssm.apply(params["rssm"], latent.stoch, latent.deter, action, method="recur")
+    stats = prior_stats(model, params, deter)
+    return Latent(deter, draw(stats, noise), stats)
+
+
+def replay_actions(
+    model: WorldModel, params: Params, start: Latent, action: jax.Array, noise: jax.Array | None
+) -> Latent:
+    """Open-loop prediction under given actions: ``[T, B, A]`` to latents ``[T, B, ...]``."""
+
+    def step(latent: Latent, inputs: tuple[Any, ...]) -> tuple[Latent, Latent]:
+        latent = imagine_step(model, params, latent, *inputs)
+        return without_stats(latent), latent
+
+    return jax.lax.scan(step, without_stats(start), (action, noise))[1]
+
+
+def predict(model: WorldModel, params: Params, seen: Observation) -> Prediction:
+    """All heads at the posterior features of a batch; ``params`` is differentiated."""
+    feat = seen.feat
+    return Prediction(
+        image=decode(model, params, feat),
+        reward=predict_reward(model, params, feat),
+        continue_logits=None
+        if model.continuation is None
+        else model.continuation.apply(params["continuation"], feat),
+    )
+
+
+def likelihood_losses(
+    prediction: Prediction, batch: Batch, image: jax.Array
+) -> dict[str, jax.Array]:
+    """Likelihood terms of Eq. 3, unreduced.
+
+    Args:
+        prediction: heads at the posterior features, differentiated.
+        batch: ``[T, B, ...]``.
+        image: normalised images of the batch, ``[T, B, 64, 64, 3]``.
+
+    Returns:
+        ``{"image", "reward"[, "continue"]}``, each ``[T, B]``, nats.
+    """
+    terms = {
+        "image": losses.image_loss(prediction.image, image),
+        "reward": losses.reward_loss(prediction.reward, batch.reward),
+    }
+    if prediction.continue_logits is not None:
+        terms["continue"] = losses.continue_loss(prediction.continue_logits, batch.discount)
+    return terms
+
+
+def balanced_kl(
+    seen: Observation, balance: float, free_nats: float, axis_name: str | None = None
+) -> jax.Array:
+    """KL balancing: ``b max(f, KL[sg(q) || p]) + (1 - b) max(f, KL[q || sg(p)])``.
+
+    Args:
+        seen: posterior and prior statistics.
+        balance: ``b``, share that trains the prior, in [0, 1].
+        free_nats: ``f``, clamp on the batch mean, nats.
+        axis_name: mapped axis over which the batch is split.
+
+    Returns:
+        ``[]``, nats: the clamp belongs to the batch mean, so this term alone comes reduced.
+
+    Reference: DreamerV2, Eq. 3 (balance 0.8); golden values of the authors' network code.
+    """
+    stop = jax.lax.stop_gradient
+    train_prior = losses.latent_kl(stop(seen.post.stats), seen.prior)
+    train_post = losses.latent_kl(seen.post.stats, stop(seen.prior))
+    return balance * losses.free_nats_mean(train_prior, free_nats, axis_name) + (
+        1.0 - balance
+    ) * losses.free_nats_mean(train_post, free_nats, axis_name)
