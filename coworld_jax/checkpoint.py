@@ -21,13 +21,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 
 def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def _to_host(leaves: list[Any]) -> list[np.ndarray]:
@@ -40,7 +41,7 @@ def _to_host(leaves: list[Any]) -> list[np.ndarray]:
     return [np.array(leaf, copy=True, order="C") for leaf in jax.device_get(plain)]
 
 
-def _describe(path: jax.tree_util.KeyPath, leaf: Any) -> dict[str, Any]:
+def _describe(path: tuple[Any, ...], leaf: Any) -> dict[str, Any]:
     array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
     return {
         "path": jax.tree_util.keystr(path),
@@ -230,12 +231,13 @@ class Checkpointer:
     def latest_step(self) -> int | None:
         """The latest complete checkpoint, or None; waits for a save under way."""
         self.wait()
-        return self._manager.latest_step()
+        step: int | None = self._manager.latest_step()
+        return step
 
     def best_step(self) -> int | None:
         """The checkpoint with the highest score, the later of equals; None if none has a score."""
         self.wait()
-        step = self._manager.best_step()
+        step: int | None = self._manager.best_step()
         if step is None or self._manager.metrics(step)["score"] is None:
             return None
         return step

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -97,6 +98,7 @@ class MetricsWriter:
         self._workdir.mkdir(parents=True, exist_ok=True)
         self._path.touch()
         self._rewrite(lambda record: True)
+        self._file = self._open_file()
         self._tensorboard = self._open_tensorboard(None)
         self._wandb = None
         if wandb is not None:
@@ -128,7 +130,7 @@ class MetricsWriter:
             "updates": int(updates),
             "env_steps": int(env_steps),
             "wall_time": round(time.time(), 3),
-            **{name: finite[name] if name in finite else None for name in numbers},
+            **{name: value if name in finite else None for name, value in numbers.items()},
         }
         self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
         if self._tensorboard is not None:
@@ -144,7 +146,9 @@ class MetricsWriter:
         The file is replaced in one step: a kill leaves the old or the new one. TensorBoard is told
         to hide the same points; wandb keeps them under the points that are logged again.
         """
-        dropped = self._rewrite(lambda record: record["updates"] <= updates)
+        self._file.close()
+        dropped = self._rewrite(lambda record: bool(record["updates"] <= updates))
+        self._file = self._open_file()
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._tensorboard = self._open_tensorboard(int(updates) + 1)
@@ -170,7 +174,7 @@ class MetricsWriter:
         self.close()
 
     def _rewrite(self, keep: Callable[[dict[str, Any]], bool]) -> int:
-        """Replaces the file by those of its complete lines that ``keep`` accepts, and opens it."""
+        """Leaves those complete lines that ``keep`` accepts; returns how many went."""
         lines = _read(self._path)
         kept = b"".join(line + b"\n" for line, record in lines if keep(record))
         if len(kept) != self._path.stat().st_size:
@@ -180,9 +184,11 @@ class MetricsWriter:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self._path)
-        # Unbuffered and in append mode: each line reaches the kernel whole, in one call.
-        self._file = self._path.open("ab", buffering=0)
         return len(lines) - kept.count(b"\n")
+
+    def _open_file(self) -> FileIO:
+        # Unbuffered and in append mode: each line reaches the kernel whole, in one call.
+        return self._path.open("ab", buffering=0)
 
     def _open_tensorboard(self, purge_step: int | None) -> Any:
         if self._tensorboard_module is None:

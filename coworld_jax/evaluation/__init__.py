@@ -1,0 +1,1 @@
+"""What is measured and drawn after training: value bias, returns, rollouts, predictions."""
