@@ -194,7 +194,11 @@ class MetricsWriter:
         if self._tensorboard_module is None:
             return None
         directory = str(self._workdir / "tensorboard")
-        return self._tensorboard_module.SummaryWriter(directory, purge_step=purge_step)
+        # By default the second is all that names a file, and a later writer overwrites an earlier.
+        suffix = f".{uuid.uuid4().hex[:8]}"
+        return self._tensorboard_module.SummaryWriter(
+            directory, purge_step=purge_step, filename_suffix=suffix
+        )
 
     def _wandb_id(self) -> str:
         """The run's name at wandb, drawn once for a workdir."""
