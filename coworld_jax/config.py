@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class CouplingConfig:
 class ScheduleConfig:
     """The curriculum (Algorithm 1), in updates; `schedule.plan` turns it into phases."""
 
+    episode_steps: int = 0  # agent steps per episode; 0 keeps the tasks' own time limits
     prefill_episodes: int = 5  # random episodes per source before anything else
     train_every: int = 5  # env_steps collected per source update
     episodes_per_collection: int = 1  # episodes that are collected together
@@ -109,7 +114,7 @@ class Config:
     """Everything that a run depends on."""
 
     seed: int = 0
-    source: str = ""  # suite/task; several, separated by commas
+    source: tuple[str, ...] = ()  # suite/task, one or more
     target: str = ""  # suite/task: evaluation only
     data: str = ""  # directory of the target's offline episodes
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -117,11 +122,6 @@ class Config:
     coupling: CouplingConfig = field(default_factory=CouplingConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     run: RunConfig = field(default_factory=RunConfig)
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Names of the source tasks."""
-        return tuple(name.strip() for name in self.source.split(",") if name.strip())
 
 
 def released() -> Config:
@@ -201,21 +201,123 @@ def quickstart() -> Config:
 
 PRESETS = {"paper": paper, "released": released, "small": small, "quickstart": quickstart}
 
+_CHOICES = {
+    "network.latent": ("gaussian", "categorical"),
+    "network.cell": ("plain", "layer_norm"),
+    "network.initializer": ("glorot", "torch"),
+    "network.dtype": ("float32", "bfloat16"),
+    "run.profile": ("full", "fast"),
+}
+_SHARES = (
+    "learning.kl_balance",
+    "learning.discount",
+    "learning.lambda_",
+    "learning.dynamics_share",
+    "coupling.reward_mix",
+    "coupling.source_reward_weight_start",
+    "coupling.source_reward_weight_end",
+    "run.resident_share",
+)
+_MAY_BE_ZERO = ("seed", "learning.weight_decay", "run.devices")
 
-def replace_path(config: Config, path: str, value: object) -> Config:
-    """``config`` with the field at a dotted path replaced, e.g. ``learning.batch``."""
-    section, _, name = path.rpartition(".")
-    if not section:
-        return replace(config, **{name: value})  # type: ignore[arg-type]
-    return replace(config, **{section: replace(getattr(config, section), **{name: value})})
 
-
-def flatten(config: Config) -> dict[str, object]:
+def flatten(config: Config) -> dict[str, Any]:
     """Dotted path to value, for every field."""
-    flat: dict[str, object] = {}
+    flat: dict[str, Any] = {}
     for name, value in dataclasses.asdict(config).items():
         if isinstance(value, dict):
             flat |= {f"{name}.{inner}": leaf for inner, leaf in value.items()}
         else:
             flat[name] = value
     return flat
+
+
+def closest(name: str, names: Iterable[str]) -> str:
+    """The end of a sentence that refuses an unknown ``name``: what the user may have meant."""
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)
+    return f"did you mean {near[0]}?" if near else "there are none."
+
+
+def from_flat(flat: Mapping[str, Any]) -> Config:
+    """The configuration whose `flatten` is ``flat``; lists (from JSON) become tuples.
+
+    Raises:
+        ValueError: an unknown or a missing key, or a value of another type than the field's.
+    """
+    default = Config()
+    known = flatten(default)
+    for path in flat:
+        if path not in known:
+            raise ValueError(f"Unknown configuration key {path}: {closest(path, known)}")
+    for path, fallback in known.items():
+        if path not in flat:
+            raise ValueError(f"The configuration has no {path}: add it, for example {fallback!r}.")
+    config = default
+    for path, raw in flat.items():
+        config = _replace_path(config, path, _typed(path, raw, known[path]))
+    return config
+
+
+def _typed(path: str, value: Any, like: Any) -> Any:
+    """``value`` as the type of ``like``: integral floats as int, ints as float, lists as tuples."""
+    if isinstance(value, list) and isinstance(like, tuple):
+        return tuple(value)
+    if type(like) is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(like, float) and type(value) is int:
+        return float(value)
+    if type(value) is not type(like):
+        raise ValueError(
+            f"{path} is {value!r}, but a value of type {type(like).__name__} is needed there."
+        )
+    return value
+
+
+def _replace_path(config: Config, path: str, value: Any) -> Config:
+    section, _, name = path.rpartition(".")
+    if not section:
+        return replace(config, **{name: value})
+    return replace(config, **{section: replace(getattr(config, section), **{name: value})})
+
+
+def check(config: Config) -> Config:
+    """``config`` itself, if every value is in its range.
+
+    Raises:
+        ValueError: the first value that is not, with the values that are allowed.
+    """
+    flat = flatten(config)
+    for path, choices in _CHOICES.items():
+        if flat[path] not in choices:
+            raise ValueError(f"{path} is {flat[path]!r}: use one of {', '.join(choices)}.")
+    for path in _SHARES:
+        if not 0.0 <= flat[path] <= 1.0:
+            raise ValueError(f"{path} is {flat[path]}: it must lie between 0 and 1.")
+    for path, value in flat.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and not (value >= 0 and math.isfinite(value)):
+            raise ValueError(f"{path} is {value}: it must be finite and not negative.")
+        counts = path.startswith(("network.", "learning.", "run.")) and type(value) is int
+        if counts and value == 0 and path not in _MAY_BE_ZERO:
+            raise ValueError(f"{path} is 0: it must be at least 1.")
+    if not config.source:
+        raise ValueError("source is empty: name a task, for example dmc/walker_walk.")
+    if config.learning.horizon < 2:
+        raise ValueError(f"learning.horizon is {config.learning.horizon}: it must be at least 2.")
+    if config.schedule.prefill_episodes == 0:
+        raise ValueError("schedule.prefill_episodes is 0: the source needs at least one episode.")
+    if config.schedule.train_every == 0 or config.schedule.episodes_per_collection == 0:
+        raise ValueError(
+            "schedule.train_every and schedule.episodes_per_collection must be at least 1."
+        )
+    return config
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """One line for each field in which two configurations differ: ``path: old -> new``."""
+    before, after = flatten(old), flatten(new)
+    return [
+        f"{path}: {before[path]!r} -> {after[path]!r}"
+        for path in before
+        if before[path] != after[path]
+    ]

@@ -6,7 +6,7 @@ it ``updates`` times inside one `jax.lax.scan` that samples its batches from the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import flax.struct
@@ -18,11 +18,12 @@ from coworld_jax.agent import (
     Agent,
     AgentState,
     init_agent,
+    make_agent,
     update_behavior,
     update_world_model,
 )
 from coworld_jax.behavior import Targets
-from coworld_jax.config import CouplingConfig
+from coworld_jax.config import Config, CouplingConfig
 from coworld_jax.store import EpisodeStore, sample
 from coworld_jax.types import Batch, Metrics
 from coworld_jax.world_model import Observation, Params, Prediction
@@ -58,6 +59,17 @@ class Update(Protocol):
         key: jax.Array,
         axis_name: str | None = None,
     ) -> tuple[CoWorldState, Metrics]: ...
+
+
+def make_coworld(config: Config, action_size: int, aligned_updates: int) -> CoWorld:
+    """The method that a configuration describes.
+
+    Args:
+        action_size: the largest of all domains; the others leave the surplus coordinates at zero.
+        aligned_updates: see `schedule.aligned_updates`.
+    """
+    agent = make_agent(config.network, config.learning, action_size)
+    return CoWorld(agent, config.coupling, aligned_updates)
 
 
 def init_coworld(method: CoWorld, sources: int, key: jax.Array) -> CoWorldState:
@@ -301,7 +313,6 @@ def run_phase(
     length: int,
     batch: int,
     axis_name: str | None = None,
-    constrain: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> tuple[CoWorldState, Metrics]:
     """``updates`` updates in one scan: sample, update, count.
 
@@ -312,8 +323,8 @@ def run_phase(
         streamed: batches of the domains that are not resident, ``[updates, T, B, ...]``.
         length: T.
         batch: B, over all devices.
-        axis_name: mapped axis: every device takes its share of the same batch.
-        constrain: places a batch on a mesh; the identity elsewhere.
+        axis_name: mapped axis: every device takes its share of the same batch. Streamed batches
+            come divided already.
 
     Returns:
         The new state, and each metric for every update, ``[updates]``.
@@ -325,7 +336,6 @@ def run_phase(
             domain: sample(store, key_sample[domain], length, batch, axis_name)
             for domain, store in resident.items()
         }
-        batches = {domain: constrain(chunks) for domain, chunks in batches.items()}
         state, metrics = update(state, batches, key_update, axis_name)
         return state.replace(updates=state.updates + 1), metrics
 

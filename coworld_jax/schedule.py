@@ -37,7 +37,7 @@ def plan(config: Config, episode_steps: int) -> list[Phase]:
     Raises:
         ValueError: a phase's env_steps are no whole number of collections.
     """
-    schedule, count = config.schedule, len(config.sources)
+    schedule, count = config.schedule, len(config.source)
     phases = [
         Phase("prefill", "prefill", i, 0, schedule.prefill_episodes * episode_steps, False)
         for i in range(count)

@@ -1,0 +1,81 @@
+"""An agent as something that acts: one frame in, one action out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from coworld_jax.agent import ActingState, Agent, AgentState, act, initial_acting_state
+
+
+class AgentPolicy:
+    """A frozen copy of an agent's parameters, acting on the CPU.
+
+    Acting is a few thousand operations for one frame: on the CPU it neither waits for an
+    accelerator that is busy learning, nor makes it wait.
+
+    Args:
+        agent: its networks.
+        state: copied, so that the caller may donate it.
+        action_size: coordinates that the environment takes; an agent's surplus ones stay zero.
+        explore: sample actions, or take the policy's mode. The latent is sampled either way.
+    """
+
+    def __init__(
+        self, agent: Agent, state: AgentState, *, action_size: int, explore: bool
+    ) -> None:
+        parameters = {
+            "world_model": {name: state.world_model[name] for name in ("encoder", "rssm")},
+            "actor": state.actor,
+        }
+        self._cpu = jax.local_devices(backend="cpu")[0]
+        # On the CPU device_get gives a view of buffers that may be donated: copy.
+        copies = jax.tree.map(lambda leaf: np.array(leaf, copy=True), jax.device_get(parameters))
+        self._parameters = jax.device_put(copies, self._cpu)
+        self._step = functools.partial(_step, agent, action_size, explore)
+        self._start = initial_acting_state(agent, 1)
+        self._action_size = action_size
+
+    def episode(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+        """A fresh actor: frames uint8 ``[64, 64, 3]`` to actions float32 ``[A]`` in (-1, 1).
+
+        Call it once for each frame of one episode, in order. Its choices depend on the parameters,
+        the frames and ``seed`` alone.
+        """
+        key = jax.device_put(jax.random.key(seed), self._cpu)
+        memory, frames = jax.device_put(self._start, self._cpu), 0
+
+        def choose(image: np.ndarray) -> np.ndarray:
+            nonlocal memory, frames
+            memory = self._step(self._parameters, memory, image, key, frames)
+            frames += 1
+            return np.asarray(memory.action[0, : self._action_size])
+
+        return choose
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _step(
+    agent: Agent,
+    action_size: int,
+    explore: bool,
+    parameters: dict[str, Any],
+    memory: ActingState,
+    image: jax.Array,
+    key: jax.Array,
+    frames: jax.Array,
+) -> ActingState:
+    memory = act(
+        agent,
+        parameters["world_model"],
+        parameters["actor"],
+        memory,
+        image[None],
+        jax.random.fold_in(key, frames),
+        explore=explore,
+    )
+    return memory._replace(action=memory.action.at[:, action_size:].set(0.0))

@@ -1,0 +1,67 @@
+"""Settings of the process that runs jax: compile cache, dispatch, and how it is asked to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+import jax
+
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def configure() -> Path | None:
+    """Turns the persistent compile cache on; call it before the first jitted function runs.
+
+    Compiled programs go to ``$JAX_COMPILATION_CACHE_DIR``, or else to ``~/.cache/coworld_jax``; a
+    run that starts again finds them there. An empty variable turns the cache off.
+
+    On a CPU, calls are made synchronous: a call that is only queued would keep the policy, which
+    acts in other threads meanwhile, waiting until a whole chunk of updates is done.
+
+    Returns:
+        The cache's directory, or None when it is off.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen == "":
+        jax.config.update("jax_enable_compilation_cache", False)
+        return None
+    cache = Path.home() / ".cache" / "coworld_jax" if chosen is None else Path(chosen)
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    return cache
+
+
+class StopRequest:
+    """While entered, SIGTERM and SIGINT ask the run to stop; a second one interrupts it at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> Self:
+        self._previous = {}
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {
+                number: signal.signal(number, self._receive)
+                for number in (signal.SIGTERM, signal.SIGINT)
+            }
+        return self
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Configuration files, one per suite, for ``--config=experiments/configs/FILE.py:PRESET``."""
