@@ -1,0 +1,26 @@
+"""Strictness for every test, set before jax starts.
+
+Two CPU devices are forced, because sharded code on one device proves nothing. Arrays of different
+rank never broadcast, and a PRNG key that is used twice is an error. Compiled programs are kept in
+``.cache/`` from one run to the next; commands that the tests start inherit that and the devices.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax"
+_TWO_DEVICES = "--xla_force_host_platform_device_count=2"
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ['XLA_FLAGS']} {_TWO_DEVICES}" if ("XLA_FLAGS" in os.environ) else _TWO_DEVICES
+)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+
+import jax  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
