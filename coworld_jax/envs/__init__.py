@@ -1,0 +1,31 @@
+"""Simulators behind one interface: named tasks, seeded episodes, frames from worker processes.
+
+A task is named ``suite/task``. ``make_environment`` makes one in this process; ``EnvironmentPool``
+collects whole episodes from spawned processes that hold the simulators. Nothing here imports jax,
+and no simulator is imported before an environment is made.
+"""
+
+from coworld_jax.envs.graphics import GraphicsError
+from coworld_jax.envs.interface import Environment, EnvironmentSpec, Policy, Timestep
+from coworld_jax.envs.policies import RandomPolicy
+from coworld_jax.envs.pool import EnvironmentPool, WorkerFailed
+from coworld_jax.envs.rendering import PROFILES
+from coworld_jax.envs.seeding import episode_seed
+from coworld_jax.envs.suites import TASKS, make_environment
+from coworld_jax.envs.versions import VersionError
+
+__all__ = [
+    "PROFILES",
+    "TASKS",
+    "Environment",
+    "EnvironmentPool",
+    "EnvironmentSpec",
+    "GraphicsError",
+    "Policy",
+    "RandomPolicy",
+    "Timestep",
+    "VersionError",
+    "WorkerFailed",
+    "episode_seed",
+    "make_environment",
+]

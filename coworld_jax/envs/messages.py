@@ -1,0 +1,29 @@
+"""What a pool and its workers say to each other; both sides import this file."""
+
+from __future__ import annotations
+
+import traceback
+from typing import NamedTuple, Self
+
+
+class Request(NamedTuple):
+    """The arguments of ``make_environment``."""
+
+    task: str
+    profile: str
+    image_size: int
+    action_repeat: int | None
+    episode_steps: int | None
+
+
+class Failure(NamedTuple):
+    """A Python exception in a worker. Text only: not every exception survives pickling."""
+
+    line: str  # "ValueError: what was wrong"
+    trace: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Self:
+        """The record of ``error``."""
+        line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+        return cls(line, "".join(traceback.format_exception(error)))

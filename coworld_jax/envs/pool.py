@@ -1,0 +1,357 @@
+"""Whole episodes from simulators in processes of their own.
+
+One thread here for each worker process: it asks a policy for an action, sends it, waits for the
+frame. The processes hold no state that a seed does not give back, so a dead one is replaced and its
+episode begun again, with the same outcome. Episodes do not depend on the number of workers.
+
+Frames travel through a socket: 12 KB each, which takes tens of microseconds beside the hundreds of
+stepping and rendering, with nothing to clean up after a crash.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from coworld_jax.envs.graphics import child_environment, choose_backend
+from coworld_jax.envs.interface import EnvironmentSpec, Policy, Timestep
+from coworld_jax.envs.messages import Failure, Request
+from coworld_jax.envs.suites import check_request
+from coworld_jax.types import Episode
+
+_LOG = logging.getLogger(__name__)
+_ANSWER_SECONDS = 300.0  # a simulator that is silent for so long is stuck, and killed
+_EXIT_SECONDS = 10.0
+
+
+class WorkerFailed(RuntimeError):  # noqa: N818  # reads as the sentence that it carries
+    """A worker process cannot deliver: it died again and again, or its simulator raised."""
+
+
+class _Died(Exception):  # noqa: N818
+    """The worker process is gone; the message says how."""
+
+
+class _Job(NamedTuple):
+    seed: int
+    policy: Policy
+    future: Future[Episode]
+
+
+class EnvironmentPool:
+    """Workers that collect episodes.
+
+    Args:
+        task, profile, image_size, action_repeat, episode_steps: see ``make_environment``.
+        workers: number of processes, each with one environment and one thread here.
+        max_deaths: deaths of its worker after which an episode is given up.
+
+    Attributes:
+        spec: what every worker's environment is.
+
+    Raises:
+        ValueError: an argument is unknown or out of range.
+        GraphicsError: nothing renders here.
+        VersionError: a simulator's package is missing or does not load.
+        WorkerFailed: a worker cannot be started.
+    """
+
+    spec: EnvironmentSpec
+
+    def __init__(
+        self,
+        task: str,
+        *,
+        profile: str = "full",
+        image_size: int = 64,
+        action_repeat: int | None = None,
+        episode_steps: int | None = None,
+        workers: int = 1,
+        max_deaths: int = 3,
+    ) -> None:
+        if workers < 1 or max_deaths < 1:
+            raise ValueError(
+                f"workers and max_deaths must be at least 1, not {min(workers, max_deaths)}."
+            )
+        request = Request(task, profile, image_size, action_repeat, episode_steps)
+        check_request(**request._asdict())
+        backend = choose_backend()
+        self._max_deaths = max_deaths
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._restarts = 0
+        self._closed = False
+        self._workers = [_Worker(index, request, backend) for index in range(workers)]
+        started: list[Future[EnvironmentSpec]] = [Future() for _ in self._workers]
+        # Daemons: a program that ends without close() does not wait for them, and their workers
+        # end with the program.
+        self._threads = [
+            threading.Thread(target=self._serve, args=pair, name=pair[0].name, daemon=True)
+            for pair in zip(self._workers, started)
+        ]
+        for thread in self._threads:
+            thread.start()
+        try:
+            self.spec, *_ = [future.result() for future in started]
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def restarts(self) -> int:
+        """How many workers died and were replaced."""
+        return self._restarts
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the workers that live now."""
+        return tuple(worker.process.pid for worker in self._workers if worker.process is not None)
+
+    def submit(self, seed: int, policy: Policy) -> Future[Episode]:
+        """Collect one episode, a function of ``seed`` and ``policy`` alone.
+
+        Args:
+            seed: uint32, of the environment's reset and of the policy's actor.
+            policy: its actor is called on a thread of the pool.
+
+        Returns:
+            A future with the episode: rows = steps + 1, extras ``is_first``, ``is_last`` and
+            ``is_terminal`` (bool ``[R]``) and those of the environment. It raises what the policy
+            raised, or ``WorkerFailed``.
+
+        Raises:
+            RuntimeError: the pool is closed.
+        """
+        future: Future[Episode] = Future()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError(f"The pool of {self._workers[0].task} is closed.")
+            self._jobs.put(_Job(seed, policy, future))
+        return future
+
+    def map(self, seeds: Iterable[int], policy: Policy) -> Iterator[Episode]:
+        """Episodes of ``seeds``, in their order.
+
+        Only a few more than the workers can collect are under way, so a slow reader does not fill
+        the memory and ``seeds`` may be endless.
+        """
+        pending: deque[Future[Episode]] = deque()
+        try:
+            for seed in seeds:
+                pending.append(self.submit(seed, policy))
+                if len(pending) > 2 * len(self._workers):
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def close(self) -> None:
+        """End the workers at once; episodes under way raise ``WorkerFailed``, others are cancelled.
+
+        Returns when the threads have ended, at the latest after the policy call under way.
+        """
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                for _ in self._threads:
+                    self._jobs.put(None)
+            for worker in self._workers:
+                worker.kill()
+        for thread in self._threads:
+            thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _serve(self, worker: _Worker, started: Future[EnvironmentSpec]) -> None:
+        """A thread's life: start the worker, then collect until told to end."""
+        self._fulfil(started, worker, "its start", lambda: worker.spec)
+        while (job := self._jobs.get()) is not None:
+            if self._closed:
+                job.future.cancel()
+            if job.future.set_running_or_notify_cancel():
+                self._fulfil(
+                    job.future,
+                    worker,
+                    f"the episode of seed {job.seed}",
+                    lambda job=job: _collect(worker, job.seed, job.policy),  # type: ignore[misc]
+                )
+        worker.reap()
+
+    def _fulfil(
+        self, future: Future[Any], worker: _Worker, what: str, work: Callable[[], Any]
+    ) -> None:
+        try:
+            result = self._until_done(worker, what, work)
+        except BaseException as error:  # noqa: BLE001  # raised where the result is asked for
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def _until_done(self, worker: _Worker, what: str, work: Callable[[], Any]) -> Any:
+        """``work()`` with a living worker, again if that dies."""
+        for deaths in range(1, self._max_deaths + 1):
+            try:
+                self._ensure_alive(worker)
+                return work()
+            except _Died as death:
+                worker.reap()
+                if self._closed:
+                    raise WorkerFailed(f"The pool was closed during {what}.") from death
+                if deaths == self._max_deaths:
+                    raise WorkerFailed(
+                        f"{death} during {what}, the {deaths}th death in a row; given up."
+                    ) from death
+                with self._lock:
+                    self._restarts += 1
+                _LOG.warning("%s; it is started again and begins anew with %s.", death, what)
+        raise AssertionError("the loop returns or raises")
+
+    def _ensure_alive(self, worker: _Worker) -> None:
+        if worker.process is not None:
+            return
+        with self._lock:  # close() kills whatever was started before it
+            if self._closed:
+                raise _Died(f"{worker.name} was not started")
+            worker.start()
+        worker.greet()
+
+
+class _Worker:
+    """One process and the connection to it. Used by one thread, but for ``kill``."""
+
+    def __init__(self, index: int, request: Request, backend: str) -> None:
+        self.name = f"worker {index} of {request.task}"
+        self.task = request.task
+        self.process: subprocess.Popen[bytes] | None = None
+        self.spec: EnvironmentSpec
+        self._request = request
+        self._backend = backend
+        self._connection: Connection
+
+    def start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-X", "faulthandler"),
+                    *("-m", "coworld_jax.envs.worker", str(theirs.fileno())),
+                ],
+                env=child_environment(self._backend),
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                # Out of the terminal's group before the worker can ignore its signals itself.
+                process_group=0,
+            )
+        self._connection = Connection(ours.detach())
+
+    def greet(self) -> None:
+        """Say which environment, hear what it is."""
+        self.spec = self.ask(self._request)
+
+    def ask(self, message: Any) -> Any:
+        """The answer to ``message``.
+
+        Raises:
+            _Died: there is none, and never will be.
+            WorkerFailed: the worker's simulator raised.
+        """
+        try:
+            self._connection.send(message)
+            if not self._connection.poll(_ANSWER_SECONDS):
+                self.kill()
+                raise _Died(f"{self._label()} was silent for {_ANSWER_SECONDS:.0f} s, and killed")
+            answer = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise _Died(f"{self._label()} {self._ending()}") from error
+        if isinstance(answer, Failure):
+            _LOG.error("%s raised:\n%s", self._label(), answer.trace)
+            raise WorkerFailed(f"{self._label()} raised {answer.line}")
+        return answer
+
+    def kill(self) -> None:
+        """End the process, which holds nothing worth keeping."""
+        process = self.process
+        if process is not None:
+            process.kill()
+
+    def reap(self) -> None:
+        """Forget the process, dead or dying."""
+        if self.process is None:
+            return
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+        self._connection.close()
+
+    def _label(self) -> str:
+        assert self.process is not None
+        return f"{self.name} (pid {self.process.pid})"
+
+    def _ending(self) -> str:
+        """How the process ended, in words."""
+        assert self.process is not None
+        try:
+            status = self.process.wait(_EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "closed its connection"
+        if status < 0:
+            return f"was killed by {signal.Signals(-status).name}"
+        return f"ended with exit status {status}"
+
+
+def _collect(worker: _Worker, seed: int, policy: Policy) -> Episode:
+    """One whole episode; actions are kept as the environment takes them, clipped to [-1, 1]."""
+    spec = worker.spec
+    actor = policy.episode(seed)
+    timesteps: list[Timestep] = [worker.ask(("reset", seed))]
+    actions = [np.zeros(spec.action_size, np.float32)]
+    while not timesteps[-1].is_last:
+        action = np.asarray(actor(timesteps[-1].image), np.float32)
+        if action.shape != (spec.action_size,) or not np.isfinite(action).all():
+            raise ValueError(
+                f"The policy gave {action} at env_step {len(timesteps)} of seed {seed}, but "
+                f"{spec.task} takes {spec.action_size} finite numbers."
+            )
+        actions.append(np.clip(action, -1.0, 1.0))
+        timesteps.append(worker.ask(("step", actions[-1])))
+    discount = np.array([step.discount for step in timesteps], np.float32)
+    row = np.arange(len(timesteps))
+    return Episode(
+        image=np.stack([step.image for step in timesteps]),
+        action=np.stack(actions),
+        reward=np.array([step.reward for step in timesteps], np.float32),
+        discount=discount,
+        extras={
+            "is_first": row == 0,
+            "is_last": row == row[-1],
+            "is_terminal": discount == 0.0,
+            **{
+                key: np.stack([step.extras[key] for step in timesteps])
+                for key in timesteps[0].extras
+            },
+        },
+    )

@@ -1,0 +1,51 @@
+"""The process that holds one simulator: ``python -m coworld_jax.envs.worker DESCRIPTOR``.
+
+It answers one message at a time on a socket, the inherited file descriptor, and ends when the
+other side is gone. It is started by command line and not by ``multiprocessing``, whose spawn
+imports the parent's main module, and jax with it.
+
+Messages to it: the keyword arguments of ``make_environment`` (first), then ``("reset", seed)`` or
+``("step", action)``. Answers: ``EnvironmentSpec`` (first), then ``Timestep``, or ``Failure``.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from multiprocessing.connection import Connection
+
+from coworld_jax.envs.messages import Failure, Request
+from coworld_jax.envs.suites import make_environment
+
+
+def main(descriptor: int) -> None:
+    """Serve until the parent closes the connection or dies."""
+    # Ctrl-C and SIGTERM reach a whole process group: what they mean is for the parent to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with Connection(descriptor) as parent:
+        try:
+            _serve(parent)
+        except (EOFError, ConnectionError):
+            return
+
+
+def _serve(parent: Connection) -> None:
+    request: Request = parent.recv()
+    try:
+        environment = make_environment(**request._asdict())
+    except Exception as error:  # noqa: BLE001  # told to the parent, which raises
+        parent.send(Failure.of(error))
+        return
+    parent.send(environment.spec)
+    while True:
+        kind, argument = parent.recv()
+        try:
+            answer = getattr(environment, kind)(argument)
+        except Exception as error:  # noqa: BLE001  # told to the parent, which raises
+            answer = Failure.of(error)
+        parent.send(answer)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
