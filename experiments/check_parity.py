@@ -1,0 +1,51 @@
+"""Check our networks against values of the authors' PyTorch networks.
+
+    python -m experiments.check_parity --fixture=FILE
+
+Maps the fixture's torch weights into our networks, prints one JSON line per quantity (``max_rel`` is
+the largest absolute difference over the largest absolute reference value; null where a value is
+missing, of another shape or not finite) and, last, ``{"passed": true|false}``. Exits with 1 when a
+relative difference exceeds 1e-4.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags
+
+from coworld_jax import runtime
+from coworld_jax.evaluation.parity import FixtureError, check_parity
+
+_FIXTURE = flags.DEFINE_string("fixture", None, "An .npz file of weights, inputs and outputs.")
+
+
+def check(fixture: Path) -> bool:
+    """Print the differences of a fixture; whether all of them pass."""
+    try:
+        differences = check_parity(fixture)
+    except FixtureError as error:
+        print(f"FixtureError: {error}", file=sys.stderr)
+        differences = []
+    for difference in differences:
+        print(json.dumps(difference._asdict()))
+    passed = bool(differences) and all(difference.passed for difference in differences)
+    print(json.dumps({"passed": passed}), flush=True)
+    return passed
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Check the flags' fixture."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"{arguments[1]!r} is no flag.")
+    runtime.configure()
+    if not check(Path(_FIXTURE.value)):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["fixture"])
+    app.run(main)
