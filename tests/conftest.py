@@ -11,11 +11,12 @@ import os
 from pathlib import Path
 
 _CACHE = Path(__file__).resolve().parent.parent / ".cache" / "jax"
-_TWO_DEVICES = "--xla_force_host_platform_device_count=2"
+# Tests compile much and compute little: the backend's optimiser would be most of their time.
+_FLAGS = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
-    f"{os.environ['XLA_FLAGS']} {_TWO_DEVICES}" if ("XLA_FLAGS" in os.environ) else _TWO_DEVICES
+    f"{os.environ['XLA_FLAGS']} {_FLAGS}" if ("XLA_FLAGS" in os.environ) else _FLAGS
 )
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
