@@ -51,7 +51,7 @@ def choose_backend() -> str:
     # Also a foreign version fails each trial: tell the two apart without any OpenGL.
     reason = _trial(_NO_RENDERING)
     if reason is not None:
-        raise VersionError(reason)
+        raise VersionError(reason.removeprefix(f"{VersionError.__module__}.VersionError: "))
     raise GraphicsError(
         f"No OpenGL renders without a screen here ({'; '.join(reasons)}): "
         "apt-get install libegl1 libgl1 libosmesa6, "

@@ -25,5 +25,5 @@ class Failure(NamedTuple):
     @classmethod
     def of(cls, error: Exception) -> Self:
         """The record of ``error``."""
-        line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
         return cls(line, "".join(traceback.format_exception(error)))

@@ -118,7 +118,8 @@ class EnvironmentPool:
     @property
     def pids(self) -> tuple[int, ...]:
         """Process ids of the workers that live now."""
-        return tuple(worker.process.pid for worker in self._workers if worker.process is not None)
+        processes = [worker.process for worker in self._workers]
+        return tuple(process.pid for process in processes if process is not None)
 
     def submit(self, seed: int, policy: Policy) -> Future[Episode]:
         """Collect one episode, a function of ``seed`` and ``policy`` alone.
@@ -223,7 +224,7 @@ class EnvironmentPool:
                     raise WorkerFailed(f"The pool was closed during {what}.") from death
                 if deaths == self._max_deaths:
                     raise WorkerFailed(
-                        f"{death} during {what}, the {deaths}th death in a row; given up."
+                        f"{death} during {what}; given up after {deaths} deaths in a row."
                     ) from death
                 with self._lock:
                     self._restarts += 1
@@ -237,7 +238,11 @@ class EnvironmentPool:
             if self._closed:
                 raise _Died(f"{worker.name} was not started")
             worker.start()
-        worker.greet()
+        try:
+            worker.greet()
+        except WorkerFailed:
+            worker.reap()
+            raise
 
 
 class _Worker:
