@@ -322,7 +322,7 @@ def _apply(
     """One optimiser step with gradients averaged over the mapped axis; also their norm."""
     if axis_name is not None:
         grads = jax.lax.pmean(grads, axis_name)
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state, norm
 

@@ -82,7 +82,10 @@ def pmap_phase(
     """
 
     def run(
-        state: CoWorldState, resident: Mapping[str, EpisodeStore], streamed: Mapping[str, Batch]
+        device: jax.Array,  # pmap counts its devices by a mapped argument
+        state: CoWorldState,
+        resident: Mapping[str, EpisodeStore],
+        streamed: Mapping[str, Batch],
     ) -> tuple[CoWorldState, Metrics]:
         return run_phase(
             update,
@@ -98,7 +101,7 @@ def pmap_phase(
     mapped = jax.pmap(
         run,
         axis_name=AXIS,
-        in_axes=(None, None, 0),
+        in_axes=(0, None, None, 0),
         out_axes=(None, None),
         devices=jax.local_devices()[:devices],
     )
@@ -107,4 +110,7 @@ def pmap_phase(
         shape = (*chunks.shape[:2], devices, chunks.shape[2] // devices, *chunks.shape[3:])
         return chunks.reshape(shape).transpose(2, 0, 1, *range(3, len(shape)))
 
-    return lambda state, resident, streamed: mapped(state, resident, jax.tree.map(split, streamed))
+    index = np.arange(devices)
+    return lambda state, resident, streamed: mapped(
+        index, state, resident, jax.tree.map(split, streamed)
+    )

@@ -22,6 +22,20 @@ class Phase(NamedTuple):
     env_steps: int  # simulator steps of the source, in whole episodes
     aligned: bool  # whether coupling B is in the source's reward loss
 
+    @property
+    def learns(self) -> str:
+        """Domain whose agent this phase changes: ``source``, ``target``, or empty for none."""
+        return "" if self.kind == "prefill" else "source" if self.kind == "source" else "target"
+
+    def on_grid(self, done: int, train_every: int, interval: int) -> bool:
+        """Whether a collection ends, and the next begins, after ``done`` updates of this phase.
+
+        A collection spans ``interval`` updates. Those that its env_steps do not pay for
+        (``first_updates``) come before the first one.
+        """
+        before = self.updates - self.env_steps // train_every
+        return self.kind == "source" and done >= before and (done - before) % interval == 0
+
 
 def plan(config: Config, episode_steps: int) -> list[Phase]:
     """The phases of a run, in order.
@@ -38,13 +52,18 @@ def plan(config: Config, episode_steps: int) -> list[Phase]:
         ValueError: a phase's env_steps are no whole number of collections.
     """
     schedule, count = config.schedule, len(config.source)
+    unit = episode_steps * schedule.episodes_per_collection
+    if unit % schedule.train_every:
+        raise ValueError(
+            f"One collection is {unit} env_steps (episode_steps * episodes_per_collection), which "
+            f"schedule.train_every = {schedule.train_every} does not divide; use a divisor."
+        )
     phases = [
         Phase("prefill", "prefill", i, 0, schedule.prefill_episodes * episode_steps, False)
         for i in range(count)
     ]
 
     def source(name: str, updates: int, first: int, aligned: bool) -> None:
-        unit = episode_steps * schedule.episodes_per_collection
         env_steps = updates * schedule.train_every
         if env_steps % unit:
             raise ValueError(
@@ -71,6 +90,35 @@ def plan(config: Config, episode_steps: int) -> list[Phase]:
         if i < schedule.rounds - 1 or schedule.final_source_phase:
             source("co-train source", schedule.source_updates, 0, aligned)
     return phases
+
+
+def collection_interval(config: Config, episode_steps: int) -> int:
+    """Updates that one collection of whole episodes pays for."""
+    schedule = config.schedule
+    return episode_steps * schedule.episodes_per_collection // schedule.train_every
+
+
+def next_stop(
+    phase: Phase, done: int, updates: int, config: Config, interval: int, largest: int
+) -> int:
+    """Updates until the loop must look up: a collection, an evaluation, a checkpoint, the end.
+
+    Args:
+        phase: the current one, with ``done`` of its updates done.
+        updates: done over the whole run: evaluations and checkpoints count these.
+        interval: see `collection_interval`.
+        largest: the longest scan.
+    """
+    run = config.run
+    for ahead in range(1, min(largest, phase.updates - done)):
+        total = updates + ahead
+        if (
+            total % run.eval_every == 0
+            or total % run.checkpoint_every == 0
+            or phase.on_grid(done + ahead, config.schedule.train_every, interval)
+        ):
+            return ahead
+    return min(largest, phase.updates - done)
 
 
 def aligned_updates(phases: list[Phase]) -> int:

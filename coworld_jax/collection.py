@@ -1,0 +1,76 @@
+"""Collecting a source's episodes while its agent learns, reproducibly.
+
+Episode i is played with a seed made from (seed, source, i) by the parameters of a fixed update: the
+one at which its collection began. It joins the replay when the collection ends, at another fixed
+update. How fast the simulator is therefore changes nothing, nor where a run was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from coworld_jax.data import Replay, load_episode, save_episode
+from coworld_jax.envs import EnvironmentPool, Policy, episode_seed
+from coworld_jax.types import Episode
+
+
+class Collector:
+    """Keeps at most one collection of whole episodes in flight.
+
+    Args:
+        pool: simulators of the source.
+        replay: where the episodes go.
+        seed: of the run.
+        stream: name of the source, so that no two draw the same seeds.
+    """
+
+    def __init__(self, pool: EnvironmentPool, replay: Replay, seed: int, stream: str) -> None:
+        self.replay = replay
+        self._pool = pool
+        self._seed = seed
+        self._stream = stream
+        self._flight: list[tuple[str, Future[Episode]]] = []
+
+    @property
+    def idle(self) -> bool:
+        """Whether no collection is in flight."""
+        return not self._flight
+
+    def begin(self, policy: Policy, episodes: int) -> None:
+        """Start to collect the next ``episodes`` episodes."""
+        first = self.replay.appended
+        for index in range(first, first + episodes):
+            seed = episode_seed(self._seed, self._stream, index)
+            self._flight.append((f"{index:06d}", self._pool.submit(seed, policy)))
+
+    def finish(self) -> tuple[int, list[float]]:
+        """Wait for the collection and add it to the replay; its env_steps and returns."""
+        env_steps, returns = 0, []
+        for name, future in self._flight:
+            episode = future.result()
+            self.replay.append(episode, name)
+            env_steps += len(episode.reward) - 1
+            returns.append(float(episode.reward.sum()))
+        self._flight = []
+        return env_steps, returns
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint must name: the replay, and the collection in flight once it is done."""
+        pending = [
+            save_episode(self.replay.directory, future.result(), name=name).name
+            for name, future in self._flight
+        ]
+        return {"replay": self.replay.manifest(), "pending": pending}
+
+    def resume(self, record: Mapping[str, Any]) -> None:
+        """Go back to a record; episodes on the disk that it does not name are deleted."""
+        waiting = {
+            file: load_episode(self.replay.directory / file) for file in record["pending"]
+        }
+        self.replay.restore(record["replay"])
+        for file, episode in waiting.items():
+            ready: Future[Episode] = Future()
+            ready.set_result(episode)
+            self._flight.append((file.removesuffix(".npz"), ready))

@@ -1,0 +1,73 @@
+"""The target's offline data as the training loop reads them: resident on the device, or streamed."""
+
+from __future__ import annotations
+
+import jax
+from jax.sharding import Mesh
+
+from coworld_jax import parallel
+from coworld_jax.config import Config
+from coworld_jax.data import Dataset, StreamedFeed, available_bytes, format_bytes, load_directory
+from coworld_jax.envs import EnvironmentSpec
+from coworld_jax.store import EpisodeStore
+from coworld_jax.types import Batch
+
+_STREAMED_BYTES = 256 * 2**20  # of batches prepared for one scan
+
+
+class TargetFeed:
+    """Batches of the offline dataset, the same ones from either feed.
+
+    A dataset of at most ``run.resident_share`` of the available memory lives on the device, where
+    the scan samples from it. A larger one stays on the host, and batches are streamed.
+
+    Args:
+        config: names the directory, the sizes of a batch, and what to do with bad files.
+        spec: the environment that will evaluate the target; the dataset must agree with it.
+        action_size: of the agent.
+        mesh: devices that hold the data, or None for a single one.
+
+    Attributes:
+        store: the resident dataset, or None when it is streamed.
+        largest_chunk: updates of which the batches may be prepared together.
+        announcement: one line that says which feed it is, and why.
+
+    Raises:
+        ValueError: bad data, or data of another task, profile or size than ``spec``.
+    """
+
+    store: EpisodeStore | None
+
+    def __init__(
+        self, config: Config, spec: EnvironmentSpec, action_size: int, mesh: Mesh | None
+    ) -> None:
+        learning = config.learning
+        dataset = load_directory(
+            config.data,
+            minimum_rows=learning.length,
+            action_size=spec.action_size,
+            skip_bad=config.run.skip_bad_files,
+        )
+        remarks = _compare(dataset, spec)
+        share = dataset.nbytes / available_bytes()
+        resident = share <= config.run.resident_share
+        self.announcement = (
+            f"{config.data}: {len(dataset.lengths)} episodes, {format_bytes(dataset.nbytes)}, "
+            f"{share:.0%} of the available memory: "
+            f"{'resident on the device' if resident else 'streamed from the host'}."
+        )
+        self.announcement = "\n".join([self.announcement, *remarks])
+        self._mesh = mesh
+        self.store, self._streamed = None, None
+        self.largest_chunk = config.run.chunk
+        if resident:
+            self.store = parallel.replicate(dataset.store(action_size), mesh)
+        else:
+            self._streamed = StreamedFeed(dataset, learning.length, learning.batch, action_size)
+            batch_bytes = learning.batch * learning.length * spec.image_size**2 * 3
+            self.largest_chunk = max(1, _STREAMED_BYTES // batch_bytes)
+
+    def batches(self, keys: jax.Array) -> Batch:
+        """Batches of a streamed dataset for sampling keys ``[K]``: ``[K, T, B, ...]``."""
+        assert self._streamed is not None
+        return self._streamed.batches(keys)

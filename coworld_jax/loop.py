@@ -1,0 +1,442 @@
+"""The run: phases in order, collection beside learning, evaluations, checkpoints, the summary.
+
+What happens when is a function of the plan and of update counts alone. Chunk length, workers,
+devices, feeds and interruptions never change it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coworld_jax import config as configuration
+from coworld_jax import parallel, runtime, schedule
+from coworld_jax.checkpoint import Checkpointer, state_digest
+from coworld_jax.collection import Collector
+from coworld_jax.config import Config
+from coworld_jax.coworld import (
+    SOURCE,
+    TARGET,
+    CoWorldState,
+    init_coworld,
+    make_coworld,
+    make_update,
+    update_keys,
+)
+from coworld_jax.data import Replay
+from coworld_jax.envs import EnvironmentPool, EnvironmentSpec, RandomPolicy, episode_seed
+from coworld_jax.evaluation import pictures
+from coworld_jax.evaluation.report import Evaluation, evaluate
+from coworld_jax.feeds import TargetFeed
+from coworld_jax.metrics import FILE_NAME, MetricsWriter, Progress, read_metrics
+from coworld_jax.policy import AgentPolicy
+from coworld_jax.schedule import Phase
+from coworld_jax.workdir import (
+    CHECKPOINTS,
+    agent_of,
+    settle_config,
+    source_domains,
+    write_json,
+    write_tasks,
+)
+
+# Metrics that the progress line shows, by the end of their names.
+_SHOWN = {"model/image": "image", "model/kl": "kl", "critic/loss": "critic", "actor/return": "return"}
+# Causes before effects: the first non-finite one of an update is the one to name.
+_CAUSES = ("model", "actor", "critic")
+_EFFECTS = ("loss", "grad_norm")
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or a gradient became NaN or infinite."""
+
+
+@dataclasses.dataclass
+class Position:
+    """Where a run is; checkpoints hold it."""
+
+    phase: int = 0  # index into the plan
+    done: int = 0  # updates of that phase
+    updates: int = 0  # of the whole run
+    env_steps: int = 0  # of the source simulators
+    wall_time: float = 0.0  # seconds, over all starts of the run
+
+
+def train(config: Config, workdir: str | Path) -> dict[str, Any] | None:
+    """Carry a run out, or go on with it where its last checkpoint lies.
+
+    Args:
+        config: see `config.Config`; checked before anything starts.
+        workdir: of this run alone; it holds everything that the run writes.
+
+    Returns:
+        The summary, which is also in ``workdir/summary.json``; None if SIGTERM or SIGINT asked the
+        run to stop early, which leaves a checkpoint.
+
+    Raises:
+        ValueError: bad configuration or data, in one sentence.
+        NonFiniteError: with the name of the first bad quantity; the last checkpoint is kept.
+        envs.WorkerFailed: a simulator died again and again.
+    """
+    configuration.check(config)
+    workdir = Path(workdir)
+    with ExitStack() as resources:
+        stop = resources.enter_context(runtime.StopRequest())
+        run = _Run(config, workdir, resources)
+        run.resume()
+        finished = run.carry_out(stop)
+        return run.summarise() if finished else None
+
+
+class _Run:
+    """The live parts of one run."""
+
+    def __init__(self, config: Config, workdir: Path, resources: ExitStack) -> None:
+        self.config, self.workdir = config, workdir
+        self.domains = source_domains(config)
+        tasks = dict(zip(self.domains, config.source, strict=True))
+        if _needs_target(config):
+            tasks[TARGET] = config.target
+        mesh = self.mesh = parallel.make_mesh(config.run.devices, config.learning.batch)
+        settle_config(workdir, config)
+        self.pools = {
+            domain: resources.enter_context(
+                EnvironmentPool(
+                    task,
+                    profile=config.run.profile,
+                    workers=config.run.workers,
+                    episode_steps=config.schedule.episode_steps or None,
+                )
+            )
+            for domain, task in tasks.items()
+        }
+        specs = {domain: pool.spec for domain, pool in self.pools.items()}
+        write_tasks(workdir, specs)
+        action_size = max(spec.action_size for spec in specs.values())
+        episode_steps = _episode_steps([specs[domain] for domain in self.domains])
+        self.phases = schedule.plan(config, episode_steps)
+        self.interval = schedule.collection_interval(config, episode_steps)
+        self.method = make_coworld(config, action_size, schedule.aligned_updates(self.phases))
+        self.feed: TargetFeed | None = None
+        if TARGET in specs:
+            self.feed = TargetFeed(config, specs[TARGET], action_size, mesh)
+        self.state: CoWorldState = parallel.replicate(
+            init_coworld(self.method, len(self.domains), jax.random.key(config.seed)), mesh
+        )
+        self.collectors = [
+            Collector(
+                self.pools[domain],
+                Replay(
+                    workdir / "replay" / domain,
+                    slots=self._planned_episodes(index, episode_steps),
+                    rows=episode_steps + 1,
+                    action_size=action_size,
+                    place=lambda store: parallel.replicate(store, mesh),
+                ),
+                config.seed,
+                domain,
+            )
+            for index, domain in enumerate(self.domains)
+        ]
+        self.position = Position()
+        self.evaluations: dict[str, dict[str, Any]] = {}
+        self.checkpoints = resources.enter_context(
+            Checkpointer(workdir / CHECKPOINTS, keep=config.run.keep)
+        )
+        self.metrics = resources.enter_context(
+            MetricsWriter(
+                workdir,
+                tensorboard=config.run.tensorboard,
+                wandb_project=config.run.wandb_project,
+                config=configuration.flatten(config),
+            )
+        )
+        self.progress = Progress(sum(phase.updates for phase in self.phases))
+        resources.callback(self.progress.close)
+        self._compiled: dict[tuple[Any, ...], parallel.RunPhase] = {}
+        self._started = time.monotonic()
+        self.progress.message(schedule.describe(self.phases))
+        if self.feed is not None:
+            self.progress.message(self.feed.announcement)
+
+    def _planned_episodes(self, source: int, episode_steps: int) -> int:
+        """Slots that the replay of a source needs: no more than the plan fills."""
+        steps = sum(
+            phase.env_steps
+            for phase in self.phases
+            if phase.kind in ("prefill", "source") and phase.source == source
+        )
+        return min(self.config.schedule.replay_episodes, steps // episode_steps)
+
+    # --- where the run is -----------------------------------------------------------------------
+
+    def resume(self) -> None:
+        """Go back to the latest checkpoint, or to the beginning; forget what lies after it."""
+        if self.checkpoints.latest_step() is None:
+            for collector in self.collectors:
+                collector.replay.restore([])
+            self.metrics.truncate(-1)
+            return
+        self.state, host = self.checkpoints.restore(self.state)
+        self.position = Position(**host["position"])
+        self.evaluations = host["evaluations"]
+        for collector, record in zip(self.collectors, host["sources"], strict=True):
+            collector.resume(record)
+        self.metrics.truncate(self.position.updates)
+        self._started = time.monotonic() - self.position.wall_time
+        self.progress.message(f"Resumed {self.workdir} at update {self.position.updates}.")
+
+    def _save(self, score: float | None) -> None:
+        self.position.wall_time = time.monotonic() - self._started
+        host = {
+            "position": dataclasses.asdict(self.position),
+            "evaluations": self.evaluations,
+            "sources": [collector.record() for collector in self.collectors],
+        }
+        self.checkpoints.save(self.position.updates, self.state, host, score)
+
+    # --- the phases -----------------------------------------------------------------------------
+
+    def carry_out(self, stop: runtime.StopRequest) -> bool:
+        """All phases that are left; False if the run was asked to stop."""
+        while self.position.phase < len(self.phases):
+            phase = self.phases[self.position.phase]
+            if phase.kind == "prefill":
+                self._prefill(phase)
+            while self.position.done < phase.updates:
+                if stop.requested:
+                    return self._stopped()
+                self._advance(phase, stop)
+            self.position.phase += 1
+            self.position.done = 0
+        return True
+
+    def _stopped(self) -> bool:
+        self.progress.message(
+            f"Stopped at update {self.position.updates}; the same command continues there."
+            if self.position.updates
+            else "Stopped before the first update; the same command starts again."
+        )
+        return False
+
+    def _prefill(self, phase: Phase) -> None:
+        domain = self.domains[phase.source]
+        collector = self.collectors[phase.source]
+        self.progress.message(f"Filling the replay of {domain} with random actions.")
+        policy = RandomPolicy(self.pools[domain].spec.action_size)
+        collector.begin(policy, self.config.schedule.prefill_episodes)
+        self._collected(phase)
+
+    def _advance(self, phase: Phase, stop: runtime.StopRequest) -> None:
+        """Up to the next update count at which something but an update happens."""
+        position, run, train_every = self.position, self.config.run, self.config.schedule.train_every
+        collects = phase.kind == "source"
+        if collects and phase.on_grid(position.done, train_every, self.interval):
+            self._collect(phase)
+        largest = run.chunk if self.feed is None else min(run.chunk, self.feed.largest_chunk)
+        count = schedule.next_stop(
+            phase, position.done, position.updates, self.config, self.interval, largest
+        )
+        self._learn(phase, count)
+        position.done += count
+        position.updates += count
+        if collects and phase.on_grid(position.done, train_every, self.interval):
+            self._collected(phase)
+        ended = position.done == phase.updates
+        score = None
+        if ended or position.updates % run.eval_every == 0:
+            score = self._evaluate(phase)
+        if ended or position.updates % run.checkpoint_every == 0 or stop.requested:
+            self._save(score)
+
+    def _collect(self, phase: Phase) -> None:
+        """Begin a collection by the source's present parameters, unless one goes on already."""
+        collector, domain = self.collectors[phase.source], self.domains[phase.source]
+        if collector.idle:
+            policy = AgentPolicy(
+                self.method.agent,
+                self.state.sources[phase.source],
+                action_size=self.pools[domain].spec.action_size,
+                explore=True,
+            )
+            collector.begin(policy, self.config.schedule.episodes_per_collection)
+
+    def _collected(self, phase: Phase) -> None:
+        """End the collection in flight: its episodes join the replay."""
+        domain = self.domains[phase.source]
+        env_steps, returns = self.collectors[phase.source].finish()
+        self.position.env_steps += env_steps
+        if returns:
+            name = f"{domain}/collection/return_mean"
+            self.metrics.write(
+                self.position.updates, self.position.env_steps, {name: float(np.mean(returns))}
+            )
+
+    def _learn(self, phase: Phase, count: int) -> None:
+        """``count`` updates in one call, checked and logged."""
+        position, learning = self.position, self.config.learning
+        began = time.monotonic()
+        resident, streamed = {}, {}
+        if phase.kind == "source":
+            resident[SOURCE] = self.collectors[phase.source].replay.store
+        if phase.learns == TARGET or phase.aligned:
+            assert self.feed is not None
+            if self.feed.store is not None:
+                resident[TARGET] = self.feed.store
+            else:
+                updates = position.updates + jnp.arange(count)
+                sampling = jax.vmap(lambda update: update_keys(self.state.key, update)[0][TARGET])
+                streamed[TARGET] = self.feed.batches(sampling(updates))
+        signature = (phase.kind, phase.source, phase.aligned, count)
+        if signature not in self._compiled:
+            self._compiled[signature] = parallel.compile_phase(
+                make_update(self.method, phase.kind, phase.source, phase.aligned),
+                updates=count,
+                length=learning.length,
+                batch=learning.batch,
+                mesh=self.mesh,
+            )
+        self.state, stacked = self._compiled[signature](self.state, resident, streamed)
+        values = {name: np.asarray(value) for name, value in stacked.items()}
+        first_bad = first_non_finite(values)
+        if first_bad is not None:
+            name, index = first_bad
+            raise NonFiniteError(
+                f"{name} is not finite at update {position.updates + index + 1} (phase "
+                f"{phase.name}); the last checkpoint in {self.workdir / CHECKPOINTS} is kept. Try "
+                "a lower learning rate, or another seed, in another workdir."
+            )
+        means = {name: float(value.mean()) for name, value in values.items()}
+        means["time/updates_per_second"] = count / (time.monotonic() - began)
+        self.metrics.write(position.updates + count, position.env_steps, means)
+        shown = {
+            short: means[f"{phase.learns}/{name}"]
+            for name, short in _SHOWN.items()
+            if f"{phase.learns}/{name}" in means
+        }
+        self.progress.update(phase.name, position.updates + count, position.env_steps, shown)
+
+    # --- evaluation -----------------------------------------------------------------------------
+
+    def _evaluate(self, phase: Phase) -> float | None:
+        """Score the domain that this phase trains; the others have not changed since their last.
+
+        Returns:
+            The return by which checkpoints compare: the target's, or the source's in a plan
+            without a target; None for an evaluation that does not count.
+        """
+        domain = TARGET if phase.learns == TARGET else self.domains[phase.source]
+        stream = f"evaluation/{domain}/{self.position.updates}"
+        seeds = [
+            episode_seed(self.config.seed, stream, index)
+            for index in range(self.config.run.eval_episodes)
+        ]
+        constrains = self.state.sources[phase.source].critic if domain == TARGET else None
+        result: Evaluation = evaluate(
+            self.method.agent,
+            agent_of(self.state, self.config, domain),
+            source_critic=constrains,
+            pool=self.pools[domain],
+            seeds=seeds,
+            discount=self.config.learning.discount,
+            updates=self.position.updates,
+            env_steps=self.position.env_steps,
+            pictures_directory=self.workdir / "pictures",
+            domain=domain,
+        )
+        self.evaluations[domain] = result._asdict()
+        self.metrics.write(
+            self.position.updates, self.position.env_steps, result.metrics(domain)
+        )
+        self._draw_returns()
+        self.progress.message(
+            f"Evaluation of {domain} at update {self.position.updates}: return "
+            f"{result.return_mean:.1f} ± {result.return_std:.1f} over {len(seeds)} episodes, value "
+            f"bias {result.value_bias:+.2f}."
+        )
+        self.progress.update(
+            phase.name,
+            self.position.updates,
+            self.position.env_steps,
+            {f"{domain} score": result.return_mean},
+        )
+        counts = domain == TARGET or TARGET not in self.pools
+        return result.return_mean if counts and phase.kind != "world_model" else None
+
+    def _draw_returns(self) -> None:
+        random_returns = {
+            domain: float(np.mean(collector.replay.returns[: self.config.schedule.prefill_episodes]))
+            for domain, collector in zip(self.domains, self.collectors, strict=True)
+        }
+        pictures.returns_figure(
+            self.workdir / "pictures" / "returns.png",
+            read_metrics(self.workdir / FILE_NAME),
+            random_returns=random_returns,
+            titles={domain: pool.spec.task for domain, pool in self.pools.items()},
+        )
+
+    def summarise(self) -> dict[str, Any]:
+        """Write and return ``summary.json``."""
+        restarts = {domain: pool.restarts for domain, pool in self.pools.items()}
+        summary = {
+            "updates": self.position.updates,
+            "env_steps": self.position.env_steps,
+            "wall_time": self.position.wall_time,
+            "state_digest": state_digest(self.state),
+            "worker_restarts": restarts,
+            "pictures": sorted(str(path) for path in (self.workdir / "pictures").iterdir()),
+            "evaluations": self.evaluations,
+        }
+        write_json(self.workdir / "summary.json", summary)
+        return summary
+
+
+def first_non_finite(values: Mapping[str, np.ndarray]) -> tuple[str, int] | None:
+    """Name and index of the first NaN or infinity in metrics ``[updates]``, causes first."""
+
+    def rank(name: str) -> tuple[int, int, str]:
+        _, part, quantity = name.split("/", 2)
+        return _CAUSES.index(part), quantity in _EFFECTS, name
+
+    bad = [(int(np.argmin(ok)), name) for name, value in values.items()
+           if not (ok := np.isfinite(value)).all()]
+    if not bad:
+        return None
+    index, name = min(bad, key=lambda item: (item[0], rank(item[1])))
+    return name, index
+
+
+def _needs_target(config: Config) -> bool:
+    """Whether the plan trains the target or reads its data.
+
+    Raises:
+        ValueError: it does, but the target's task or data are not given.
+    """
+    plan = config.schedule
+    needed = bool(plan.rounds and plan.target_updates) or bool(plan.warmup_rounds)
+    for name, value in (("target", config.target), ("data", config.data)):
+        if needed and not value:
+            raise ValueError(
+                f"{name} is empty, but the plan trains the target: set --config.{name}, or set "
+                "schedule.warmup_rounds and schedule.rounds to 0 to train the source alone."
+            )
+    return needed
+
+
+def _episode_steps(specs: list[EnvironmentSpec]) -> int:
+    """Agent steps of an episode, which all sources must share: the plan counts whole episodes."""
+    steps = {spec.task: spec.episode_steps for spec in specs}
+    if len(set(steps.values())) > 1:
+        raise ValueError(
+            f"The sources have episodes of different lengths ({steps}): set "
+            "schedule.episode_steps to one that all of them reach."
+        )
+    return specs[0].episode_steps

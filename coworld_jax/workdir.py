@@ -1,0 +1,156 @@
+"""What a run's directory says about the run: its configuration, its tasks, its agents.
+
+``config.json`` is the resolved configuration and ``tasks.json`` describes the environments that it
+was built for, so that an agent can be restored without starting a simulator.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from coworld_jax import config as configuration
+from coworld_jax.agent import Agent, AgentState
+from coworld_jax.checkpoint import Checkpointer
+from coworld_jax.config import Config
+from coworld_jax.coworld import CoWorldState, init_coworld, make_coworld
+from coworld_jax.envs import EnvironmentSpec
+from coworld_jax.policy import AgentPolicy
+
+CHECKPOINTS = "checkpoints"
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace ``path`` by ``value`` in one step: a kill leaves the old or the new file."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def settle_config(workdir: Path, config: Config) -> None:
+    """Record the configuration of a new run, or make sure that a resumed one has not changed.
+
+    Raises:
+        ValueError: the directory belongs to a run with another configuration.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(path, configuration.flatten(config))
+        return
+    changed = configuration.differences(read_config(workdir), config)
+    if changed:
+        raise ValueError(
+            f"{path} belongs to a run with another configuration ({'; '.join(changed)}): start it "
+            "with the old values, or choose another --workdir."
+        )
+
+
+def read_config(workdir: Path) -> Config:
+    """The configuration of a run.
+
+    Raises:
+        ValueError: no such file, or one that this version cannot read.
+    """
+    path = workdir / "config.json"
+    try:
+        return configuration.from_flat(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{workdir} is no workdir of a run: it has no config.json. Train first."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def write_tasks(workdir: Path, specs: Mapping[str, EnvironmentSpec]) -> None:
+    """Record the environment of each domain."""
+    tasks = {
+        domain: spec._asdict() | {"versions": dict(spec.versions)}
+        for domain, spec in specs.items()
+    }
+    write_json(workdir / "tasks.json", tasks)
+
+
+def read_tasks(workdir: Path) -> dict[str, EnvironmentSpec]:
+    """The environment of each domain of a run: ``target`` and ``source`` (or ``source0`` ...)."""
+    tasks = json.loads((workdir / "tasks.json").read_text())
+    return {domain: EnvironmentSpec(**spec) for domain, spec in tasks.items()}
+
+
+def source_domains(config: Config) -> list[str]:
+    """Names of the source domains: ``source``, or ``source0``, ``source1`` ... for several."""
+    if len(config.source) == 1:
+        return ["source"]
+    return [f"source{index}" for index in range(len(config.source))]
+
+
+def agent_of(state: CoWorldState, config: Config, domain: str) -> AgentState:
+    """The part of ``state`` that belongs to a domain."""
+    if domain == "target":
+        return state.target
+    return state.sources[source_domains(config).index(domain)]
+
+
+def restore_run(
+    workdir: str | Path, *, best: bool = False
+) -> tuple[Config, dict[str, EnvironmentSpec], Agent, CoWorldState, dict[str, Any]]:
+    """Everything that a finished or running workdir knows, from its latest (or best) checkpoint.
+
+    Returns:
+        Configuration, environment of each domain, networks, state, and the host's record.
+
+    Raises:
+        ValueError: no such run.
+        FileNotFoundError: it has saved nothing yet.
+    """
+    workdir = Path(workdir)
+    config = read_config(workdir)
+    with Checkpointer(workdir / CHECKPOINTS, read_only=True) as checkpoints:
+        step = checkpoints.best_step() if best else checkpoints.latest_step()
+        if step is None:
+            raise FileNotFoundError(
+                f"{workdir} has no {'scored ' if best else ''}checkpoint yet: let it train longer."
+            )
+        specs = read_tasks(workdir)
+        method = make_coworld(config, max(spec.action_size for spec in specs.values()), 0)
+        template = jax.eval_shape(
+            lambda: init_coworld(method, len(config.source), jax.random.key(0))
+        )
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        template = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), template
+        )
+        state, host = checkpoints.restore(template, step)
+    return config, specs, method.agent, state, host
+
+
+def load_policy(
+    workdir: str | Path, *, domain: str = "target", best: bool = False, explore: bool = False
+) -> AgentPolicy:
+    """The policy of a trained run: ``load_policy(workdir).episode(seed)(frame)`` is an action.
+
+    Args:
+        workdir: of `experiments.train`.
+        domain: ``target``, ``source``, or ``source0`` ... for several sources.
+        best: the checkpoint with the best evaluation, instead of the latest.
+        explore: sample actions instead of taking their mode.
+
+    Raises:
+        ValueError: no such run, or no such domain in it.
+        FileNotFoundError: the run has saved no checkpoint yet.
+    """
+    config, specs, agent, state, _ = restore_run(workdir, best=best)
+    if domain not in specs:
+        raise ValueError(f"{workdir} has no domain {domain}: use one of {', '.join(specs)}.")
+    return AgentPolicy(
+        agent,
+        agent_of(state, config, domain),
+        action_size=specs[domain].action_size,
+        explore=explore,
+    )

@@ -1,0 +1,91 @@
+"""Score a trained run over fresh episodes.
+
+    python -m experiments.evaluate --workdir=runs/x --episodes=10
+
+Restores the latest (or best) checkpoint of every domain that the run trained, plays, prints one
+JSON line per domain, and writes ``evaluation.json`` and pictures to ``WORKDIR/evaluation``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from coworld_jax import runtime
+from coworld_jax.envs import EnvironmentPool, WorkerFailed, episode_seed
+from coworld_jax.evaluation.report import evaluate
+from coworld_jax.workdir import agent_of, restore_run, write_json
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run of experiments.train.")
+_EPISODES = flags.DEFINE_integer("episodes", 10, "Fresh episodes per domain.", lower_bound=1)
+_DOMAIN = flags.DEFINE_string("domain", "", "Only this domain; all that were trained if empty.")
+_BEST = flags.DEFINE_bool("best", False, "The checkpoint with the best evaluation, not the latest.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the episodes.")
+
+
+def score(
+    workdir: Path, *, episodes: int, domain: str, best: bool, seed: int
+) -> dict[str, dict[str, Any]]:
+    """The evaluation of each domain; see the flags.
+
+    Raises:
+        ValueError: no such run, or no such domain in it.
+    """
+    config, specs, agent, state, host = restore_run(workdir, best=best)
+    trained = [name for name in specs if name in host["evaluations"]]
+    if domain and domain not in specs:
+        raise ValueError(f"{workdir} has no domain {domain}: use one of {', '.join(specs)}.")
+    results = {}
+    for name in [domain] if domain else trained:
+        spec = specs[name]
+        with EnvironmentPool(
+            spec.task,
+            profile=spec.profile,
+            image_size=spec.image_size,
+            action_repeat=spec.action_repeat,
+            episode_steps=spec.episode_steps,
+            workers=config.run.workers,
+        ) as pool:
+            result = evaluate(
+                agent,
+                agent_of(state, config, name),
+                source_critic=state.sources[0].critic if name == "target" else None,
+                pool=pool,
+                seeds=[episode_seed(seed, f"score/{name}", i) for i in range(episodes)],
+                discount=config.learning.discount,
+                updates=host["position"]["updates"],
+                env_steps=host["position"]["env_steps"],
+                pictures_directory=workdir / "evaluation",
+                domain=name,
+            )
+        results[name] = result._asdict()
+        print(json.dumps({"domain": name, "task": spec.task} | results[name]), flush=True)
+    write_json(workdir / "evaluation" / "evaluation.json", results)
+    return results
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Score with the flags' settings."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"{arguments[1]!r} is no flag.")
+    runtime.configure()
+    try:
+        score(
+            Path(_WORKDIR.value),
+            episodes=_EPISODES.value,
+            domain=_DOMAIN.value,
+            best=_BEST.value,
+            seed=_SEED.value,
+        )
+    except (ValueError, FileNotFoundError, WorkerFailed) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["workdir"])
+    app.run(main)

@@ -1,0 +1,107 @@
+"""The plan written out as data, and the update counts at which the loop looks up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import tiny
+
+from coworld_jax import schedule
+from coworld_jax.config import PRESETS, Config
+from coworld_jax.schedule import Phase, aligned_updates, collection_interval, next_stop, plan
+
+
+def test_plan_of_the_tiny_run():
+    assert plan(tiny.CONFIG, 10) == [
+        Phase("prefill", "prefill", 0, 0, 20, False),
+        Phase("pretrain", "source", 0, 4, 20, False),
+        Phase("warm-up", "world_model", 0, 2, 0, False),
+        Phase("co-train source", "source", 0, 2, 10, True),
+        Phase("target", "target", 0, 3, 0, False),
+        Phase("co-train source", "source", 0, 2, 10, True),
+        Phase("target", "target", 0, 3, 0, False),
+    ]
+
+
+def test_every_source_has_its_turn():
+    config = replace(tiny.CONFIG, source=("dmc/walker_walk", "dmc/cheetah_run"))
+    sources = [(p.name, p.source) for p in plan(config, 10) if p.kind in ("prefill", "source")]
+    assert sources == [
+        ("prefill", 0), ("prefill", 1),
+        ("pretrain", 0), ("pretrain", 1),
+        ("co-train source", 0), ("co-train source", 1),
+        ("co-train source", 0), ("co-train source", 1),
+    ]  # fmt: skip
+
+
+def test_without_coupling_b_no_phase_is_aligned():
+    coupling = replace(tiny.CONFIG.coupling, reward_alignment=False)
+    phases = plan(replace(tiny.CONFIG, coupling=coupling), 10)
+    assert not any(phase.aligned for phase in phases)
+    assert aligned_updates(phases) == 0
+
+
+def test_eta_anneals_over_the_aligned_updates_of_one_source():
+    assert aligned_updates(plan(tiny.CONFIG, 10)) == 2 + 2
+
+
+def test_first_updates_come_with_each_agents_first_behaviour():
+    config = replace(tiny.CONFIG, schedule=replace(tiny.CONFIG.schedule, first_updates=9))
+    counts = [(p.name, p.updates, p.env_steps) for p in plan(config, 10) if p.updates > 3]
+    # 9 + 4 source updates of which 4 are paid for by 20 env_steps; 9 + 3 target updates, once.
+    assert counts == [("pretrain", 13, 20), ("target", 12, 0)]
+
+
+def test_released_preset_has_the_first_updates_of_the_authors_run():
+    config = replace(PRESETS["released"](), source=("dmc/walker_walk",))
+    phases = plan(config, 500)
+    assert [p.updates % 100 for p in phases if p.kind in ("source", "target")][0] == 99
+    assert sum(p.updates % 100 == 99 for p in phases) == 2
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_plan_on_500_step_episodes(preset):
+    config = replace(PRESETS[preset](), source=("dmc/walker_walk",))
+    phases = plan(config, 500)
+    assert phases[0].kind == "prefill" and phases[1].name == "pretrain"
+    assert phases[-1].kind == "target"
+
+
+def test_a_phase_of_broken_episodes_is_refused():
+    config = replace(tiny.CONFIG, schedule=replace(tiny.CONFIG.schedule, pretrain_updates=5))
+    with pytest.raises(ValueError, match="Phase pretrain: 5 updates.*multiple of 2 updates"):
+        plan(config, 10)
+    config = replace(tiny.CONFIG, schedule=replace(tiny.CONFIG.schedule, train_every=3))
+    with pytest.raises(ValueError, match="train_every = 3 does not divide"):
+        plan(config, 10)
+
+
+def stops(config: Config, phase: Phase, updates: int, largest: int) -> list[int]:
+    """Updates of the phase done at each stop."""
+    interval, done, seen = collection_interval(config, 10), 0, []
+    while done < phase.updates:
+        done += next_stop(phase, done, updates + done, config, interval, largest)
+        seen.append(done)
+    return seen
+
+
+def test_stops_are_the_same_events_whatever_the_chunk():
+    # Collections at 9 + 2j, checkpoints where (5 + done) % 4 == 0: 3, 7, 11, 15.
+    config = replace(
+        tiny.CONFIG,
+        schedule=replace(tiny.CONFIG.schedule, first_updates=9, pretrain_updates=6),
+        run=replace(tiny.CONFIG.run, eval_every=1000, checkpoint_every=4),
+    )
+    phase = plan(config, 10)[1]
+    assert phase.updates == 15
+    events = [3, 7, 9, 11, 13, 15]
+    assert stops(config, phase, 5, largest=100) == events
+    assert stops(config, phase, 5, largest=2) == [2, 3, 5, 7, 9, 11, 13, 15]
+    assert set(events) <= set(stops(config, phase, 5, largest=1))
+
+
+def test_description_counts_all_phases():
+    text = schedule.describe(plan(tiny.CONFIG, 10))
+    assert text.splitlines()[-1].split() == ["total", "16", "60"]
+    assert text.count("co-train source") == 2
