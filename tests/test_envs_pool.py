@@ -163,7 +163,7 @@ def test_repeated_deaths_end_with_the_reason_and_the_pool_goes_on():
 
 
 def test_a_silent_worker_is_killed_and_replaced(pool, monkeypatch, caplog):
-    monkeypatch.setattr("coworld_jax.envs.pool._ANSWER_SECONDS", 5.0)
+    monkeypatch.setattr("coworld_jax.envs.process._ANSWER_SECONDS", 5.0)
     undisturbed = pool.submit(7, RandomPolicy(6)).result()
     (victim,) = pool.pids
 

@@ -8,7 +8,8 @@ and no simulator is imported before an environment is made.
 from coworld_jax.envs.graphics import GraphicsError
 from coworld_jax.envs.interface import Environment, EnvironmentSpec, Policy, Timestep
 from coworld_jax.envs.policies import RandomPolicy
-from coworld_jax.envs.pool import EnvironmentPool, WorkerFailed
+from coworld_jax.envs.pool import EnvironmentPool
+from coworld_jax.envs.process import WorkerFailed
 from coworld_jax.envs.rendering import PROFILES
 from coworld_jax.envs.seeding import episode_seed
 from coworld_jax.envs.suites import TASKS, make_environment

@@ -3,46 +3,29 @@
 One thread here for each worker process: it asks a policy for an action, sends it, waits for the
 frame. The processes hold no state that a seed does not give back, so a dead one is replaced and its
 episode begun again, with the same outcome. Episodes do not depend on the number of workers.
-
-Frames travel through a socket: 12 KB each, which takes tens of microseconds beside the hundreds of
-stepping and rendering, with nothing to clean up after a crash.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
-import signal
-import socket
-import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from coworld_jax.envs.graphics import child_environment, choose_backend
+from coworld_jax.envs.graphics import choose_backend
 from coworld_jax.envs.interface import EnvironmentSpec, Policy, Timestep
-from coworld_jax.envs.messages import Failure, Request
+from coworld_jax.envs.messages import Request
+from coworld_jax.envs.process import WorkerDied, WorkerFailed, WorkerProcess
 from coworld_jax.envs.suites import check_request
 from coworld_jax.types import Episode
 
 _LOG = logging.getLogger(__name__)
-_ANSWER_SECONDS = 300.0  # a simulator that is silent for so long is stuck, and killed
-_EXIT_SECONDS = 10.0
-
-
-class WorkerFailed(RuntimeError):  # noqa: N818  # reads as the sentence that it carries
-    """A worker process cannot deliver: it died again and again, or its simulator raised."""
-
-
-class _Died(Exception):  # noqa: N818
-    """The worker process is gone; the message says how."""
 
 
 class _Job(NamedTuple):
@@ -94,7 +77,7 @@ class EnvironmentPool:
         self._lock = threading.Lock()
         self._restarts = 0
         self._closed = False
-        self._workers = [_Worker(index, request, backend) for index in range(workers)]
+        self._workers = [WorkerProcess(index, request, backend) for index in range(workers)]
         started: list[Future[EnvironmentSpec]] = [Future() for _ in self._workers]
         # Daemons: a program that ends without close() does not wait for them, and their workers
         # end with the program.
@@ -187,7 +170,7 @@ class EnvironmentPool:
     ) -> None:
         self.close()
 
-    def _serve(self, worker: _Worker, started: Future[EnvironmentSpec]) -> None:
+    def _serve(self, worker: WorkerProcess, started: Future[EnvironmentSpec]) -> None:
         """A thread's life: start the worker, then collect until told to end."""
         self._fulfil(started, worker, "its start", lambda: worker.spec)
         while (job := self._jobs.get()) is not None:
@@ -203,7 +186,7 @@ class EnvironmentPool:
         worker.reap()
 
     def _fulfil(
-        self, future: Future[Any], worker: _Worker, what: str, work: Callable[[], Any]
+        self, future: Future[Any], worker: WorkerProcess, what: str, work: Callable[[], Any]
     ) -> None:
         try:
             result = self._until_done(worker, what, work)
@@ -212,13 +195,13 @@ class EnvironmentPool:
         else:
             future.set_result(result)
 
-    def _until_done(self, worker: _Worker, what: str, work: Callable[[], Any]) -> Any:
+    def _until_done(self, worker: WorkerProcess, what: str, work: Callable[[], Any]) -> Any:
         """``work()`` with a living worker, again if that dies."""
         for deaths in range(1, self._max_deaths + 1):
             try:
                 self._ensure_alive(worker)
                 return work()
-            except _Died as death:
+            except WorkerDied as death:
                 worker.reap()
                 if self._closed:
                     raise WorkerFailed(f"The pool was closed during {what}.") from death
@@ -231,12 +214,12 @@ class EnvironmentPool:
                 _LOG.warning("%s; it is started again and begins anew with %s.", death, what)
         raise AssertionError("the loop returns or raises")
 
-    def _ensure_alive(self, worker: _Worker) -> None:
+    def _ensure_alive(self, worker: WorkerProcess) -> None:
         if worker.process is not None:
             return
         with self._lock:  # close() kills whatever was started before it
             if self._closed:
-                raise _Died(f"{worker.name} was not started")
+                raise WorkerDied(f"{worker.name} was not started")
             worker.start()
         try:
             worker.greet()
@@ -245,90 +228,7 @@ class EnvironmentPool:
             raise
 
 
-class _Worker:
-    """One process and the connection to it. Used by one thread, but for ``kill``."""
-
-    def __init__(self, index: int, request: Request, backend: str) -> None:
-        self.name = f"worker {index} of {request.task}"
-        self.task = request.task
-        self.process: subprocess.Popen[bytes] | None = None
-        self.spec: EnvironmentSpec
-        self._request = request
-        self._backend = backend
-        self._connection: Connection
-
-    def start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-X", "faulthandler"),
-                    *("-m", "coworld_jax.envs.worker", str(theirs.fileno())),
-                ],
-                env=child_environment(self._backend),
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                # Out of the terminal's group before the worker can ignore its signals itself.
-                process_group=0,
-            )
-        self._connection = Connection(ours.detach())
-
-    def greet(self) -> None:
-        """Say which environment, hear what it is."""
-        self.spec = self.ask(self._request)
-
-    def ask(self, message: Any) -> Any:
-        """The answer to ``message``.
-
-        Raises:
-            _Died: there is none, and never will be.
-            WorkerFailed: the worker's simulator raised.
-        """
-        try:
-            self._connection.send(message)
-            if not self._connection.poll(_ANSWER_SECONDS):
-                self.kill()
-                raise _Died(f"{self._label()} was silent for {_ANSWER_SECONDS:.0f} s, and killed")
-            answer = self._connection.recv()
-        except (EOFError, OSError) as error:
-            raise _Died(f"{self._label()} {self._ending()}") from error
-        if isinstance(answer, Failure):
-            _LOG.error("%s raised:\n%s", self._label(), answer.trace)
-            raise WorkerFailed(f"{self._label()} raised {answer.line}")
-        return answer
-
-    def kill(self) -> None:
-        """End the process, which holds nothing worth keeping."""
-        process = self.process
-        if process is not None:
-            process.kill()
-
-    def reap(self) -> None:
-        """Forget the process, dead or dying."""
-        if self.process is None:
-            return
-        self.process.kill()
-        self.process.wait()
-        self.process = None
-        self._connection.close()
-
-    def _label(self) -> str:
-        assert self.process is not None
-        return f"{self.name} (pid {self.process.pid})"
-
-    def _ending(self) -> str:
-        """How the process ended, in words."""
-        assert self.process is not None
-        try:
-            status = self.process.wait(_EXIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            return "closed its connection"
-        if status < 0:
-            return f"was killed by {signal.Signals(-status).name}"
-        return f"ended with exit status {status}"
-
-
-def _collect(worker: _Worker, seed: int, policy: Policy) -> Episode:
+def _collect(worker: WorkerProcess, seed: int, policy: Policy) -> Episode:
     """One whole episode; actions are kept as the environment takes them, clipped to [-1, 1]."""
     spec = worker.spec
     actor = policy.episode(seed)

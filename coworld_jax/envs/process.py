@@ -1,0 +1,123 @@
+"""A worker process as its pool sees it: start, question and answer, death.
+
+Frames travel through a socket: 12 KB each, which takes tens of microseconds beside the hundreds of
+stepping and rendering, with nothing to clean up after a crash.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from coworld_jax.envs.graphics import child_environment
+from coworld_jax.envs.interface import EnvironmentSpec
+from coworld_jax.envs.messages import Failure, Request
+
+_LOG = logging.getLogger(__name__)
+_ANSWER_SECONDS = 300.0  # a simulator that is silent for so long is stuck, and killed
+_EXIT_SECONDS = 10.0
+
+
+class WorkerFailed(RuntimeError):  # noqa: N818  # reads as the sentence that it carries
+    """A worker process cannot deliver: it died again and again, or its simulator raised."""
+
+
+class WorkerDied(Exception):  # noqa: N818
+    """The worker process is gone; the message says how. A pool answers it with a new process."""
+
+
+class WorkerProcess:
+    """One process and the connection to it. Used by one thread, but for ``kill``.
+
+    Args:
+        index: of the worker in its pool, for its name.
+        request: the environment that it holds.
+        backend: value of ``MUJOCO_GL``.
+    """
+
+    def __init__(self, index: int, request: Request, backend: str) -> None:
+        self.name = f"worker {index} of {request.task}"
+        self.task = request.task
+        self.process: subprocess.Popen[bytes] | None = None
+        self.spec: EnvironmentSpec
+        self._request = request
+        self._backend = backend
+        self._connection: Connection
+
+    def start(self) -> None:
+        """Spawn the process; it says nothing before ``greet``."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-X", "faulthandler"),
+                    *("-m", "coworld_jax.envs.worker", str(theirs.fileno())),
+                ],
+                env=child_environment(self._backend),
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                # Out of the terminal's group before the worker can ignore its signals itself.
+                process_group=0,
+            )
+        self._connection = Connection(ours.detach())
+
+    def greet(self) -> None:
+        """Say which environment, hear what it is."""
+        self.spec = self.ask(self._request)
+
+    def ask(self, message: Any) -> Any:
+        """The answer to ``message``.
+
+        Raises:
+            WorkerDied: there is none, and never will be.
+            WorkerFailed: the worker's simulator raised.
+        """
+        try:
+            self._connection.send(message)
+            if not self._connection.poll(_ANSWER_SECONDS):
+                self.kill()
+                raise WorkerDied(
+                    f"{self._label()} was silent for {_ANSWER_SECONDS:.0f} s, and killed"
+                )
+            answer = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerDied(f"{self._label()} {self._ending()}") from error
+        if isinstance(answer, Failure):
+            _LOG.error("%s raised:\n%s", self._label(), answer.trace)
+            raise WorkerFailed(f"{self._label()} raised {answer.line}")
+        return answer
+
+    def kill(self) -> None:
+        """End the process, which holds nothing worth keeping."""
+        process = self.process
+        if process is not None:
+            process.kill()
+
+    def reap(self) -> None:
+        """Forget the process, dead or dying."""
+        if self.process is None:
+            return
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+        self._connection.close()
+
+    def _label(self) -> str:
+        assert self.process is not None
+        return f"{self.name} (pid {self.process.pid})"
+
+    def _ending(self) -> str:
+        """How the process ended, in words."""
+        assert self.process is not None
+        try:
+            status = self.process.wait(_EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "closed its connection"
+        if status < 0:
+            return f"was killed by {signal.Signals(-status).name}"
+        return f"ended with exit status {status}"
