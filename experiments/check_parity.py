@@ -2,8 +2,8 @@
 
     python -m experiments.check_parity --fixture=FILE
 
-Maps the fixture's torch weights into our networks, prints one JSON line per quantity (``max_rel`` is
-the largest absolute difference over the largest absolute reference value; null where a value is
+Maps the fixture's torch weights into our networks, prints one JSON line per quantity (``max_rel``
+is the largest absolute difference over the largest absolute reference value; null where a value is
 missing, of another shape or not finite) and, last, ``{"passed": true|false}``. Exits with 1 when a
 relative difference exceeds 1e-4.
 """
@@ -20,7 +20,9 @@ from absl import app, flags
 from coworld_jax import runtime
 from coworld_jax.evaluation.parity import FixtureError, check_parity
 
-_FIXTURE = flags.DEFINE_string("fixture", None, "An .npz file of weights, inputs and outputs.")
+_FIXTURE = flags.DEFINE_string(
+    "fixture", None, "An .npz file of weights, inputs and outputs.", required=True
+)
 
 
 def check(fixture: Path) -> bool:
@@ -47,5 +49,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["fixture"])
     app.run(main)
