@@ -246,6 +246,12 @@ def test_episode_seeds_are_fixed_and_apart():
         episode_seed(0, "train", -1)
 
 
+def test_the_blamed_versions_are_the_pinned_ones():
+    pins = (Path(__file__).parents[1] / "constraints.txt").read_text().splitlines()
+    for name, version in TESTED.items():
+        assert f"{name.replace('_', '-')}=={version}" in [pin.split("#")[0].strip() for pin in pins]
+
+
 def test_a_failure_with_foreign_versions_names_them(monkeypatch):
     monkeypatch.setitem(TESTED, "mujoco", "1.2.3")
     with (

@@ -61,13 +61,11 @@ def choose_backend() -> str:
 
 def child_environment(backend: str) -> dict[str, str]:
     """Environment variables of a Python child that imports what this process can, and renders."""
-    return os.environ | {
-        _VARIABLE: backend,
-        "PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path),
-        # Mesa's software renderer starts threads; for frames this small they cost more than they
-        # bring (one walker: 2000 frames/s without, 1500 with).
-        "LP_NUM_THREADS": os.environ.get("LP_NUM_THREADS", "0"),
-    }
+    # Mesa's software renderer starts threads; for frames this small they cost more than they bring
+    # (one walker: 2000 frames/s without, 1500 with). A user's own choice stands.
+    unthreaded = {"LP_NUM_THREADS": "0"}
+    imports = {"PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path)}
+    return unthreaded | dict(os.environ) | imports | {_VARIABLE: backend}
 
 
 def render_once(render: bool) -> None:
