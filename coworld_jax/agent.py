@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from coworld_jax import behavior, distributions, world_model
+from coworld_jax import behavior, distributions, losses, world_model
 from coworld_jax.behavior import Targets
 from coworld_jax.config import LearningConfig, NetworkConfig
 from coworld_jax.networks import MLP, RSSM, ActorHead, Decoder, Encoder
@@ -173,7 +173,8 @@ def update_world_model(
         agent.model_optimizer, grads, state.world_model_opt, state.world_model, axis_name
     )
     metrics |= {"loss": total, "grad_norm": norm}
-    metrics["post_entropy_gap"] = jnp.mean(world_model.losses.latent_kl(seen.post.stats, seen.prior))
+    # What the posterior knows beyond the prior, in nats, without balance and clamp.
+    metrics["kl_mean"] = jnp.mean(losses.latent_kl(seen.post.stats, seen.prior))
     new_state = state.replace(world_model=params, world_model_opt=opt_state)
     return new_state, jax.lax.stop_gradient(seen), _prefixed("model", metrics, axis_name)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from coworld_jax import runtime
 from coworld_jax.envs import EnvironmentPool, WorkerFailed, episode_seed
@@ -73,6 +73,7 @@ def main(arguments: Sequence[str]) -> None:
     """Score with the flags' settings."""
     if len(arguments) > 1:
         raise app.UsageError(f"{arguments[1]!r} is no flag.")
+    logging.set_verbosity(logging.WARNING)
     runtime.configure()
     try:
         score(

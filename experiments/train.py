@@ -98,8 +98,8 @@ def main(arguments: Sequence[str]) -> None:
     """Train with the configuration of the flags."""
     if len(arguments) > 1:
         raise app.UsageError(f"{arguments[1]!r} is no flag: values are set by --config.<key>=...")
-    cache = runtime.configure()
-    logging.info("Compiled programs are kept in %s.", cache)
+    logging.set_verbosity(logging.WARNING)  # Orbax narrates every save
+    print(f"Compiled programs are kept in {runtime.configure() or 'memory only'}.", file=sys.stderr)
     try:
         summary = train(resolve(_CONFIG.value), _WORKDIR.value)
     except (ValueError, FileNotFoundError, NonFiniteError, WorkerFailed) as error:

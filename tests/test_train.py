@@ -1,0 +1,175 @@
+"""The real command on real simulators: finished, killed, stopped, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from coworld_jax.data import save_episode
+from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
+from coworld_jax.metrics import read_metrics
+from coworld_jax.workdir import load_policy
+
+ROOT = Path(__file__).resolve().parent.parent
+SECONDS = 240
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three short episodes of walker_downhill, really rendered."""
+    directory = tmp_path_factory.mktemp("data")
+    with EnvironmentPool("dmc/walker_downhill", profile="fast", episode_steps=10) as pool:
+        seeds = [episode_seed(0, "test", index) for index in range(3)]
+        for index, episode in enumerate(pool.map(seeds, RandomPolicy(6))):
+            save_episode(directory, episode, name=f"{index:06d}")
+    return directory
+
+
+def command(workdir, data, *flags):
+    return [
+        *(sys.executable, "-m", "experiments.train", f"--config={ROOT}/tests/tiny_run.py"),
+        *(f"--config.data={data}", f"--workdir={workdir}", *flags),
+    ]
+
+
+def start(workdir, data, *flags):
+    return subprocess.Popen(
+        command(workdir, data, *flags), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def finish(workdir, data, *flags):
+    process = start(workdir, data, *flags)
+    out, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, err[-3000:]
+    return json.loads((workdir / "summary.json").read_text()), out, err
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """One uninterrupted run: its workdir, summary and output."""
+    workdir = tmp_path_factory.mktemp("run") / "x"
+    return workdir, *finish(workdir, data)
+
+
+def test_a_run_goes_through_the_plan_and_says_so(finished):
+    workdir, summary, out, err = finished
+    assert summary["updates"] == 16 and summary["env_steps"] == 60
+    assert "co-train source" in err and "resident on the device" in err
+    records = read_metrics(workdir / "metrics.jsonl")
+    assert {r["updates"] for r in records} >= {2, 4, 6, 8, 11, 13, 16}
+    assert any("target/critic/constraint" in r for r in records)
+    assert (json.loads((workdir / "config.json").read_text()))["learning.batch"] == tiny.BATCH
+    assert len(list((workdir / "replay" / "source").glob("*.npz"))) == 6
+    for domain in ("source", "target"):
+        result = summary["evaluations"][domain]
+        assert len(result["returns"]) == 1 and np.isfinite(result["value_bias"])
+        for name in ("rollout.gif", "open_loop.gif", "value_bias.png"):
+            picture = workdir / "pictures" / f"{domain}_{name}"
+            assert str(picture) in summary["pictures"] and str(picture) in out
+            assert picture.stat().st_size > 1000
+    assert 0.0 <= summary["evaluations"]["target"]["above_source"] <= 1.0
+    assert (workdir / "pictures" / "returns.png").exists()
+
+
+def test_the_finished_run_is_not_trained_again(finished, data):
+    workdir, summary, _, _ = finished
+    again, _, err = finish(workdir, data)
+    assert again["state_digest"] == summary["state_digest"]
+    assert "Resumed" in err
+
+
+@pytest.mark.parametrize("moment", [3, 8])
+def test_a_killed_run_ends_as_if_it_had_not_been(finished, data, tmp_path, moment):
+    """SIGKILL once the run has logged ``moment`` updates; the same command then goes on."""
+    workdir = tmp_path / "x"
+    process = start(workdir, data)
+    _wait_for_update(workdir, process, moment)
+    process.kill()
+    process.communicate()
+    summary, _, err = finish(workdir, data)
+    assert "Resumed" in err
+    assert summary["state_digest"] == finished[1]["state_digest"]
+    assert summary["env_steps"] == finished[1]["env_steps"]
+    updates = [r["updates"] for r in read_metrics(workdir / "metrics.jsonl")]
+    assert updates == sorted(updates)
+    wanted = [r["updates"] for r in read_metrics(finished[0] / "metrics.jsonl")]
+    assert updates == wanted
+
+
+def test_sigterm_saves_and_the_run_continues(finished, data, tmp_path):
+    workdir = tmp_path / "x"
+    process = start(workdir, data, "--config.run.checkpoint_every=1000")
+    _wait_for_update(workdir, process, 1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0 and "Stopped at update" in err, err[-3000:]
+    assert not (workdir / "summary.json").exists()
+    summary, _, err = finish(workdir, data, "--config.run.checkpoint_every=1000")
+    assert "Resumed" in err
+    assert summary["state_digest"] == finished[1]["state_digest"]
+
+
+def test_a_killed_worker_changes_nothing(finished, data, tmp_path):
+    workdir = tmp_path / "x"
+    process = start(workdir, data)
+    _wait_for_update(workdir, process, 1)
+    for pid in _children(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, err[-3000:]
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["state_digest"] == finished[1]["state_digest"]
+    assert sum(summary["worker_restarts"].values()) >= 1
+    assert "was killed by SIGKILL" in err
+
+
+def test_another_configuration_is_refused(finished, data):
+    workdir = finished[0]
+    result = subprocess.run(
+        command(workdir, data, "--config.learning.model_lr=1e-3"),
+        cwd=ROOT, capture_output=True, text=True, timeout=SECONDS,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "learning.model_lr: 0.0003 -> 0.001" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_trained_policy_acts(finished):
+    policy = load_policy(finished[0], domain="target")
+    frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    one, two = policy.episode(seed=1), policy.episode(seed=1)
+    first = one(frame)
+    assert first.shape == (6,) and first.dtype == np.float32 and (np.abs(first) < 1).all()
+    np.testing.assert_array_equal(first, two(frame))
+    assert not np.array_equal(one(frame), first)  # it remembers the first frame
+    with pytest.raises(ValueError, match="no domain elsewhere: use one of source, target"):
+        load_policy(finished[0], domain="elsewhere")
+
+
+def _wait_for_update(workdir: Path, process: subprocess.Popen, updates: int) -> None:
+    path = workdir / "metrics.jsonl"
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()[-3000:]
+        if path.exists() and any(r["updates"] >= updates for r in read_metrics(path)):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{updates} updates took more than {SECONDS} s")
+
+
+def _children(pid: int) -> list[int]:
+    listing = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=True
+    )
+    return [int(line) for line in listing.stdout.split()]
