@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import jax
-from jax.sharding import Mesh
 
 from coworld_jax import parallel
 from coworld_jax.config import Config
@@ -39,7 +38,7 @@ class TargetFeed:
     store: EpisodeStore | None
 
     def __init__(
-        self, config: Config, spec: EnvironmentSpec, action_size: int, mesh: Mesh | None
+        self, config: Config, spec: EnvironmentSpec, action_size: int, mesh: parallel.Mesh | None
     ) -> None:
         learning = config.learning
         dataset = load_directory(

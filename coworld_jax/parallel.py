@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from coworld_jax.coworld import CoWorldState, Update, run_phase
 from coworld_jax.store import EpisodeStore
@@ -48,6 +48,15 @@ def make_mesh(devices: int, batch: int) -> Mesh | None:
 def replicate(tree: Tree, mesh: Mesh | None) -> Tree:
     """``tree`` on every device of the mesh, as `compile_phase` wants its stores and state."""
     return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def shapes_on_one_device(make: Callable[[], Tree]) -> Tree:
+    """Shapes of ``make()``, nothing computed, for a restore onto the first local device."""
+    device = SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+        jax.eval_shape(make),
+    )
 
 
 def compile_phase(

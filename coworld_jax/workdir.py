@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from coworld_jax import config as configuration
+from coworld_jax import parallel
 from coworld_jax.agent import Agent, AgentState
 from coworld_jax.checkpoint import Checkpointer
 from coworld_jax.config import Config
@@ -119,12 +120,8 @@ def restore_run(
             )
         specs = read_tasks(workdir)
         method = make_coworld(config, max(spec.action_size for spec in specs.values()), 0)
-        template = jax.eval_shape(
+        template = parallel.shapes_on_one_device(
             lambda: init_coworld(method, len(config.source), jax.random.key(0))
-        )
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        template = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), template
         )
         state, host = checkpoints.restore(template, step)
     return config, specs, method.agent, state, host
