@@ -1,0 +1,324 @@
+"""The gradient table: which loss reaches which parameters, exact zeros everywhere else.
+
+The couplings are taken from the updates themselves: the update that would apply a term is replaced
+by one that hands the term out, so that it is differentiated as the method wrote it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from coworld_jax import agent as agents
+from coworld_jax import behavior, coworld, losses, world_model
+from coworld_jax.agent import Agent, AgentState
+from coworld_jax.behavior import Targets
+from coworld_jax.types import Batch
+
+T, B = 3, 2
+_ETA: dict[str, Any] = {"source_reward_weight": jnp.asarray(0.5), "reward_mix": 0.5}
+_ACTOR: dict[str, Any] = {"dynamics_share": 0.5, "entropy_scale": 0.1}
+
+# loss, names of its arrays, those that the gradient reaches, trailing shape, settings
+LOSSES = [
+    (losses.reward_loss, ("mean", "reward"), {"mean"}, (), {}),
+    (losses.continue_loss, ("logits", "discount"), {"logits"}, (), {}),
+    (losses.critic_loss, ("value", "target", "weight"), {"value"}, (), {}),
+    (
+        losses.actor_loss,
+        ("target", "log_prob", "baseline", "entropy", "weight"),
+        {"target", "log_prob", "entropy"},
+        (),
+        _ACTOR,
+    ),
+    (
+        losses.actor_loss,
+        ("target", "log_prob", "baseline", "entropy", "weight"),
+        {"target", "entropy"},
+        (),
+        _ACTOR | {"dynamics_share": 1.0},
+    ),
+    (
+        losses.actor_loss,
+        ("target", "log_prob", "baseline", "entropy", "weight"),
+        {"log_prob", "entropy"},
+        (),
+        _ACTOR | {"dynamics_share": 0.0},
+    ),
+    (losses.alignment_loss, ("target", "source"), {"target"}, (6,), {}),
+    (losses.mixed_reward, ("prediction", "reward"), set(), (), {"reward_mix": 0.5}),
+    (
+        losses.reward_alignment_loss,
+        ("source_prediction", "target_prediction", "source_reward", "target_reward"),
+        {"source_prediction", "target_prediction"},
+        (),
+        _ETA,
+    ),
+    (losses.value_constraint_loss, ("target", "source", "weight"), {"target"}, (), {}),
+    (
+        losses.value_constraint_loss,
+        ("target", "source", "weight"),
+        {"target"},
+        (),
+        {"use_max": False},
+    ),
+]
+
+
+@pytest.mark.parametrize(("loss", "names", "reached", "trailing", "settings"), LOSSES)
+def test_losses_reach_their_arguments_and_no_other(
+    loss: Callable[..., jax.Array],
+    names: tuple[str, ...],
+    reached: set[str],
+    trailing: tuple[int, ...],
+    settings: dict[str, Any],
+) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [jnp.asarray(rng.normal(size=(T, B, *trailing)), jnp.float32) for _ in names]
+    grads = jax.grad(
+        lambda *arrays: loss(*arrays, **settings).sum(), argnums=tuple(range(len(names)))
+    )(*arrays)
+    assert {name for name, grad in zip(names, grads, strict=True) if np.any(grad)} == reached
+
+
+def test_value_constraint_pulls_only_where_the_target_is_above() -> None:
+    target, source = jnp.asarray([[2.0, 1.0, -1.0]]), jnp.asarray([[1.0, 1.0, 1.0]])
+    weight = jnp.asarray([[0.5, 0.25, 0.125]])
+    grad = jax.grad(lambda v: losses.value_constraint_loss(v, source, weight).sum())(target)
+    # Above: its weight. Equal or below: nothing, not half.
+    np.testing.assert_array_equal(grad, [[0.5, 0.0, 0.0]])
+    grad = jax.grad(
+        lambda v: losses.value_constraint_loss(v, source, weight, use_max=False).sum()
+    )(target)  # fmt: skip
+    np.testing.assert_array_equal(grad, weight)
+
+
+def test_mixed_actor_gradient_is_the_weighted_advantage() -> None:
+    # d/dlog_prob = -w (1 - rho) (V - v) = -0.5 * 0.75 * (8 - 6) = -0.75; d/dV = -w rho = -0.125:
+    # the advantage in front of log_prob must be stopped, else d/dV would also hold log_prob.
+    arrays = [jnp.full((1, 1), x) for x in (8.0, -2.0, 6.0, 3.0, 0.5)]
+    grads = jax.grad(
+        lambda *a: losses.actor_loss(*a, dynamics_share=0.25, entropy_scale=0.1).sum(),
+        argnums=(0, 1, 2, 3),
+    )(*arrays)
+    np.testing.assert_allclose(np.ravel(grads), [-0.125, -0.75, 0.0, -0.05], rtol=1e-6)
+
+
+# What each term of a world-model loss must reach: the learner's networks, or another agent's.
+MODEL_TERMS = {
+    "image": {"learner/encoder", "learner/rssm", "learner/decoder"},
+    "reward": {"learner/encoder", "learner/rssm", "learner/reward"},
+    "continue": {"learner/encoder", "learner/rssm", "learner/continuation"},
+    "kl": {"learner/encoder", "learner/rssm"},
+    "alignment": {"learner/encoder"},
+}
+
+
+class Recorder:
+    """Stands in for the agent's two updates, and keeps the terms that a coupling adds."""
+
+    def __init__(self) -> None:
+        self.terms: dict[str, jax.Array] = {}
+        self.extra: dict[str, jax.Array] = {}
+        self.critic_terms: agents.CriticTerms | None = None
+
+    def update_world_model(
+        self,
+        agent: Agent,
+        state: AgentState,
+        batch: Batch,
+        key: jax.Array,
+        extra_terms: agents.ModelTerms,
+        scales: dict[str, float],
+        axis_name: str | None = None,
+    ) -> tuple[AgentState, world_model.Observation, dict[str, jax.Array]]:
+        params, image = state.world_model, world_model.normalise_image(batch.image)
+        noise = world_model.latent_noise(agent.model, key, *batch.reward.shape, axis_name)
+        embed = world_model.encode(agent.model, params, image)
+        seen = world_model.observe(agent.model, params, embed, batch.action, noise)
+        prediction = world_model.predict(agent.model, params, seen)
+        self.terms = world_model.likelihood_losses(prediction, batch, image)
+        self.terms["kl"] = world_model.balanced_kl(seen, 0.8, 0.0)
+        self.extra = extra_terms(params, seen, prediction, image)
+        assert set(scales) <= set(self.extra)
+        return state, seen, {}
+
+    def update_behavior(
+        self,
+        agent: Agent,
+        state: AgentState,
+        post: world_model.Latent,
+        discount: jax.Array,
+        key: jax.Array,
+        extra_terms: agents.CriticTerms,
+        scales: dict[str, float],
+        axis_name: str | None = None,
+    ) -> tuple[AgentState, dict[str, jax.Array]]:
+        self.critic_terms = extra_terms
+        return state, {}
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    found = Recorder()
+    monkeypatch.setattr(coworld, "update_world_model", found.update_world_model)
+    monkeypatch.setattr(coworld, "update_behavior", found.update_behavior)
+    return found
+
+
+def method_and_state() -> tuple[coworld.CoWorld, coworld.CoWorldState]:
+    """Categorical latents, discount head; eta goes from 1 to 0 over two updates."""
+    config = tiny.categorical()
+    coupling = replace(
+        config.coupling, source_reward_weight_start=1.0, source_reward_weight_end=0.0
+    )
+    method, state = tiny.make(replace(config, coupling=coupling))
+    return method._replace(aligned_updates=2), state
+
+
+def nonzero(grads: dict[str, Any]) -> set[str]:
+    """Names of the groups in which any gradient is not exactly zero."""
+    return {
+        name
+        for name, group in grads.items()
+        if any(np.any(leaf) for leaf in jax.tree.leaves(group))
+    }
+
+
+def test_target_world_model_terms_reach_what_the_method_states(recorder: Recorder) -> None:
+    method, state = method_and_state()
+
+    def terms(params: dict[str, Any]) -> dict[str, jax.Array]:
+        target = state.target.replace(
+            world_model={name: params[f"learner/{name}"] for name in state.target.world_model}
+        )
+        source = state.sources[0].replace(
+            world_model={name: params[f"other/{name}"] for name in state.target.world_model},
+            critic=params["other/critic"],
+        )
+        key = jax.random.key(0)
+        coworld.target_update(method, target, source, tiny.batch(1), key, behavior=False)
+        return {name: jnp.mean(term) for name, term in (recorder.terms | recorder.extra).items()}
+
+    params = {f"learner/{name}": value for name, value in state.target.world_model.items()}
+    params |= {f"other/{name}": value for name, value in state.sources[0].world_model.items()}
+    params["other/critic"] = state.sources[0].critic
+    pull = jax.jit(lambda weights: jax.vjp(terms, params)[1](weights)[0])
+    found = {
+        term: nonzero(pull({name: jnp.asarray(float(name == term)) for name in MODEL_TERMS}))
+        for term in MODEL_TERMS
+    }
+    assert found == MODEL_TERMS
+
+
+def test_reward_alignment_pulls_by_both_terms(recorder: Recorder) -> None:
+    method, state = method_and_state()
+    source = state.sources[0]
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def term(
+        params: Any, aligned: jax.Array, source_reward: jax.Array, target_reward: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        coworld.source_update(
+            method,
+            source.replace(world_model=params, aligned_updates=aligned),
+            tiny.batch(0)._replace(reward=source_reward),
+            tiny.batch(1)._replace(reward=target_reward),
+            jax.random.key(0),
+        )
+        assert set(recorder.extra) == {"reward"}
+        return recorder.extra["reward"].mean(), recorder.extra["reward"]
+
+    own, other = tiny.batch(0).reward, tiny.batch(1).reward
+    # Updates so far (eta = 1, 1/2, 0), does the source's reward matter, does the target's.
+    for updates, by_own, by_other in ((0, True, False), (1, True, True), (2, False, True)):
+        aligned = jnp.asarray(updates)
+        (_, value), grads = term(source.world_model, aligned, own, other)
+        # Either term alone reaches encoder, RSSM and reward head.
+        assert nonzero(grads) == {"encoder", "rssm", "reward"}
+        (_, moved), _ = term(source.world_model, aligned, own + 1.0, other)
+        assert np.any(moved != value) == by_own
+        (_, moved), _ = term(source.world_model, aligned, own, other + 1.0)
+        assert np.any(moved != value) == by_other
+
+
+def _targets(method: coworld.CoWorld, seed: int = 0) -> Targets:
+    """Imagined states as the critic sees them."""
+    rssm = method.agent.model.rssm
+    rng = np.random.default_rng(seed)
+    return Targets(
+        feat=jnp.asarray(rng.normal(size=(2, 5, rssm.stoch + rssm.deter)), jnp.float32),
+        value=jnp.asarray(rng.normal(size=(2, 5)), jnp.float32),
+        weight=jnp.asarray(rng.uniform(0.5, 1.0, (2, 5)), jnp.float32),
+    )
+
+
+def test_critic_terms_reach_the_target_critic_alone(recorder: Recorder) -> None:
+    method, state = method_and_state()
+    batch = tiny.batch(0)
+
+    def terms(critic: Any, source_critic: Any, targets: Targets) -> dict[str, jax.Array]:
+        loss, value = behavior.critic_terms(critic, critic=method.agent.critic, targets=targets)
+        source = state.sources[0].replace(critic=source_critic)
+        coworld.target_update(method, state.target, source, batch, jax.random.key(0))
+        assert recorder.critic_terms is not None
+        constraint = recorder.critic_terms(targets, value)["constraint"]
+        return {"regression": loss.sum(), "constraint": constraint.sum()}
+
+    table = jax.jit(jax.jacrev(terms, argnums=(0, 1, 2)))
+    critic = state.target.critic
+
+    def moved(by: float) -> Any:
+        """The source's critic, its output shifted."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: leaf + by if "output" in str(path) and leaf.ndim == 1 else leaf,
+            state.sources[0].critic,
+        )
+
+    for shift, pulls in ((-1e4, True), (1e4, False)):
+        found = table(critic, moved(shift), _targets(method))
+        for term, to_critic in (("regression", True), ("constraint", pulls)):
+            own, of_source, targets = found[term]
+            # The source's critic, the returns and the weights are only read.
+            names = {"own": own, "source": of_source, "data": (targets.value, targets.weight)}
+            assert nonzero(names) == ({"own"} if to_critic else set())
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_actor_loss_reaches_the_actor_and_not_the_critic(share: float) -> None:
+    method, state = tiny.make()
+    agent, start = method.agent, world_model.initial_latent(method.agent.model, 4)
+    rng = np.random.default_rng(1)
+
+    def loss(actor: Any, critic: Any) -> jax.Array:
+        terms, _ = behavior.actor_terms(
+            actor,
+            actor=agent.actor,
+            critic=agent.critic,
+            critic_params=critic,
+            slow_critic_params=state.target.slow_critic,
+            model=agent.model,
+            world_params=state.target.world_model,
+            start=start,
+            start_discount=jnp.ones(4),
+            latent_noise=jnp.asarray(rng.normal(size=(2, 4, agent.model.rssm.groups)), jnp.float32),
+            action_noise=jnp.asarray(rng.uniform(size=(2, 4, tiny.ACTION)), jnp.float32),
+            discount=0.9,
+            lambda_=0.95,
+            dynamics_share=share,
+            entropy_scale=1e-3,
+        )
+        return terms.sum()
+
+    actor, critic = jax.jit(jax.grad(loss, argnums=(0, 1)))(state.target.actor, state.target.critic)
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(actor))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(critic))

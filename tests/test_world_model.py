@@ -1,0 +1,327 @@
+"""Time indices and laws of filtering and imagination, on the smallest networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from coworld_jax import agent as agents
+from coworld_jax import behavior, world_model
+from coworld_jax.agent import Agent, AgentState
+from coworld_jax.types import Latent
+from coworld_jax.world_model import Observation
+
+T, B = 4, 2
+KINDS = {"gaussian": lambda: tiny.CONFIG, "categorical": tiny.categorical}
+
+
+class Case(NamedTuple):
+    """An agent with data, and filtering as one compiled function of data."""
+
+    agent: Agent
+    state: AgentState
+    embed: jax.Array  # [T, B, E]
+    action: jax.Array  # [T, B, A]
+    noise: jax.Array  # [T, B, groups]
+    observe: Callable[..., Observation]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def case(request: pytest.FixtureRequest) -> Case:
+    method, state = tiny.make(KINDS[request.param]())
+    model, params = method.agent.model, state.target.world_model
+    rng = np.random.default_rng(0)
+    return Case(
+        method.agent,
+        state.target,
+        jnp.asarray(rng.normal(size=(T, B, model.rssm.embed)), jnp.float32),
+        jnp.asarray(rng.uniform(-1, 1, (T, B, tiny.ACTION)), jnp.float32),
+        world_model.latent_noise(model, jax.random.key(0), T, B),
+        jax.jit(lambda embed, action, noise: world_model.observe(
+            model, params, embed, action, noise
+        )),
+    )  # fmt: skip
+
+
+def close(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, tolerance, tolerance), found, expected
+    )
+
+
+def changed(found: Latent, other: Latent) -> dict[str, np.ndarray]:
+    """For every field, at which time steps two series of latents differ."""
+    fields = {"deter": (found.deter, other.deter)} | {
+        name: (found.stats[name], other.stats[name]) for name in found.stats
+    }
+    return {
+        name: np.any(np.asarray(a != b).reshape(len(a), -1), axis=1)
+        for name, (a, b) in fields.items()
+    }
+
+
+def test_observe_is_a_loop_of_steps(case: Case) -> None:
+    model, params = case.agent.model, case.state.world_model
+    seen = case.observe(case.embed, case.action, case.noise)
+    projected = model.rssm.apply(params["rssm"], case.embed, method="project")
+    latent = world_model.initial_latent(model, B)
+    for t in range(T):
+        latent = world_model.observe_step(
+            model, params, latent, case.action[t], projected[t], case.noise[t]
+        )
+        close(jax.tree.map(lambda leaf, t=t: leaf[t], seen.post), latent)
+        prior = world_model.prior_stats(model, params, latent.deter)
+        close(jax.tree.map(lambda leaf, t=t: leaf[t], seen.prior), prior)
+    assert seen.feat.shape == (T, B, model.rssm.stoch + model.rssm.deter)
+    np.testing.assert_array_equal(seen.feat[..., : model.rssm.stoch], seen.post.stoch)
+
+
+def test_an_action_led_to_the_image_of_its_own_index(case: Case) -> None:
+    seen = case.observe(case.embed, case.action, case.noise)
+    other = case.observe(case.embed, case.action.at[2].add(0.5), case.noise)
+    for steps in changed(seen.post, other.post).values():
+        np.testing.assert_array_equal(steps, [False, False, True, True])
+    for name in seen.prior:
+        steps = np.any(np.asarray(seen.prior[name] != other.prior[name]).reshape(T, -1), axis=1)
+        np.testing.assert_array_equal(steps, [False, False, True, True])
+
+
+def test_an_image_is_seen_by_its_posterior_and_not_by_its_prior(case: Case) -> None:
+    seen = case.observe(case.embed, case.action, case.noise)
+    # A whole change of the embedding, so that categorical samples downstream change as well.
+    other = case.observe(case.embed.at[1].add(30.0), case.action, case.noise)
+    steps = changed(seen.post, other.post)
+    np.testing.assert_array_equal(steps.pop("deter"), [False, False, True, True])
+    for found in steps.values():
+        np.testing.assert_array_equal(found, [False, True, True, True])
+    for name in seen.prior:
+        found = np.any(np.asarray(seen.prior[name] != other.prior[name]).reshape(T, -1), axis=1)
+        np.testing.assert_array_equal(found, [False, False, True, True])
+
+
+def test_examples_of_a_batch_do_not_meet(case: Case) -> None:
+    both = case.observe(case.embed, case.action, case.noise)
+    other = case.observe(case.embed.at[:, 1].add(1.0), case.action.at[:, 1].add(0.1), case.noise)
+    np.testing.assert_array_equal(both.feat[:, 0], other.feat[:, 0])
+    assert np.any(both.feat[:, 1] != other.feat[:, 1])
+
+
+def test_modes_are_the_means_or_the_likeliest_classes(case: Case) -> None:
+    seen = case.observe(case.embed, case.action, None)
+    if "mean" in seen.post.stats:
+        np.testing.assert_array_equal(seen.post.stoch, seen.post.stats["mean"])
+        return
+    logits = np.asarray(seen.post.stats["logits"])
+    one_hot = np.eye(logits.shape[-1])[logits.argmax(-1)]
+    np.testing.assert_allclose(seen.post.stoch, one_hot.reshape(T, B, -1), atol=1e-6)
+
+
+def test_replayed_actions_are_a_loop_of_imagined_steps(case: Case) -> None:
+    model, params = case.agent.model, case.state.world_model
+    start = jax.tree.map(
+        lambda leaf: leaf[-1], case.observe(case.embed, case.action, case.noise).post
+    )
+    found = world_model.replay_actions(model, params, start, case.action, case.noise)
+    latent = start
+    for t in range(T):
+        latent = world_model.imagine_step(model, params, latent, case.action[t], case.noise[t])
+        close(jax.tree.map(lambda leaf, t=t: leaf[t], found), latent)
+    # Imagination and filtering share the recurrence: the same action leads to the same deter.
+    projected = model.rssm.apply(params["rssm"], case.embed, method="project")
+    post = world_model.observe_step(model, params, start, case.action[0], projected[0], None)
+    close(found.deter[0], post.deter)
+
+
+def _rollout(case: Case, start: Latent, action_noise: jax.Array) -> behavior.Rollout:
+    return behavior.imagine(
+        case.agent.model,
+        case.state.world_model,
+        case.agent.actor,
+        case.state.actor,
+        start,
+        case.noise,
+        action_noise,
+    )
+
+
+def test_imagination_begins_at_the_start_and_acts_before_it_moves(case: Case) -> None:
+    model, params = case.agent.model, case.state.world_model
+    start = jax.tree.map(
+        lambda leaf: leaf[1], case.observe(case.embed, case.action, case.noise).post
+    )
+    uniform = jax.random.uniform(jax.random.key(1), (T, B, tiny.ACTION))
+    found = _rollout(case, start, uniform)
+    assert found.feat.shape[0] == T + 1 and found.action.shape[0] == T
+    np.testing.assert_array_equal(found.feat[0], world_model.features(start))
+    latent = start
+    for t in range(T):
+        loc, scale = case.agent.actor.apply(case.state.actor, found.feat[t])
+        close((found.loc[t], found.scale[t]), (loc, scale))
+        latent = world_model.imagine_step(model, params, latent, found.action[t], case.noise[t])
+        close(found.feat[t + 1], world_model.features(latent))
+    # Another draw at index 2 is another action there, and another state only after it.
+    other = _rollout(case, start, uniform.at[2].set(1.0 - uniform[2]))
+    same_action = [bool(np.all(found.action[t] == other.action[t])) for t in range(T)]
+    same_state = [bool(np.all(found.feat[t] == other.feat[t])) for t in range(T + 1)]
+    assert same_action[:3] == [True, True, False]
+    assert same_state == [True, True, True, False, False]
+
+
+def test_an_action_reaches_later_states_but_no_later_policy(case: Case) -> None:
+    start = world_model.initial_latent(case.agent.model, B)
+    uniform = jnp.full((T, B, tiny.ACTION), 0.4)
+
+    def sums(uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
+        rollout = _rollout(case, start, uniform)
+        return rollout.feat[2].sum(), rollout.loc[2].sum()
+
+    to_state, to_policy = jax.jit(jax.jacrev(sums))(uniform)
+    assert np.any(to_state[0]) and np.any(to_state[1])
+    assert not np.any(to_state[2:])
+    assert not np.any(to_policy), "the actor's input must be stopped"
+
+
+def test_actor_and_critic_targets_use_the_states_they_belong_to(case: Case) -> None:
+    agent, state = case.agent, case.state
+    model, params = agent.model, state.world_model
+    start = jax.tree.map(
+        lambda leaf: leaf[0], case.observe(case.embed, case.action, case.noise).post
+    )
+    uniform = jax.random.uniform(jax.random.key(2), (T, B, tiny.ACTION))
+    slow = jax.tree.map(lambda leaf: leaf + 0.1, state.critic)
+    alive = jnp.asarray([1.0, 0.0])  # the second start state was terminal
+    share, entropy_scale = 0.5, 0.01
+    loss, (targets, logged) = behavior.actor_terms(
+        state.actor,
+        actor=agent.actor,
+        critic=agent.critic,
+        critic_params=state.critic,
+        slow_critic_params=slow,
+        model=model,
+        world_params=params,
+        start=start,
+        start_discount=alive,
+        latent_noise=case.noise,
+        action_noise=uniform,
+        discount=0.9,
+        lambda_=0.7,
+        dynamics_share=share,
+        entropy_scale=entropy_scale,
+    )
+    rollout = _rollout(case, start, uniform)
+    close(targets.feat, rollout.feat[:-1])
+    reward = np.asarray(world_model.predict_reward(model, params, rollout.feat))
+    value = np.asarray(agent.critic.apply(slow, rollout.feat))
+    gamma = 0.9 * np.asarray(world_model.predict_continuation(model, params, rollout.feat))
+    if model.continuation is not None:
+        gamma[0] = 0.9 * np.asarray(alive)  # the replay knows, the head need not guess
+    later, expected, weight = value[T], np.zeros((T, B)), np.ones((T, B))
+    for t in reversed(range(T)):
+        later = reward[t] + gamma[t] * (0.3 * value[t + 1] + 0.7 * later)
+        expected[t] = later
+    for t in range(1, T):
+        weight[t] = weight[t - 1] * gamma[t - 1]
+    close(targets.value, expected)
+    close(targets.weight, weight)
+    baseline = np.asarray(agent.critic.apply(state.critic, rollout.feat[:-1]))
+    log_prob = np.asarray(
+        behavior.distributions.truncated_normal_log_prob(
+            rollout.action, rollout.loc, rollout.scale
+        ).sum(-1)
+    )
+    objective = share * expected + (1 - share) * log_prob * (expected - baseline)
+    if agent.learning.dynamics_share < 1.0:
+        assert model.continuation is not None
+    close(loss, -weight * (objective + entropy_scale * np.asarray(logged["entropy"])), 1e-4)
+    critic_loss, at_states = behavior.critic_terms(
+        state.critic, critic=agent.critic, targets=targets
+    )
+    close(at_states, baseline)
+    close(critic_loss, weight * 0.5 * (baseline - expected) ** 2, 1e-4)
+
+
+def test_acting_sees_what_filtering_sees(case: Case) -> None:
+    agent, state, model = case.agent, case.state, case.agent.model
+    image = tiny.batch(3).image[:3]
+    acting, keys = agents.initial_acting_state(agent, B), jax.random.split(jax.random.key(4), 3)
+    actions, noise = [acting.action], []
+    step = jax.jit(
+        lambda acting, frame, key: agents.act(
+            agent, state.world_model, state.actor, acting, frame, key, explore=False
+        )
+    )
+    for frame, key in zip(image, keys, strict=True):
+        key_latent, _ = jax.random.split(key)
+        noise.append(world_model.latent_noise(model, key_latent, 1, B)[0])
+        acting = step(acting, frame, jax.random.clone(key))
+        actions.append(acting.action)
+    embed = world_model.encode(model, state.world_model, world_model.normalise_image(image))
+    # The action chosen at frame t is row t + 1 of an episode: it led to the next image.
+    seen = world_model.observe(
+        model, state.world_model, embed, jnp.stack(actions[:-1]), jnp.stack(noise)
+    )
+    close(acting.latent.deter, seen.post.deter[-1])
+    close(acting.latent.stoch, seen.post.stoch[-1])
+    loc, _ = agent.actor.apply(state.actor, seen.feat[-1])
+    close(acting.action, loc)
+    assert not np.any(actions[0])
+
+
+def _observation(post: tuple[float, float], prior: tuple[float, float]) -> Observation:
+    """Gaussian statistics (mean, std) of two dimensions, ``[1, 2, 2]``: two examples."""
+    shape = (1, 2, 2)
+    post_stats, prior_stats = (
+        {"mean": jnp.full(shape, mean), "std": jnp.full(shape, std)} for mean, std in (post, prior)
+    )
+    latent = Latent(jnp.zeros((1, 2, 1)), post_stats["mean"], post_stats)
+    return Observation(latent, prior_stats, jnp.zeros((1, 2, 1)))
+
+
+def test_balanced_kl_by_hand() -> None:
+    # KL(N(1, 1) || N(0, 1)) = 1/2 in each of two dimensions: 1 per example, and as batch mean.
+    seen = _observation((1.0, 1.0), (0.0, 1.0))
+    assert float(world_model.balanced_kl(seen, 0.8, 0.0)) == pytest.approx(1.0)
+    assert float(world_model.balanced_kl(seen, 0.8, 0.5)) == pytest.approx(1.0)
+    assert float(world_model.balanced_kl(seen, 0.8, 3.0)) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(("free_nats", "share"), [(0.0, 1.0), (0.5, 1.0), (3.0, 0.0)])
+def test_balanced_kl_pulls_the_prior_four_times_as_hard(free_nats: float, share: float) -> None:
+    seen = _observation((1.0, 1.0), (0.0, 1.0))
+    grads = jax.grad(lambda s: world_model.balanced_kl(s, 0.8, free_nats))(seen)
+    # dKL/d(post mean) = 1 = -dKL/d(prior mean), over two examples: 0.2 / 2 and -0.8 / 2.
+    np.testing.assert_allclose(grads.post.stats["mean"], np.full((1, 2, 2), 0.1 * share), atol=1e-6)
+    np.testing.assert_allclose(grads.prior["mean"], np.full((1, 2, 2), -0.4 * share), atol=1e-6)
+
+
+def test_noise_of_an_example_is_its_own(case: Case) -> None:
+    model, key = case.agent.model, jax.random.key(5)
+    small = world_model.latent_noise(model, jax.random.clone(key), 3, 2)
+    large = world_model.latent_noise(model, jax.random.clone(key), 3, 5)
+    assert small.shape == (3, 2, model.rssm.groups)
+    np.testing.assert_array_equal(small, large[:, :2])
+    assert np.any(large[:, 0] != large[:, 1]) and np.any(large[0] != large[1])
+    # Two devices with two examples each draw what one device draws for four.
+    both = jax.vmap(
+        lambda _: world_model.latent_noise(model, key, 3, 2, "devices"), axis_name="devices"
+    )(jnp.arange(2))
+    np.testing.assert_array_equal(jnp.concatenate(list(both), axis=1), large[:, :4])
+
+
+def test_images_enter_between_minus_and_plus_a_half() -> None:
+    found = world_model.normalise_image(jnp.asarray([0, 51, 255], jnp.uint8))
+    # 51 / 255 = 0.2.
+    np.testing.assert_allclose(found, [-0.5, -0.3, 0.5], atol=1e-6)
+
+
+def test_slow_critic_is_copied_at_its_count_alone() -> None:
+    slow, fast = {"w": jnp.zeros(2)}, {"w": jnp.ones(2)}
+    for updates, copied in ((0, True), (1, False), (99, False), (100, True), (200, True)):
+        found = behavior.update_slow_critic(slow, fast, jnp.asarray(updates), 100)
+        np.testing.assert_array_equal(found["w"], fast["w"] if copied else slow["w"])
