@@ -1,6 +1,6 @@
 """The networks of one DreamerV2 agent: the only place that knows flax.linen."""
 
-from coworld_jax.networks.convolution import strided_conv, strided_conv_transpose
+from coworld_jax.networks.convolution import convolve, convolve_transpose
 from coworld_jax.networks.heads import MLP, ActorHead
 from coworld_jax.networks.rssm import RSSM
 from coworld_jax.networks.vision import Decoder, Encoder
@@ -11,6 +11,6 @@ __all__ = [
     "ActorHead",
     "Decoder",
     "Encoder",
-    "strided_conv",
-    "strided_conv_transpose",
+    "convolve",
+    "convolve_transpose",
 ]

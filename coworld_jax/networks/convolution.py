@@ -1,108 +1,104 @@
-"""Convolutions of stride 2 without padding, in the form that is fastest for the platform.
+"""Stacks of stride-2 convolutions without padding, in the form that is fastest for the platform.
 
-Kernels are ``[height, width, in, out]`` in every form, so weights do not depend on it. On a CPU,
-XLA's own convolutions (transposed ones and gradients above all) run far below the matrix units;
-both functions are therefore one matrix product there. BUILD.md has the measurements.
+`convolve` and `convolve_transpose` are the equations: each layer is
+``elu(conv(x, kernel) + bias)``. Kernels are ``[height, width, in, out]`` in every form, so weights
+do not depend on it. Other platforms run the stock convolutions; on a CPU, where XLA runs gradients
+and transposed convolutions far below the matrix units, the layers are matrix products
+(`batch_last`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import chex
 import jax
-import jax.numpy as jnp
+
+from coworld_jax.networks import batch_last
+from coworld_jax.networks.layers import elu
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
+Layers = Sequence[tuple[jax.Array, jax.Array]]  # (kernel [k, k, in, out], bias [out])
+Convolution = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def convolve(x: jax.Array, layers: Layers) -> jax.Array:
+    """Convolutions of stride 2, ELU after each.
+
+    ``x <- elu(conv(x, kernel) + bias)``, where
+    ``conv(x, kernel)[i, j] = Σ_{p, q} x[2i + p, 2j + q] kernel[p, q]``.
+
+    Args:
+        x: ``[N, height, width, in]``.
+        layers: kernel and bias of each layer.
+
+    Returns:
+        ``[N, height', width', out]``; each layer makes ``(size - k) // 2 + 1`` of a size.
+    """
+    chex.assert_rank(x, 4)
+    return jax.lax.platform_dependent(
+        x,
+        tuple(layers),
+        cpu=partial(_in_blocks, _apply_all, batch_last.conv),
+        default=partial(_apply_all, strided_conv, axis=-1),
+    )
+
+
+def convolve_transpose(x: jax.Array, layers: Layers) -> jax.Array:
+    """Transposed convolutions of stride 2, ELU after each but the last.
+
+    ``x <- elu(conv_transpose(x, kernel) + bias)``, where
+    ``conv_transpose(x, kernel)[2i + p, 2j + q] = Σ_{i, j} x[i, j] kernel[p, q]``.
+
+    Args:
+        x: ``[N, height, width, in]``.
+        layers: kernel and bias of each layer.
+
+    Returns:
+        ``[N, height', width', out]``; each layer makes ``2 * size + k - 2`` of a size.
+    """
+    chex.assert_rank(x, 4)
+    return jax.lax.platform_dependent(
+        x,
+        tuple(layers),
+        cpu=partial(_in_blocks, _apply_all_but_last, batch_last.conv_transpose),
+        default=partial(_apply_all_but_last, strided_conv_transpose, axis=-1),
+    )
+
 
 def strided_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution of stride 2 without padding.
-
-    ``y[i, j] = Σ_{p, q} x[2i + p, 2j + q] kernel[p, q]``
-
-    Args:
-        x: ``[N, height, width, in]``.
-        kernel: ``[k, k, in, out]``, k even.
-
-    Returns:
-        ``[N, (height - k) // 2 + 1, (width - k) // 2 + 1, out]``.
-    """
-    chex.assert_rank([x, kernel], 4)
-    return jax.lax.platform_dependent(
-        x, kernel, cpu=_conv_as_product, default=_conv_stock
-    )
-
-
-def strided_conv_transpose(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Transposed convolution of stride 2 without padding, the adjoint of `strided_conv`.
-
-    ``y[2i + p, 2j + q] = Σ_{i, j} x[i, j] kernel[p, q]``
-
-    Args:
-        x: ``[N, height, width, in]``.
-        kernel: ``[k, k, in, out]``.
-
-    Returns:
-        ``[N, 2 * height + k - 2, 2 * width + k - 2, out]``.
-    """
-    chex.assert_rank([x, kernel], 4)
-    return jax.lax.platform_dependent(
-        x, kernel, cpu=_conv_transpose_as_product, default=_conv_transpose_stock
-    )
-
-
-def _conv_stock(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The stock convolution of stride 2: ``[N, h, w, in], [k, k, in, out]`` to NHWC."""
     return jax.lax.conv_general_dilated(x, kernel, (2, 2), "VALID", dimension_numbers=_LAYOUT)
 
 
-def _conv_transpose_stock(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def strided_conv_transpose(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The stock transposed convolution of stride 2: ``[N, h, w, in], [k, k, in, out]`` to NHWC."""
     # lax correlates, so the kernel that is added around each input pixel must be turned round.
-    return jax.lax.conv_transpose(
-        x, kernel[::-1, ::-1], (2, 2), "VALID", dimension_numbers=_LAYOUT
-    )
+    return jax.lax.conv_transpose(x, kernel[::-1, ::-1], (2, 2), "VALID", dimension_numbers=_LAYOUT)
 
 
-def _conv_as_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Space to depth turns stride 2 into stride 1; the taps that remain become columns."""
-    k, _, channels, features = kernel.shape
-    taps = k // 2
-    height, width = (x.shape[1] - k) // 2 + 1, (x.shape[2] - k) // 2 + 1
-    rows, columns = height + taps - 1, width + taps - 1
-    blocks = x[:, : 2 * rows, : 2 * columns]
-    blocks = blocks.reshape(-1, rows, 2, columns, 2, channels).swapaxes(2, 3)
-    blocks = blocks.reshape(-1, rows, columns, 4 * channels)
-    patches = jnp.concatenate(
-        [
-            blocks[:, p : p + height, q : q + width]
-            for p in range(taps)
-            for q in range(taps)
-        ],
-        axis=-1,
-    )
-    matrix = kernel.reshape(taps, 2, taps, 2, channels, features).swapaxes(1, 2)
-    product = patches.reshape(-1, 4 * taps * taps * channels) @ matrix.reshape(-1, features)
-    return product.reshape(-1, height, width, features)
+def _apply_all(conv: Convolution, x: jax.Array, layers: Layers, axis: int) -> jax.Array:
+    for kernel, bias in layers:
+        x = elu(_add_bias(conv(x, kernel), bias, axis))
+    return x
 
 
-def _conv_transpose_as_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """One product gives all that each input pixel contributes; shifted sums overlap it."""
-    _, height, width, channels = x.shape
-    k, features = kernel.shape[0], kernel.shape[-1]
-    taps = (k + 1) // 2
-    odd = 2 * taps - k  # an odd kernel is padded by one tap, and the output cropped again
-    kernel = jnp.pad(kernel, ((0, odd), (0, odd), (0, 0), (0, 0)))
-    # Columns in the order [tap row, tap column, phase row, phase column, feature].
-    matrix = kernel.reshape(taps, 2, taps, 2, channels, features).transpose(4, 0, 2, 1, 3, 5)
-    product = x.reshape(-1, channels) @ matrix.reshape(channels, -1)
-    product = product.reshape(-1, height, width, taps * taps, 4 * features)
-    rows, columns = height + taps - 1, width + taps - 1
-    blocks = sum(
-        jnp.pad(
-            product[:, :, :, p * taps + q],
-            ((0, 0), (p, taps - 1 - p), (q, taps - 1 - q), (0, 0)),
-        )
-        for p in range(taps)
-        for q in range(taps)
-    )
-    image = blocks.reshape(-1, rows, columns, 2, 2, features).swapaxes(2, 3)
-    image = image.reshape(-1, 2 * rows, 2 * columns, features)
-    return image[:, : 2 * rows - odd, : 2 * columns - odd]
+def _apply_all_but_last(conv: Convolution, x: jax.Array, layers: Layers, axis: int) -> jax.Array:
+    *inner, (kernel, bias) = layers
+    x = _apply_all(conv, x, inner, axis)
+    return _add_bias(conv(x, kernel), bias, axis)
+
+
+def _add_bias(x: jax.Array, bias: jax.Array, axis: int) -> jax.Array:
+    return x + jax.lax.broadcast_in_dim(bias, x.shape, (axis % x.ndim,))
+
+
+def _in_blocks(
+    apply: Callable[..., jax.Array], conv: Convolution, x: jax.Array, layers: Layers
+) -> jax.Array:
+    """All layers on one block of images after another: a block stays in the caches."""
+    blocks = batch_last.split(x)
+    result = jax.lax.map(lambda block: apply(conv, block, layers, axis=0), blocks)
+    return batch_last.join(result, x.shape[0])

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from coworld_jax.networks.layers import Linear
+from coworld_jax.networks.layers import Linear, elu
 
 
 class MLP(nn.Module):
@@ -46,9 +46,7 @@ class ActorHead(nn.Module):
         return jnp.tanh(mean), 2.0 * jax.nn.sigmoid(std / 2.0) + 0.1
 
 
-def _hidden(
-    x: jax.Array, layers: int, units: int, initializer: str, dtype: jnp.dtype
-) -> jax.Array:
+def _hidden(x: jax.Array, layers: int, units: int, initializer: str, dtype: jnp.dtype) -> jax.Array:
     for layer in range(layers):
-        x = nn.elu(Linear(units, initializer, dtype, name=f"hidden{layer}")(x))
+        x = elu(Linear(units, initializer, dtype, name=f"hidden{layer}")(x))
     return x

@@ -30,6 +30,29 @@ def _uniform(limit: float) -> nn.initializers.Initializer:
     return init
 
 
+@jax.custom_vjp
+def elu(x: jax.Array) -> jax.Array:
+    """``x`` where positive, else ``exp(x) - 1``.
+
+    Cheaper on a CPU than `jax.nn.elu`, whose ``expm1`` has a series for small x, and whose gradient
+    computes it again; here the gradient is ``y + 1`` from the output alone. The absolute error of
+    ``exp(x) - 1`` is that of float32 near 1, 6e-8.
+    """
+    return jnp.where(x > 0.0, x, jnp.exp(jnp.minimum(x, 0.0)) - 1.0)
+
+
+def _elu_fwd(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    y = elu(x)
+    return y, y
+
+
+def _elu_bwd(y: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
+    return (dy * jnp.minimum(y + 1.0, 1.0),)
+
+
+elu.defvjp(_elu_fwd, _elu_bwd)
+
+
 class Linear(nn.Module):
     """``x @ kernel + bias`` over the last axis, computed in ``dtype`` with float32 parameters.
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from coworld_jax.networks.layers import LayerNorm, Linear
+from coworld_jax.networks.layers import LayerNorm, Linear, elu
 
 
 class RSSM(nn.Module):
@@ -63,7 +63,7 @@ class RSSM(nn.Module):
         all three: ``h' = σ(u - 1) tanh(σ(r) c) + (1 - σ(u - 1)) h``. Unlike in a textbook GRU, the
         reset gate multiplies the candidate after the linear layer.
         """
-        x = nn.elu(self.input(jnp.concatenate([stoch, action], axis=-1)))
+        x = elu(self.input(jnp.concatenate([stoch, action], axis=-1)))
         gates = self.gates(jnp.concatenate([x, deter.astype(x.dtype)], axis=-1))
         if self.cell == "layer_norm":
             gates = self.norm(gates)
@@ -74,7 +74,7 @@ class RSSM(nn.Module):
 
     def prior(self, deter: jax.Array) -> dict[str, jax.Array]:
         """Statistics of ``p(z | h)``: ``[..., D]`` to the fields of `types.Latent`."""
-        return self._stats(self.prior_stats(nn.elu(self.prior_hidden(deter))))
+        return self._stats(self.prior_stats(elu(self.prior_hidden(deter))))
 
     def project(self, embed: jax.Array) -> jax.Array:
         """The embedding's part of the posterior's first layer: ``[..., E] -> [..., hidden]``."""
@@ -82,7 +82,7 @@ class RSSM(nn.Module):
 
     def posterior(self, deter: jax.Array, projected: jax.Array) -> dict[str, jax.Array]:
         """Statistics of ``q(z | h, e)`` from ``h`` and the projected embedding."""
-        return self._stats(self.post_stats(nn.elu(self.post_deter(deter) + projected)))
+        return self._stats(self.post_stats(elu(self.post_deter(deter) + projected)))
 
     def _stats(self, raw: jax.Array) -> dict[str, jax.Array]:
         raw = raw.astype(jnp.float32)

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from coworld_jax.networks.convolution import strided_conv, strided_conv_transpose
-from coworld_jax.networks.layers import Linear, bias_init, kernel_init
+from coworld_jax.networks.convolution import convolve, convolve_transpose
+from coworld_jax.networks.layers import Linear, bias_init, elu, kernel_init
 
 ENCODER_KERNELS = (4, 4, 4, 4)
 DECODER_KERNELS = (5, 5, 6, 6)
@@ -27,12 +27,15 @@ class Encoder(nn.Module):
     def __call__(self, image: jax.Array) -> jax.Array:
         """Image in [-0.5, 0.5], ``[N, 64, 64, 3] -> [N, E]``, flattened row by row."""
         x = image.astype(self.dtype)
+        layers, channels = [], x.shape[-1]
         for layer, size in enumerate(ENCODER_KERNELS):
-            x = _Convolution(
-                self.depth * 2**layer, size, False, self.initializer, self.dtype, name=f"conv{layer}"
-            )(x)
-            x = nn.elu(x)
-        return x.reshape(x.shape[0], -1)
+            features = self.depth * 2**layer
+            make = _Kernel(
+                size, channels, features, False, self.initializer, self.dtype, name=f"conv{layer}"
+            )
+            layers.append(make())
+            channels = features
+        return convolve(x, layers).reshape(x.shape[0], -1)
 
 
 class Decoder(nn.Module):
@@ -45,40 +48,44 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, feat: jax.Array) -> jax.Array:
         """Feature ``[N, F]`` to the mean of the image, ``[N, 64, 64, 3]``, about [-0.5, 0.5]."""
-        channels = (4 * self.depth, 2 * self.depth, self.depth, 3)
-        x = Linear(32 * self.depth, self.initializer, self.dtype, name="input")(feat)
-        x = x.reshape(-1, 1, 1, 32 * self.depth)
-        for layer, (features, size) in enumerate(zip(channels, DECODER_KERNELS, strict=True)):
-            x = _Convolution(
-                features, size, True, self.initializer, self.dtype, name=f"conv{layer}"
-            )(x)
-            if layer < len(channels) - 1:
-                x = nn.elu(x)
-        return x
+        channels = 32 * self.depth
+        x = Linear(channels, self.initializer, self.dtype, name="input")(feat)
+        layers = []
+        outputs = (4 * self.depth, 2 * self.depth, self.depth, 3)
+        for layer, (features, size) in enumerate(zip(outputs, DECODER_KERNELS, strict=True)):
+            make = _Kernel(
+                size, channels, features, True, self.initializer, self.dtype, name=f"conv{layer}"
+            )
+            layers.append(make())
+            channels = features
+        # From a single pixel, the first transposed convolution is a dense layer.
+        (kernel, bias), *rest = layers
+        x = jnp.einsum("nc,pqcd->npqd", x, kernel)
+        return convolve_transpose(elu(x + jnp.broadcast_to(bias, x.shape)), rest)
 
 
-class _Convolution(nn.Module):
-    """A convolution of stride 2, or its transpose, with bias."""
+class _Kernel(nn.Module):
+    """Kernel and bias of a convolution, or of its transpose, in the compute type."""
 
-    features: int
     size: int
+    channels: int
+    features: int
     transpose: bool
     initializer: str
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        area, channels = self.size**2, x.shape[-1]
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        """``[size, size, channels, features]`` and ``[features]``."""
+        area = self.size**2
         # PyTorch counts the fan of a transposed convolution from its output.
-        fan_in, fan_out = area * channels, area * self.features
+        fan_in, fan_out = area * self.channels, area * self.features
         torch_fan = fan_out if self.transpose else fan_in
         init_fan = torch_fan if self.initializer == "torch" else fan_in
         kernel = self.param(
             "kernel",
             kernel_init(self.initializer, init_fan, fan_out),
-            (self.size, self.size, channels, self.features),
+            (self.size, self.size, self.channels, self.features),
         )
         bias = self.param("bias", bias_init(self.initializer, init_fan), (self.features,))
-        convolve = strided_conv_transpose if self.transpose else strided_conv
-        y = convolve(x, kernel.astype(self.dtype))
-        return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
+        return kernel.astype(self.dtype), bias.astype(self.dtype)
