@@ -174,14 +174,16 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return found
 
 
+@functools.cache
 def method_and_state() -> tuple[coworld.CoWorld, coworld.CoWorldState]:
     """Categorical latents, discount head; eta goes from 1 to 0 over two updates."""
     config = tiny.categorical()
     coupling = replace(
         config.coupling, source_reward_weight_start=1.0, source_reward_weight_end=0.0
     )
-    method, state = tiny.make(replace(config, coupling=coupling))
-    return method._replace(aligned_updates=2), state
+    method = coworld.make_coworld(replace(config, coupling=coupling), tiny.ACTION, 2)
+    # Compiled as a whole: hundreds of small programs otherwise.
+    return method, jax.jit(lambda key: coworld.init_coworld(method, 1, key))(jax.random.key(7))
 
 
 def nonzero(grads: dict[str, Any]) -> set[str]:
@@ -196,7 +198,7 @@ def nonzero(grads: dict[str, Any]) -> set[str]:
 def test_target_world_model_terms_reach_what_the_method_states(recorder: Recorder) -> None:
     method, state = method_and_state()
 
-    def terms(params: dict[str, Any]) -> dict[str, jax.Array]:
+    def terms(params: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
         target = state.target.replace(
             world_model={name: params[f"learner/{name}"] for name in state.target.world_model}
         )
@@ -205,17 +207,21 @@ def test_target_world_model_terms_reach_what_the_method_states(recorder: Recorde
             critic=params["other/critic"],
         )
         key = jax.random.key(0)
-        coworld.target_update(method, target, source, tiny.batch(1), key, behavior=False)
+        coworld.target_update(method, target, source, batch, key, behavior=False)
         return {name: jnp.mean(term) for name, term in (recorder.terms | recorder.extra).items()}
 
     params = {f"learner/{name}": value for name, value in state.target.world_model.items()}
     params |= {f"other/{name}": value for name, value in state.sources[0].world_model.items()}
     params["other/critic"] = state.sources[0].critic
-    pull = jax.jit(lambda weights: jax.vjp(terms, params)[1](weights)[0])
-    found = {
-        term: nonzero(pull({name: jnp.asarray(float(name == term)) for name in MODEL_TERMS}))
-        for term in MODEL_TERMS
-    }
+
+    @jax.jit
+    def pull(params: dict[str, Any], batch: Batch, weights: dict[str, jax.Array]) -> dict[str, Any]:
+        return jax.vjp(lambda params: terms(params, batch), params)[1](weights)[0]
+
+    found = {}
+    for term in MODEL_TERMS:
+        weights = {name: jnp.asarray(float(name == term)) for name in MODEL_TERMS}
+        found[term] = nonzero(pull(params, tiny.batch(1), weights))
     assert found == MODEL_TERMS
 
 
@@ -226,28 +232,25 @@ def test_reward_alignment_pulls_by_both_terms(recorder: Recorder) -> None:
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
     def term(
-        params: Any, aligned: jax.Array, source_reward: jax.Array, target_reward: jax.Array
+        params: Any, aligned: jax.Array, source_batch: Batch, target_batch: Batch
     ) -> tuple[jax.Array, jax.Array]:
-        coworld.source_update(
-            method,
-            source.replace(world_model=params, aligned_updates=aligned),
-            tiny.batch(0)._replace(reward=source_reward),
-            tiny.batch(1)._replace(reward=target_reward),
-            jax.random.key(0),
-        )
+        learner = source.replace(world_model=params, aligned_updates=aligned)
+        coworld.source_update(method, learner, source_batch, target_batch, jax.random.key(0))
         assert set(recorder.extra) == {"reward"}
         return recorder.extra["reward"].mean(), recorder.extra["reward"]
 
-    own, other = tiny.batch(0).reward, tiny.batch(1).reward
+    own, other = tiny.batch(0), tiny.batch(1)
+    own_moved = own._replace(reward=own.reward + 1.0)
+    other_moved = other._replace(reward=other.reward + 1.0)
     # Updates so far (eta = 1, 1/2, 0), does the source's reward matter, does the target's.
     for updates, by_own, by_other in ((0, True, False), (1, True, True), (2, False, True)):
         aligned = jnp.asarray(updates)
         (_, value), grads = term(source.world_model, aligned, own, other)
         # Either term alone reaches encoder, RSSM and reward head.
         assert nonzero(grads) == {"encoder", "rssm", "reward"}
-        (_, moved), _ = term(source.world_model, aligned, own + 1.0, other)
+        (_, moved), _ = term(source.world_model, aligned, own_moved, other)
         assert np.any(moved != value) == by_own
-        (_, moved), _ = term(source.world_model, aligned, own, other + 1.0)
+        (_, moved), _ = term(source.world_model, aligned, own, other_moved)
         assert np.any(moved != value) == by_other
 
 
@@ -295,7 +298,7 @@ def test_critic_terms_reach_the_target_critic_alone(recorder: Recorder) -> None:
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_actor_loss_reaches_the_actor_and_not_the_critic(share: float) -> None:
-    method, state = tiny.make()
+    method, state = method_and_state()
     agent, start = method.agent, world_model.initial_latent(method.agent.model, 4)
     rng = np.random.default_rng(1)
 
@@ -310,7 +313,9 @@ def test_actor_loss_reaches_the_actor_and_not_the_critic(share: float) -> None:
             world_params=state.target.world_model,
             start=start,
             start_discount=jnp.ones(4),
-            latent_noise=jnp.asarray(rng.normal(size=(2, 4, agent.model.rssm.groups)), jnp.float32),
+            latent_noise=jnp.asarray(
+                rng.uniform(size=(2, 4, agent.model.rssm.groups)), jnp.float32
+            ),
             action_noise=jnp.asarray(rng.uniform(size=(2, 4, tiny.ACTION)), jnp.float32),
             discount=0.9,
             lambda_=0.95,

@@ -34,12 +34,15 @@ class Case(NamedTuple):
 
 @pytest.fixture(scope="module", params=KINDS)
 def case(request: pytest.FixtureRequest) -> Case:
-    method, state = tiny.make(KINDS[request.param]())
-    model, params = method.agent.model, state.target.world_model
+    config = KINDS[request.param]()
+    agent = agents.make_agent(config.network, config.learning, tiny.ACTION)
+    # Compiled as a whole: hundreds of small programs otherwise.
+    state = jax.jit(lambda key: agents.init_agent(agent, key))(jax.random.key(7))
+    model, params = agent.model, state.world_model
     rng = np.random.default_rng(0)
     return Case(
-        method.agent,
-        state.target,
+        agent,
+        state,
         jnp.asarray(rng.normal(size=(T, B, model.rssm.embed)), jnp.float32),
         jnp.asarray(rng.uniform(-1, 1, (T, B, tiny.ACTION)), jnp.float32),
         world_model.latent_noise(model, jax.random.key(0), T, B),
