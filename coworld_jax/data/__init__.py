@@ -1,0 +1,39 @@
+"""Datasets and replays: episode files on the disk, flat uint8 rows for the device.
+
+What is read is checked, and what is wrong is named by file and key. Written are single files that
+a kill leaves whole or absent.
+"""
+
+from coworld_jax.data.directory import (
+    Dataset,
+    Summary,
+    load_directory,
+    return_quantiles,
+    summarise,
+    validate_directory,
+)
+from coworld_jax.data.episodes import load_episode, save_episode
+from coworld_jax.data.faults import DataError, Fault
+from coworld_jax.data.memory import available_bytes, format_bytes
+from coworld_jax.data.metadata import read_metadata, write_metadata
+from coworld_jax.data.replay import Replay
+from coworld_jax.data.streamed import StreamedFeed
+
+__all__ = [
+    "DataError",
+    "Dataset",
+    "Fault",
+    "Replay",
+    "StreamedFeed",
+    "Summary",
+    "available_bytes",
+    "format_bytes",
+    "load_directory",
+    "load_episode",
+    "read_metadata",
+    "return_quantiles",
+    "save_episode",
+    "summarise",
+    "validate_directory",
+    "write_metadata",
+]

@@ -1,0 +1,305 @@
+"""An offline dataset: a directory of episode files, as flat arrays in memory.
+
+Sizes come from the files' headers first. So the need of memory is known before anything is
+loaded, the arrays are made once, and the peak is the data and one episode.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coworld_jax.data.episodes import IMAGE_SHAPE, Header, read_header, read_numbers, read_rows
+from coworld_jax.data.faults import DataError, Fault
+from coworld_jax.data.memory import format_bytes, host_bytes
+from coworld_jax.data.metadata import read_metadata
+from coworld_jax.store import EpisodeStore
+
+# XLA's CPU backend takes over a NumPy buffer, instead of copying it, if it is aligned like this.
+_ALIGNMENT = 64
+
+
+class Dataset(NamedTuple):
+    """Episodes end to end, ``N`` rows in all, on the host. Arrays are read-only."""
+
+    directory: Path
+    image: np.ndarray  # uint8 [N, 64, 64, 3]
+    action: np.ndarray  # float32 [N, A]
+    reward: np.ndarray  # float32 [N]
+    discount: np.ndarray  # float32 [N]
+    starts: np.ndarray  # int32 [episodes], first row of each episode
+    lengths: np.ndarray  # int32 [episodes], its rows
+    metadata: dict[str, Any] | None  # dataset.json, if there is one
+    skipped: tuple[Fault, ...]  # why files were left out; empty unless that was allowed
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in self[1:5])
+
+    @property
+    def action_size(self) -> int:
+        """Coordinates of an action in the files."""
+        return self.action.shape[1]
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Undiscounted return of each episode, float32 ``[episodes]``."""
+        return np.add.reduceat(self.reward, self.starts)
+
+    def padded_action(self, action_size: int) -> np.ndarray:
+        """``action`` with zeros in the surplus coordinates, float32 ``[N, action_size]``.
+
+        Raises:
+            ValueError: the files have more coordinates than ``action_size``.
+        """
+        surplus = action_size - self.action_size
+        if surplus < 0:
+            raise ValueError(
+                f"{self.directory} has actions of {self.action_size} coordinates, which an agent "
+                f"with {action_size} cannot read: give it at least as many."
+            )
+        return self.action if surplus == 0 else np.pad(self.action, ((0, 0), (0, surplus)))
+
+    def store(self, action_size: int) -> EpisodeStore:
+        """The dataset on the default device, with actions of ``action_size`` coordinates.
+
+        On a CPU the store shares the memory of these arrays.
+
+        Raises:
+            ValueError: the files have more coordinates than ``action_size``.
+        """
+        image, action, reward, discount = jax.device_put(
+            (self.image, self.padded_action(action_size), self.reward, self.discount),
+            may_alias=True,
+        )
+        return EpisodeStore(
+            image,
+            action,
+            reward,
+            discount,
+            starts=jnp.asarray(self.starts),
+            lengths=jnp.asarray(self.lengths),
+            count=jnp.int32(len(self.lengths)),
+        )
+
+
+class Summary(NamedTuple):
+    """Figures of a dataset that need no images."""
+
+    episodes: int
+    rows: int
+    env_steps: int  # rows without the resets
+    shortest: int  # rows
+    longest: int  # rows
+    action_size: int
+    actions_outside: int  # rows with a coordinate outside [-1, 1]
+    terminated: int  # episodes that end with discount 0
+    acting_resets: int  # episodes whose row 0 has an action or a reward
+    returns: dict[str, float]  # mean and quantiles, raw reward units
+
+
+def load_directory(
+    directory: Path | str,
+    *,
+    minimum_rows: int,
+    action_size: int | None = None,
+    skip_bad: bool = False,
+) -> Dataset:
+    """Read every ``*.npz`` of ``directory``, in the order of their names.
+
+    Args:
+        minimum_rows: of an episode; a chunk has to fit into it.
+        action_size: coordinates that every file must have; those of most files if not given.
+        skip_bad: leave bad files out and record why, instead of refusing the directory.
+
+    Raises:
+        DataError: bad files, no (good) files, a bad ``dataset.json``, or too little memory. The
+            message is one sentence.
+    """
+    directory = Path(directory)
+    paths = _episode_files(directory)
+    metadata = read_metadata(directory)
+    headers, faults = _read_headers(paths, minimum_rows, action_size)
+    if faults and not skip_bad:
+        raise _refusal(directory, faults)
+    if not headers:
+        raise DataError(
+            f"None of the {len(paths)} files of {directory} is good: {faults[0]}", faults
+        )
+    need, free = sum(header.nbytes for header in headers), host_bytes()
+    if need > free:
+        raise DataError(
+            f"{directory} needs {format_bytes(need)} of memory, but {format_bytes(free)} are free: "
+            f"move some of its {len(headers)} episodes to another directory, or use a machine with "
+            "more memory."
+        )
+    total = sum(header.rows for header in headers)
+    arrays = (
+        _aligned((total, *IMAGE_SHAPE), np.uint8),
+        _aligned((total, headers[0].action_size), np.float32),
+        _aligned((total,), np.float32),
+        _aligned((total,), np.float32),
+    )
+    lengths: list[int] = []
+    for header in headers:
+        first = sum(lengths)
+        try:
+            for array, value in zip(arrays, read_rows(header), strict=True):
+                array[first : first + header.rows] = value
+        except DataError as error:
+            if not skip_bad:
+                raise _refusal(directory, error.faults) from error
+            faults.extend(error.faults)
+        else:
+            lengths.append(header.rows)
+    if not lengths:
+        raise DataError(
+            f"None of the {len(paths)} files of {directory} is good: {faults[0]}", faults
+        )
+    image, action, reward, discount = (array[: sum(lengths)] for array in arrays)
+    for array in (image, action, reward, discount):
+        array.setflags(write=False)  # a device may share it
+    ends = np.cumsum(lengths, dtype=np.int32)
+    rows = np.array(lengths, np.int32)
+    return Dataset(
+        directory, image, action, reward, discount, ends - rows, rows, metadata, tuple(faults)
+    )
+
+
+def validate_directory(
+    directory: Path | str, *, minimum_rows: int, action_size: int | None = None
+) -> list[Fault]:
+    """Everything that is wrong with a directory: every file is read to its last byte.
+
+    Args:
+        minimum_rows, action_size: see `load_directory`.
+    """
+    directory = Path(directory)
+    try:
+        paths = _episode_files(directory)
+    except DataError as error:
+        return list(error.faults)
+    headers, faults = _read_headers(paths, minimum_rows, action_size)
+    for header in headers:
+        try:
+            read_rows(header)
+        except DataError as error:
+            faults.extend(error.faults)
+    try:
+        read_metadata(directory)
+    except DataError as error:
+        faults.extend(error.faults)
+    return sorted(faults)
+
+
+def summarise(directory: Path | str) -> tuple[Summary | None, list[Fault]]:
+    """Figures of the files that can be read, or None; and what is wrong with the others.
+
+    Images are not decompressed: `validate_directory` does that.
+
+    Raises:
+        DataError: no episode files there.
+    """
+    headers, faults = _read_headers(_episode_files(Path(directory)), 1, None)
+    good, numbers = [], []
+    for header in headers:
+        try:
+            numbers.append(read_numbers(header))
+            good.append(header)
+        except DataError as error:
+            faults.extend(error.faults)
+    if not good:
+        return None, sorted(faults)
+    lengths = [header.rows for header in good]
+    summary = Summary(
+        episodes=len(good),
+        rows=sum(lengths),
+        env_steps=sum(lengths) - len(good),
+        shortest=min(lengths),
+        longest=max(lengths),
+        action_size=good[0].action_size,
+        actions_outside=sum(
+            int((np.abs(action) > 1.0).any(axis=1).sum()) for action, _, _ in numbers
+        ),
+        terminated=sum(bool(discount[-1] == 0.0) for _, _, discount in numbers),
+        acting_resets=sum(
+            bool(action[0].any() or reward[0] != 0.0) for action, reward, _ in numbers
+        ),
+        returns=return_quantiles([float(reward.sum()) for _, reward, _ in numbers]),
+    )
+    return summary, sorted(faults)
+
+
+def return_quantiles(returns: Sequence[float]) -> dict[str, float]:
+    """Mean, and the quantiles 0, 0.25, 0.5, 0.75 and 1, of episodes' returns."""
+    names = ("min", "q25", "median", "q75", "max")
+    quantiles = np.quantile(returns, (0.0, 0.25, 0.5, 0.75, 1.0))
+    return {"mean": float(np.mean(returns))} | dict(zip(names, map(float, quantiles)))
+
+
+def _episode_files(directory: Path) -> list[Path]:
+    """Every file that claims to be an episode, in the order of their names."""
+    if not directory.is_dir():
+        raise DataError.of(directory, "", "is no directory")
+    paths = sorted(path for path in directory.glob("*.npz") if not path.name.startswith("."))
+    if not paths:
+        below = sorted({path.parent for path in directory.glob("*/*.npz")})
+        way_out = f"; {below[0]} has some" if below else ", and so do its subdirectories"
+        raise DataError.of(directory, "", f"holds no episode files (*.npz){way_out}")
+    return paths
+
+
+def _read_headers(
+    paths: Iterable[Path], minimum_rows: int, action_size: int | None
+) -> tuple[list[Header], list[Fault]]:
+    """Headers of the files that fit together, and the faults of the others."""
+    headers, faults = [], []
+    for path in paths:
+        try:
+            headers.append(read_header(path))
+        except DataError as error:
+            faults.extend(error.faults)
+    if action_size is None and headers:
+        counts = collections.Counter(header.action_size for header in headers)
+        action_size = counts.most_common(1)[0][0]
+        source = "most files have"
+    else:
+        source = "the task has"
+    fitting = []
+    for header in headers:
+        if header.action_size != action_size:
+            reason = f"has {header.action_size} coordinates, but {source} {action_size}"
+            faults.append(Fault(header.path, "action", reason))
+        elif header.rows < minimum_rows:
+            reason = f"has {header.rows} rows, but a chunk has {minimum_rows}"
+            faults.append(Fault(header.path, "image", reason))
+        else:
+            fitting.append(header)
+    return fitting, faults
+
+
+def _refusal(directory: Path, faults: Sequence[Fault]) -> DataError:
+    more = f" ({len(faults) - 1} more such faults)" if len(faults) > 1 else ""
+    return DataError(
+        f"{str(faults[0]).removesuffix('.')}{more}: `python -m experiments.dataset validate "
+        f"{directory}` lists all faults, and --config.run.skip_bad_files leaves such files out.",
+        faults,
+    )
+
+
+def _all_bad(directory: Path, faults: Sequence[Fault]) -> DataError:
+    return DataError(f"No file of {directory} is good; the first fault: {faults[0]}", faults)
+
+
+def _aligned(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.empty(size + _ALIGNMENT, np.uint8)
+    first = -raw.ctypes.data % _ALIGNMENT
+    return raw[first : first + size].view(dtype).reshape(shape)

@@ -1,0 +1,264 @@
+"""Episode files: one compressed ``.npz`` per episode, as Dreamer's descendants write them.
+
+Rows are steps + 1; row 0 is the reset; ``action[t]`` and ``reward[t]`` led to ``image[t]``. The
+headers of the arrays inside are read before the arrays, so that sizes are known, and most faults
+found, without decompressing an image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import math
+import os
+import struct
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from coworld_jax.data.faults import DataError
+from coworld_jax.types import Episode
+
+IMAGE_SHAPE = (64, 64, 3)
+FLAGS = ("is_first", "is_last", "is_terminal")  # bool or uint8 in released files
+_NUMBERS = "fiub"  # kinds of dtype that become float32 without surprises
+# What the zip, zlib and npy readers raise on damaged bytes.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+class Header(NamedTuple):
+    """What a file holds, by the headers of its arrays."""
+
+    path: Path
+    rows: int
+    action_size: int
+    discount_key: str  # "discount", or "is_terminal" where the former is missing
+    has_is_first: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the four arrays of an `Episode` in memory."""
+        return self.rows * row_bytes(self.action_size)
+
+
+def row_bytes(action_size: int) -> int:
+    """Bytes of one row: a frame, an action, reward and discount."""
+    return math.prod(IMAGE_SHAPE) + 4 * (action_size + 2)
+
+
+def save_episode(directory: Path | str, episode: Episode, *, name: str | None = None) -> Path:
+    """Write ``episode`` into ``directory``, which is made when missing; returns the file's path.
+
+    A reader, or a run that was killed meanwhile, sees the whole file or none.
+
+    Args:
+        name: of the file, without ``.npz``; ``{%Y%m%dT%H%M%S}-{uuid4 hex}-{rows}`` if not given.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    if name is None:
+        moment = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
+        name = f"{moment}-{uuid.uuid4().hex}-{len(episode.reward)}"
+    path = directory / f"{name}.npz"
+    arrays = dict(episode.extras)
+    arrays.update(
+        image=episode.image,
+        action=episode.action,
+        reward=episode.reward,
+        discount=episode.discount,
+    )
+    temporary = directory / f".{name}.tmp"
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(temporary, path)
+    return path
+
+
+def load_episode(path: Path | str) -> Episode:
+    """Read one episode file, with all of its keys; ``is_first`` is made where it is missing.
+
+    Raises:
+        DataError: the file is damaged or is no episode.
+        FileNotFoundError: there is no such file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no episode file {path}.")
+    header = read_header(path)
+    image, action, reward, discount = read_rows(header)
+    with _opened(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        used = ("image", "action", "reward", "discount")
+        extras = {name: _read(path, archive, name) for name in names if name not in used}
+    for flag in FLAGS:
+        if flag in extras:
+            extras[flag] = extras[flag].reshape(-1).astype(bool)
+    if not header.has_is_first:
+        extras["is_first"] = np.arange(header.rows) == 0
+    return Episode(image, action, reward, discount, extras)
+
+
+def read_header(path: Path) -> Header:
+    """Shapes and dtypes of an episode file, without its data.
+
+    Raises:
+        DataError: unreadable file, missing key, wrong shape or dtype, or rows that disagree.
+    """
+    with _opened(path) as archive:
+        names = set(archive.namelist())
+        discount_key = "discount"
+        if "discount.npy" not in names and "is_terminal.npy" in names:
+            discount_key = "is_terminal"
+        rows = _check_shape(path, archive, "image", IMAGE_SHAPE, "u")[0]
+        action = _check_shape(path, archive, "action", (None,), "f")
+        rewards = [
+            _check_shape(path, archive, key, (), _NUMBERS) for key in ("reward", discount_key)
+        ]
+        lengths = {"action": action[0], "reward": rewards[0][0], discount_key: rewards[1][0]}
+        has_is_first = "is_first.npy" in names
+        if has_is_first:
+            lengths["is_first"] = _check_shape(path, archive, "is_first", (), _NUMBERS)[0]
+    for key, length in lengths.items():
+        if length != rows:
+            raise DataError.of(path, key, f"has {length} rows, but 'image' has {rows}")
+    return Header(path, rows, action[1], discount_key, has_is_first)
+
+
+def read_rows(header: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """``image`` uint8 ``[R, 64, 64, 3]`` and, as float32, ``action``, ``reward``, ``discount``.
+
+    Raises:
+        DataError: damaged bytes, NaN or infinity, a discount outside [0, 1], or several episodes.
+    """
+    with _opened(header.path) as archive:
+        image = _read(header.path, archive, "image")
+        numbers = _read_numbers(header, archive)
+    return image, *numbers
+
+
+def read_numbers(header: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``action``, ``reward`` and ``discount`` of `read_rows`, without decompressing the images."""
+    with _opened(header.path) as archive:
+        return _read_numbers(header, archive)
+
+
+def _read_numbers(
+    header: Header, archive: zipfile.ZipFile
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    path, key = header.path, header.discount_key
+    action = _read_finite(path, archive, "action")
+    reward = _read_finite(path, archive, "reward").reshape(header.rows)
+    discount = _read_finite(path, archive, key).reshape(header.rows)
+    outside = np.flatnonzero((discount < 0.0) | (discount > 1.0))
+    if outside.size:
+        row = outside[0]
+        raise DataError.of(path, key, f"is {discount[row]:g} in row {row}, outside [0, 1]")
+    if key == "is_terminal":
+        discount = 1.0 - discount
+    if header.has_is_first:
+        first = np.flatnonzero(_read(path, archive, "is_first").reshape(-1)[1:])
+        if first.size:
+            reason = f"is set in row {first[0] + 1}: the file holds more than one episode"
+            raise DataError.of(path, "is_first", reason)
+    return action, reward, discount
+
+
+def _read_finite(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray:
+    with np.errstate(over="ignore"):  # a float64 beyond float32 shows as infinity below
+        value = _read(path, archive, key).astype(np.float32)
+    bad = ~np.isfinite(value).reshape(len(value), -1).all(axis=1)
+    if bad.any():
+        rows = np.flatnonzero(bad)
+        reason = f"holds NaN or infinity in {rows.size} of {bad.size} rows, first in row {rows[0]}"
+        raise DataError.of(path, key, reason)
+    return value
+
+
+def _check_shape(
+    path: Path, archive: zipfile.ZipFile, key: str, tail: tuple[int | None, ...], kinds: str
+) -> tuple[int, ...]:
+    """Shape ``[rows, *tail]`` of an array; None stands for any size, and [rows, 1] for [rows]."""
+    shape, dtype = _read_form(path, archive, key)
+    wanted = {"u": "uint8", "f": "a float"}[kinds] if kinds in ("u", "f") else "a number"
+    if dtype.kind not in kinds or (kinds == "u" and dtype != np.uint8):
+        raise DataError.of(path, key, f"has dtype {dtype}, but {wanted} is needed")
+    found = shape[:1] if tail == () and shape[1:] == (1,) else shape
+    fits = len(found) == 1 + len(tail) and all(
+        size == want or (want is None and size > 0) for size, want in zip(found[1:], tail)
+    )
+    if not fits:
+        sizes = ", ".join("actions" if size is None else str(size) for size in tail)
+        needed = f"[rows, {sizes}]" if tail else "[rows]"
+        raise DataError.of(path, key, f"has shape {list(shape)}, but {needed} is needed")
+    return found
+
+
+def _read_form(path: Path, archive: zipfile.ZipFile, key: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype by the header of an array."""
+    try:
+        member = archive.getinfo(f"{key}.npy")
+    except KeyError:
+        names = ", ".join(sorted(name.removesuffix(".npy") for name in archive.namelist()))
+        raise DataError.of(path, key, f"is missing; the file has: {names or 'nothing'}") from None
+    with _explained(path, key), archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise ValueError(f"npy format {version}")
+        claimed = file.tell() + math.prod(shape) * dtype.itemsize
+    if dtype.hasobject:
+        raise DataError.of(path, key, "holds Python objects, which are never unpickled")
+    if claimed != member.file_size or min(shape, default=0) < 0:
+        reason = f"is cut short or damaged: {member.file_size} bytes instead of {claimed}"
+        raise DataError.of(path, key, reason)
+    return shape, dtype
+
+
+def _read(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray:
+    _read_form(path, archive, key)  # never allocate what a damaged header claims
+    with _explained(path, key), archive.open(f"{key}.npy") as file:
+        value: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        # The last bytes are read for their checksum.
+        if file.read(1):
+            raise ValueError("bytes follow the array")
+        return value
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    with contextlib.ExitStack() as stack:
+        with _explained(path, ""):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+        yield archive
+
+
+@contextlib.contextmanager
+def _explained(path: Path, key: str) -> Iterator[None]:
+    """Turn what damaged bytes raise into a sentence."""
+    try:
+        yield
+    except DataError:
+        raise
+    except _UNREADABLE as error:
+        what = "cannot be read" if key else "is no npz file, or is cut short"
+        raise DataError.of(path, key, f"{what} ({type(error).__name__}: {error})") from error

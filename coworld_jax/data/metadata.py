@@ -1,0 +1,50 @@
+"""``dataset.json``: where a directory of episodes comes from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from coworld_jax.data.faults import DataError
+
+METADATA_NAME = "dataset.json"
+# What an evaluation compares with its environment; other keys are for readers.
+_TEXTS, _COUNTS = ("task", "profile"), ("action_size", "action_repeat", "image_size")
+
+
+def write_metadata(
+    directory: Path | str, metadata: Mapping[str, Any], name: str = METADATA_NAME
+) -> Path:
+    """Replace ``dataset.json`` in one step: a kill leaves the old or the new file."""
+    path = Path(directory) / name
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def read_metadata(directory: Path | str, name: str = METADATA_NAME) -> dict[str, Any] | None:
+    """The record of a directory, or None where there is none, as in released datasets.
+
+    Raises:
+        DataError: it is no JSON object, or a key that evaluations rely on is missing or odd.
+    """
+    path = Path(directory) / name
+    if not path.exists():
+        return None
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DataError.of(path, "", f"is no JSON file ({error})") from error
+    if not isinstance(metadata, dict):
+        raise DataError.of(path, "", "is no JSON object")
+    for keys, kind, what in ((_TEXTS, str, "a text"), (_COUNTS, int, "an integer")):
+        for key in keys:
+            if key not in metadata:
+                raise DataError.of(path, key, "is missing")
+            if not isinstance(metadata[key], kind):
+                raise DataError.of(path, key, f"is {metadata[key]!r} instead of {what}")
+    return metadata

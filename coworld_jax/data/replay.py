@@ -1,0 +1,156 @@
+"""A replay of whole episodes: files on the disk, rows on the device."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coworld_jax.data.episodes import IMAGE_SHAPE, load_episode, row_bytes, save_episode
+from coworld_jax.data.faults import DataError
+from coworld_jax.data.memory import available_bytes, format_bytes
+from coworld_jax.store import EpisodeStore, init_store, pad_episode, write_episode
+from coworld_jax.types import Episode
+
+_write_in_place = functools.partial(jax.jit, donate_argnums=0)(write_episode)
+
+
+class Replay:
+    """The episodes of one source, in the order in which they were appended.
+
+    Every episode becomes a file of ``directory``, and the latest ``slots`` of them are rows of the
+    store. Files are never deleted while a run goes on, for an older checkpoint may name them.
+
+    Args:
+        directory: of this replay alone; made when missing.
+        slots: episodes that the store holds; the oldest makes room for the newest.
+        rows: of a slot, steps + 1 of the longest episode.
+        action_size: of the store; episodes with fewer coordinates get zeros in the others.
+        place: puts the store on its devices (`parallel.replicate`); as it is made if not given.
+
+    Attributes:
+        store: replaced by every `append`, which overwrites (donates) its buffers.
+        returns: undiscounted return of every episode appended, in order.
+
+    Raises:
+        ValueError: the store would not fit into memory.
+    """
+
+    store: EpisodeStore
+
+    def __init__(
+        self,
+        directory: Path | str,
+        slots: int,
+        rows: int,
+        action_size: int,
+        place: Callable[[EpisodeStore], EpisodeStore] | None = None,
+    ) -> None:
+        self.directory = Path(directory)
+        self.slots, self.rows, self.action_size = slots, rows, action_size
+        self.returns: list[float] = []
+        self._files: list[str] = []
+        self._place = (lambda store: store) if place is None else place
+        need, free = slots * rows * row_bytes(action_size), available_bytes()
+        if need > free:
+            raise ValueError(
+                f"The replay {self.directory} needs {format_bytes(need)} for {slots} episodes of "
+                f"{rows} rows, but {format_bytes(free)} of memory are free: lower "
+                "schedule.replay_episodes."
+            )
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.store = self._place(init_store(slots, rows, action_size, IMAGE_SHAPE[0]))
+
+    @property
+    def appended(self) -> int:
+        """Episodes appended so far, those that the store has forgotten included."""
+        return len(self._files)
+
+    @property
+    def count(self) -> int:
+        """Episodes in the store."""
+        return min(self.appended, self.slots)
+
+    def append(self, episode: Episode, name: str) -> None:
+        """Write ``episode`` to the disk as ``name``.npz and into the store.
+
+        Raises:
+            ValueError: it has more rows or more action coordinates than a slot.
+        """
+        self._check(episode, name)
+        path = save_episode(self.directory, episode, name=name)
+        self._write(episode, self.appended % self.slots)
+        self._files.append(path.name)
+        self.returns.append(_return(episode))
+
+    def manifest(self) -> list[dict[str, Any]]:
+        """What `restore` needs to know, for JSON: each file, and the return in it."""
+        return [
+            {"file": file, "return": value}
+            for file, value in zip(self._files, self.returns, strict=True)
+        ]
+
+    def restore(self, manifest: Sequence[dict[str, Any]], keep: Collection[str] = ()) -> None:
+        """Go back to the episodes of ``manifest``; delete all other files of the directory.
+
+        Args:
+            manifest: made by `manifest`, possibly in another process.
+            keep: names of further files that stay.
+
+        Raises:
+            DataError: a file is missing, damaged, or not the one that was appended.
+        """
+        store = self.store
+        self.store = self._place(
+            store._replace(lengths=jnp.zeros_like(store.lengths), count=jnp.zeros_like(store.count))
+        )
+        first = max(len(manifest) - self.slots, 0)
+        for index, entry in enumerate(manifest[first:], first):
+            path = self.directory / entry["file"]
+            episode = self._load(path)
+            if _return(episode) != entry["return"]:
+                reason = "sums to another return than when it was collected"
+                raise DataError.of(path, "reward", reason)
+            self._write(episode, index % self.slots)
+        self._files = [entry["file"] for entry in manifest]
+        self.returns = [entry["return"] for entry in manifest]
+        # Nothing is deleted before everything has been read.
+        named = {*self._files, *keep}
+        for path in [*self.directory.glob("*.npz"), *self.directory.glob(".*.tmp")]:
+            if path.name not in named:
+                path.unlink()
+
+    def _load(self, path: Path) -> Episode:
+        try:
+            episode = load_episode(path)
+        except FileNotFoundError as error:
+            raise DataError.of(path, "", "is gone, but the checkpoint names it") from error
+        self._check(episode, path.stem)
+        return episode
+
+    def _check(self, episode: Episode, name: str) -> None:
+        rows, action_size = episode.action.shape
+        if rows > self.rows or action_size > self.action_size:
+            raise ValueError(
+                f"Episode {name} has {rows} rows and {action_size} action coordinates, but a slot "
+                f"of {self.directory} takes {self.rows} and {self.action_size}."
+            )
+
+    def _write(self, episode: Episode, slot: int) -> None:
+        surplus = self.action_size - episode.action.shape[1]
+        padded = episode._replace(action=np.pad(episode.action, ((0, 0), (0, surplus))))
+        self.store = _write_in_place(
+            self.store,
+            pad_episode(padded, self.rows),
+            jnp.int32(slot),
+            jnp.int32(len(episode.reward)),
+        )
+
+
+def _return(episode: Episode) -> float:
+    return float(episode.reward.sum())
