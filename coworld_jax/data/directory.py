@@ -260,7 +260,8 @@ def _read_headers(
     paths: Iterable[Path], minimum_rows: int, action_size: int | None
 ) -> tuple[list[Header], list[Fault]]:
     """Headers of the files that fit together, and the faults of the others."""
-    headers, faults = [], []
+    headers: list[Header] = []
+    faults: list[Fault] = []
     for path in paths:
         try:
             headers.append(read_header(path))

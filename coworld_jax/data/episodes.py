@@ -77,16 +77,13 @@ def save_episode(directory: Path | str, episode: Episode, *, name: str | None = 
         moment = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
         name = f"{moment}-{uuid.uuid4().hex}-{len(episode.reward)}"
     path = directory / f"{name}.npz"
-    arrays = dict(episode.extras)
-    arrays.update(
-        image=episode.image,
-        action=episode.action,
-        reward=episode.reward,
-        discount=episode.discount,
-    )
+    arrays = {**episode.extras, **episode._asdict()}
+    del arrays["extras"]
     temporary = directory / f".{name}.tmp"
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, value in arrays.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
     os.replace(temporary, path)
     return path
 

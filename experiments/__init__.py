@@ -1,0 +1,1 @@
+"""Commands: each module here is run with ``python -m experiments.<name>``."""
