@@ -7,6 +7,7 @@ functions that add or replace loss terms, so this module knows no second domain.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -147,14 +148,12 @@ def update_world_model(
         The new state, the observation under the old parameters (detached), and metrics.
     """
     learning = agent.learning
-    noise = world_model.latent_noise(agent.model, key, *batch.reward.shape, axis_name)
+    time, chunks = batch.reward.shape
+    noise = world_model.latent_noise(agent.model, key, time, chunks, axis_name)
     image = world_model.normalise_image(batch.image)
-    weights = {
-        "image": 1.0,
-        "reward": learning.reward_scale,
-        "continue": learning.continue_scale,
-        "kl": learning.kl_scale,
-    } | scales
+    weights = {"image": 1.0, "reward": learning.reward_scale, "kl": learning.kl_scale} | scales
+    if agent.model.continuation is not None:
+        weights["continue"] = learning.continue_scale
 
     def loss(params: Params) -> tuple[jax.Array, tuple[Observation, Metrics]]:
         embed = world_model.encode(agent.model, params, image)
@@ -166,7 +165,7 @@ def update_world_model(
         means["kl"] = world_model.balanced_kl(
             seen, learning.kl_balance, learning.free_nats, axis_name
         )
-        return sum(weights[name] * mean for name, mean in means.items()), (seen, means)
+        return _weighted_sum(means, weights), (seen, means)
 
     (total, (seen, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(state.world_model)
     params, opt_state, norm = _apply(
@@ -175,7 +174,7 @@ def update_world_model(
     metrics |= {"loss": total, "grad_norm": norm}
     # What the posterior knows beyond the prior, in nats, without balance and clamp.
     metrics["kl_mean"] = jnp.mean(losses.latent_kl(seen.post.stats, seen.prior))
-    new_state = state.replace(world_model=params, world_model_opt=opt_state)
+    new_state = replace(state, world_model=params, world_model_opt=opt_state)
     return new_state, jax.lax.stop_gradient(seen), _prefixed("model", metrics, axis_name)
 
 
@@ -236,8 +235,7 @@ def update_behavior(
         terms = {"regression": loss} | extra_terms(targets, value)
         weights = {"regression": 1.0} | scales
         means = {name: jnp.mean(term) for name, term in terms.items()}
-        total = sum(weights[name] * means[name] for name in weights)
-        return total, (means, {"value": jnp.mean(value)})
+        return _weighted_sum(means, weights), (means, {"value": jnp.mean(value)})
 
     (actor_total, (targets, logged)), actor_grads = jax.value_and_grad(actor_loss, has_aux=True)(
         state.actor
@@ -260,7 +258,8 @@ def update_behavior(
     metrics |= _prefixed(
         "critic", terms | values | {"loss": critic_total, "grad_norm": critic_norm}, axis_name
     )
-    new_state = state.replace(
+    new_state = replace(
+        state,
         actor=actor,
         critic=critic,
         slow_critic=slow_critic,
@@ -311,6 +310,11 @@ def act(
     else:
         action = distributions.truncated_normal_mode(loc)
     return ActingState(world_model.without_stats(latent), action)
+
+
+def _weighted_sum(means: Metrics, weights: dict[str, float]) -> jax.Array:
+    """The one place that weighs loss terms; a mean without a weight is only logged."""
+    return jnp.stack([weight * means[name] for name, weight in weights.items()]).sum()
 
 
 def _apply(

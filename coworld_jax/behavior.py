@@ -108,9 +108,7 @@ def actor_terms(
     Returns:
         Loss ``[H - 1, N]``, then (critic targets, per-state quantities to log).
     """
-    rollout = imagine(
-        model, world_params, actor, actor_params, start, latent_noise, action_noise
-    )
+    rollout = imagine(model, world_params, actor, actor_params, start, latent_noise, action_noise)
     states = rollout.feat[:-1]
     reward = predict_reward(model, world_params, states)
     continuation = predict_continuation(model, world_params, states)

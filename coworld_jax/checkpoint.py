@@ -35,10 +35,11 @@ def _to_host(leaves: list[Any]) -> list[np.ndarray]:
     """Copies of ``leaves`` on the host; typed PRNG keys become their uint32 words.
 
     On the CPU `jax.device_get` returns a view of the device's buffer, which its owner may donate
-    and overwrite; hence the copy.
+    and overwrite; worse, from jax 0.11 on the view stays with the array, and the donation silently
+    becomes a copy. Hence NumPy's own.
     """
     plain = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in leaves]
-    return [np.array(leaf, copy=True, order="C") for leaf in jax.device_get(plain)]
+    return [np.array(leaf, copy=True, order="C") for leaf in plain]
 
 
 def _describe(path: tuple[Any, ...], leaf: Any) -> dict[str, Any]:

@@ -66,11 +66,12 @@ class Collector:
 
     def resume(self, record: Mapping[str, Any]) -> None:
         """Go back to a record; episodes on the disk that it does not name are deleted."""
-        waiting = {
-            file: load_episode(self.replay.directory / file) for file in record["pending"]
-        }
-        self.replay.restore(record["replay"])
-        for file, episode in waiting.items():
+        self.replay.restore(record["replay"], keep=record["pending"])
+        for file in record["pending"]:
             ready: Future[Episode] = Future()
-            ready.set_result(episode)
+            ready.set_result(load_episode(self.replay.directory / file))
             self._flight.append((file.removesuffix(".npz"), ready))
+
+    def start_over(self) -> None:
+        """Forget all episodes, of which no checkpoint knows."""
+        self.resume({"replay": [], "pending": []})

@@ -7,6 +7,7 @@ it ``updates`` times inside one `jax.lax.scan` that samples its batches from the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import flax.struct
@@ -29,6 +30,7 @@ from coworld_jax.types import Batch, Metrics
 from coworld_jax.world_model import Observation, Params, Prediction
 
 SOURCE, TARGET = "source", "target"
+_RUNS_ONCE = {"xla_backend_optimization_level": 0}
 
 
 @flax.struct.dataclass
@@ -75,9 +77,11 @@ def make_coworld(config: Config, action_size: int, aligned_updates: int) -> CoWo
 def init_coworld(method: CoWorld, sources: int, key: jax.Array) -> CoWorldState:
     """Fresh agents, each from a key of its own."""
     key_root, key_target, *key_sources = jax.random.split(key, 2 + sources)
+    # Compiled once for all agents, and without optimisation: it runs once, and that takes seconds.
+    init = jax.jit(init_agent, static_argnums=0, compiler_options=_RUNS_ONCE)
     return CoWorldState(
-        target=init_agent(method.agent, key_target),
-        sources=tuple(init_agent(method.agent, source_key) for source_key in key_sources),
+        target=init(method.agent, key_target),
+        sources=tuple(init(method.agent, source_key) for source_key in key_sources),
         updates=jnp.zeros((), jnp.int32),
         key=key_root,
     )
@@ -157,12 +161,9 @@ def source_update(
     ) -> dict[str, jax.Array]:
         if target_batch is None:
             return {}
-        noise = world_model.latent_noise(
-            model, key_aligned, *target_batch.reward.shape, axis_name
-        )
-        embed = world_model.encode(
-            model, params, world_model.normalise_image(target_batch.image)
-        )
+        time, chunks = target_batch.reward.shape
+        noise = world_model.latent_noise(model, key_aligned, time, chunks, axis_name)
+        embed = world_model.encode(model, params, world_model.normalise_image(target_batch.image))
         across = world_model.observe(model, params, embed, target_batch.action, noise)
         reward = losses.reward_alignment_loss(
             prediction.reward,
@@ -181,7 +182,7 @@ def source_update(
         agent, source, seen.post, source_batch.discount, key_behavior, _no_terms, {}, axis_name
     )
     if target_batch is not None:
-        source = source.replace(aligned_updates=source.aligned_updates + 1)
+        source = replace(source, aligned_updates=source.aligned_updates + 1)
         metrics["model/source_reward_weight"] = eta
     return source, metrics | behavior_metrics
 
@@ -225,7 +226,7 @@ def target_update(
         batch,
         key_model,
         state_alignment,
-        {"alignment": coupling.alignment_scale},
+        {"alignment": coupling.alignment_scale} if coupling.state_alignment else {},
         axis_name,
     )
     if not behavior:
@@ -271,7 +272,7 @@ def make_update(method: CoWorld, kind: str, source: int, aligned: bool) -> Updat
             axis_name,
         )
         sources = state.sources[:source] + (agent_state,) + state.sources[source + 1 :]
-        return state.replace(sources=sources), _prefixed(SOURCE, metrics)
+        return replace(state, sources=sources), _prefixed(SOURCE, metrics)
 
     def update_target(
         state: CoWorldState,
@@ -288,7 +289,7 @@ def make_update(method: CoWorld, kind: str, source: int, aligned: bool) -> Updat
         agent_state, metrics = target_update(
             method, state.target, chosen, batch, key, axis_name, behavior=kind == "target"
         )
-        return state.replace(target=agent_state), _prefixed(TARGET, metrics | selection)
+        return replace(state, target=agent_state), _prefixed(TARGET, metrics | selection)
 
     return {"source": update_source, "world_model": update_target, "target": update_target}[kind]
 
@@ -337,7 +338,7 @@ def run_phase(
             for domain, store in resident.items()
         }
         state, metrics = update(state, batches, key_update, axis_name)
-        return state.replace(updates=state.updates + 1), metrics
+        return replace(state, updates=state.updates + 1), metrics
 
     return jax.lax.scan(step, state, dict(streamed), length=updates)
 

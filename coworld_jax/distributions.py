@@ -106,9 +106,7 @@ def truncated_normal_sample(loc: jax.Array, scale: jax.Array, noise: jax.Array) 
     low, high = _standard_bounds(loc, scale)
     erf_low, erf_high = jax.lax.erf(low / _SQRT_2), jax.lax.erf(high / _SQRT_2)
     erf_x = jnp.clip(erf_low + noise * (erf_high - erf_low), -_LARGEST_ERF, _LARGEST_ERF)
-    return jnp.clip(
-        loc + scale * _SQRT_2 * jax.lax.erf_inv(erf_x), -_ACTION_LIMIT, _ACTION_LIMIT
-    )
+    return jnp.clip(loc + scale * _SQRT_2 * jax.lax.erf_inv(erf_x), -_ACTION_LIMIT, _ACTION_LIMIT)
 
 
 def truncated_normal_log_prob(value: jax.Array, loc: jax.Array, scale: jax.Array) -> jax.Array:

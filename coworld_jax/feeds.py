@@ -1,4 +1,4 @@
-"""The target's offline data as the training loop reads them: resident on the device, or streamed."""
+"""The target's offline data as the training loop reads them: resident or streamed."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class TargetFeed:
             action_size=spec.action_size,
             skip_bad=config.run.skip_bad_files,
         )
-        remarks = _compare(dataset, spec)
+        remarks = [f"left out: {fault}" for fault in dataset.skipped] + _agreement(dataset, spec)
         share = dataset.nbytes / available_bytes()
         resident = share <= config.run.resident_share
         self.announcement = (
-            f"{config.data}: {len(dataset.lengths)} episodes, {format_bytes(dataset.nbytes)}, "
+            f"{config.data}: {len(dataset.lengths):,} episodes, {format_bytes(dataset.nbytes)}, "
             f"{share:.0%} of the available memory: "
             f"{'resident on the device' if resident else 'streamed from the host'}."
         )
@@ -70,3 +70,41 @@ class TargetFeed:
         """Batches of a streamed dataset for sampling keys ``[K]``: ``[K, T, B, ...]``."""
         assert self._streamed is not None
         return self._streamed.batches(keys)
+
+    def prefetch(self, keys: jax.Array) -> None:
+        """Begin to gather what `batches` will probably be asked for next."""
+        assert self._streamed is not None
+        self._streamed.prefetch(keys)
+
+    def close(self) -> None:
+        """End the background thread of a streamed dataset."""
+        if self._streamed is not None:
+            self._streamed.close()
+
+
+def _agreement(dataset: Dataset, spec: EnvironmentSpec) -> list[str]:
+    """What the user should know about a dataset that cannot say whether it fits ``spec``.
+
+    Raises:
+        ValueError: it says that it does not.
+    """
+    metadata = dataset.metadata
+    if metadata is None:
+        return [
+            f"{dataset.directory} has no dataset.json: it is taken on trust that its frames look "
+            f"like those of {spec.task} with profile {spec.profile}."
+        ]
+    ways_out = {
+        "task": "--config.target",
+        "profile": "--config.run.profile",
+        "action_repeat": "a dataset of the same action repeat",
+        "image_size": "a dataset of that size",
+    }
+    for key, way_out in ways_out.items():
+        here = getattr(spec, key)
+        if metadata[key] != here:
+            raise ValueError(
+                f"{dataset.directory}/dataset.json says {key} {metadata[key]!r}, but the target's "
+                f"environment has {here!r}: an evaluation would mislead. Change {way_out}."
+            )
+    return []

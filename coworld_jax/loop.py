@@ -49,7 +49,12 @@ from coworld_jax.workdir import (
 )
 
 # Metrics that the progress line shows, by the end of their names.
-_SHOWN = {"model/image": "image", "model/kl": "kl", "critic/loss": "critic", "actor/return": "return"}
+_SHOWN = {
+    "model/image": "image",
+    "model/kl": "kl",
+    "critic/loss": "critic",
+    "actor/return": "return",
+}
 # Causes before effects: the first non-finite one of an update is the one to name.
 _CAUSES = ("model", "actor", "critic")
 _EFFECTS = ("loss", "grad_norm")
@@ -128,6 +133,7 @@ class _Run:
         self.feed: TargetFeed | None = None
         if TARGET in specs:
             self.feed = TargetFeed(config, specs[TARGET], action_size, mesh)
+            resources.callback(self.feed.close)
         self.state: CoWorldState = parallel.replicate(
             init_coworld(self.method, len(self.domains), jax.random.key(config.seed)), mesh
         )
@@ -182,7 +188,7 @@ class _Run:
         """Go back to the latest checkpoint, or to the beginning; forget what lies after it."""
         if self.checkpoints.latest_step() is None:
             for collector in self.collectors:
-                collector.replay.restore([])
+                collector.start_over()
             self.metrics.truncate(-1)
             return
         self.state, host = self.checkpoints.restore(self.state)
@@ -237,7 +243,11 @@ class _Run:
 
     def _advance(self, phase: Phase, stop: runtime.StopRequest) -> None:
         """Up to the next update count at which something but an update happens."""
-        position, run, train_every = self.position, self.config.run, self.config.schedule.train_every
+        position, run, train_every = (
+            self.position,
+            self.config.run,
+            self.config.schedule.train_every,
+        )
         collects = phase.kind == "source"
         if collects and phase.on_grid(position.done, train_every, self.interval):
             self._collect(phase)
@@ -292,9 +302,10 @@ class _Run:
             if self.feed.store is not None:
                 resident[TARGET] = self.feed.store
             else:
-                updates = position.updates + jnp.arange(count)
                 sampling = jax.vmap(lambda update: update_keys(self.state.key, update)[0][TARGET])
+                updates = position.updates + jnp.arange(count)
                 streamed[TARGET] = self.feed.batches(sampling(updates))
+                self.feed.prefetch(sampling(updates + count))
         signature = (phase.kind, phase.source, phase.aligned, count)
         if signature not in self._compiled:
             self._compiled[signature] = parallel.compile_phase(
@@ -353,9 +364,7 @@ class _Run:
             domain=domain,
         )
         self.evaluations[domain] = result._asdict()
-        self.metrics.write(
-            self.position.updates, self.position.env_steps, result.metrics(domain)
-        )
+        self.metrics.write(self.position.updates, self.position.env_steps, result.metrics(domain))
         self._draw_returns()
         self.progress.message(
             f"Evaluation of {domain} at update {self.position.updates}: return "
@@ -373,7 +382,9 @@ class _Run:
 
     def _draw_returns(self) -> None:
         random_returns = {
-            domain: float(np.mean(collector.replay.returns[: self.config.schedule.prefill_episodes]))
+            domain: float(
+                np.mean(collector.replay.returns[: self.config.schedule.prefill_episodes])
+            )
             for domain, collector in zip(self.domains, self.collectors, strict=True)
         }
         pictures.returns_figure(
@@ -406,8 +417,11 @@ def first_non_finite(values: Mapping[str, np.ndarray]) -> tuple[str, int] | None
         _, part, quantity = name.split("/", 2)
         return _CAUSES.index(part), quantity in _EFFECTS, name
 
-    bad = [(int(np.argmin(ok)), name) for name, value in values.items()
-           if not (ok := np.isfinite(value)).all()]
+    bad = [
+        (int(np.argmin(ok)), name)
+        for name, value in values.items()
+        if not (ok := np.isfinite(value)).all()
+    ]
     if not bad:
         return None
     index, name = min(bad, key=lambda item: (item[0], rank(item[1])))

@@ -82,9 +82,7 @@ def compile_phase(
     return jax.jit(mapped, donate_argnums=0)
 
 
-def pmap_phase(
-    update: Update, *, updates: int, length: int, batch: int, devices: int
-) -> RunPhase:
+def pmap_phase(update: Update, *, updates: int, length: int, batch: int, devices: int) -> RunPhase:
     """`coworld.run_phase` under `jax.pmap`, for code that still lives on per-device replicas.
 
     Same arguments and results as `compile_phase`: state and stores without a device axis.

@@ -25,16 +25,14 @@ class AgentPolicy:
         explore: sample actions, or take the policy's mode. The latent is sampled either way.
     """
 
-    def __init__(
-        self, agent: Agent, state: AgentState, *, action_size: int, explore: bool
-    ) -> None:
+    def __init__(self, agent: Agent, state: AgentState, *, action_size: int, explore: bool) -> None:
         parameters = {
             "world_model": {name: state.world_model[name] for name in ("encoder", "rssm")},
             "actor": state.actor,
         }
         self._cpu = jax.local_devices(backend="cpu")[0]
-        # On the CPU device_get gives a view of buffers that may be donated: copy.
-        copies = jax.tree.map(lambda leaf: np.array(leaf, copy=True), jax.device_get(parameters))
+        # A view, as device_get gives it on the CPU, would keep the caller from donating.
+        copies = jax.tree.map(lambda leaf: np.array(leaf, copy=True), parameters)
         self._parameters = jax.device_put(copies, self._cpu)
         self._step = functools.partial(_step, agent, action_size, explore)
         self._start = initial_acting_state(agent, 1)

@@ -2,7 +2,7 @@
 
 A store is a pytree: it can be an argument of a jitted scan, so that no batch ever visits the host.
 The same record serves a fixed dataset (episodes laid end to end) and a replay that grows in
-equal slots; ``count`` and ``lengths`` are arrays, so that growth does not compile anything again.
+equal slots; ``episodes`` and ``lengths`` are arrays, so that growth does not compile anything again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class EpisodeStore(NamedTuple):
     discount: jax.Array  # float32 [rows]
     starts: jax.Array  # int32 [episodes], first row of each episode
     lengths: jax.Array  # int32 [episodes], its rows
-    count: jax.Array  # int32 [], episodes in use; the rest are empty slots
+    episodes: jax.Array  # int32 [], episodes in use; the rest are empty slots
 
 
 def init_store(slots: int, rows: int, action_size: int, image_size: int = 64) -> EpisodeStore:
@@ -37,7 +37,7 @@ def init_store(slots: int, rows: int, action_size: int, image_size: int = 64) ->
         discount=jnp.ones((slots * rows,), jnp.float32),
         starts=jnp.arange(slots, dtype=jnp.int32) * rows,
         lengths=jnp.zeros((slots,), jnp.int32),
-        count=jnp.zeros((), jnp.int32),
+        episodes=jnp.zeros((), jnp.int32),
     )
 
 
@@ -63,7 +63,7 @@ def write_episode(
         reward=put(store.reward, episode.reward),
         discount=put(store.discount, episode.discount),
         lengths=store.lengths.at[slot].set(length),
-        count=jnp.maximum(store.count, slot + 1),
+        episodes=jnp.maximum(store.episodes, slot + 1),
     )
 
 
@@ -110,7 +110,7 @@ def sample(
     at least ``time`` rows: loaders refuse shorter ones.
     """
     chex.assert_rank([store.image, store.action, store.reward], [4, 2, 1])
-    rows = sample_rows(store.starts, store.lengths, store.count, key, time, batch)
+    rows = sample_rows(store.starts, store.lengths, store.episodes, key, time, batch)
     if axis_name is not None:
         share = batch // jax.lax.axis_size(axis_name)
         first = jax.lax.axis_index(axis_name) * share

@@ -72,8 +72,7 @@ def read_config(workdir: Path) -> Config:
 def write_tasks(workdir: Path, specs: Mapping[str, EnvironmentSpec]) -> None:
     """Record the environment of each domain."""
     tasks = {
-        domain: spec._asdict() | {"versions": dict(spec.versions)}
-        for domain, spec in specs.items()
+        domain: spec._asdict() | {"versions": dict(spec.versions)} for domain, spec in specs.items()
     }
     write_json(workdir / "tasks.json", tasks)
 

@@ -21,7 +21,9 @@ from coworld_jax.envs import EnvironmentPool, WorkerFailed, episode_seed
 from coworld_jax.evaluation.report import evaluate
 from coworld_jax.workdir import agent_of, restore_run, write_json
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run of experiments.train.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of a run of experiments.train.", required=True
+)
 _EPISODES = flags.DEFINE_integer("episodes", 10, "Fresh episodes per domain.", lower_bound=1)
 _DOMAIN = flags.DEFINE_string("domain", "", "Only this domain; all that were trained if empty.")
 _BEST = flags.DEFINE_bool("best", False, "The checkpoint with the best evaluation, not the latest.")
@@ -88,5 +90,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["workdir"])
     app.run(main)

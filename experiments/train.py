@@ -26,7 +26,9 @@ from coworld_jax.loop import NonFiniteError, train
 _CONFIG = config_flags.DEFINE_config_file(
     "config", "experiments/configs/dmc.py:small", "Configuration file and preset, FILE:PRESET."
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of this run; made when missing.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of this run; made when missing.", required=True
+)
 _PREFIX = "config."
 
 
@@ -115,7 +117,6 @@ def main(arguments: Sequence[str]) -> None:
 
 def run() -> None:
     """Parse the command line; a bad one gets one sentence."""
-    flags.mark_flags_as_required(["workdir"])
     try:
         arguments = normalise(sys.argv)
     except ValueError as error:

@@ -38,6 +38,17 @@ def is_key(leaf):
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
+def counted(update):
+    """``update`` jitted, and a list that grows whenever it is traced."""
+    traces = []
+
+    def run(*args):
+        traces.append(1)
+        return update(*args)
+
+    return jax.jit(run), traces
+
+
 @pytest.fixture(scope="module")
 def applied():
     """Every kind of update, compiled once: its function, its input and its output."""
@@ -45,13 +56,7 @@ def applied():
     results = {}
     for name, (kind, aligned) in KINDS.items():
         method, state = tiny.make()
-        traces = []
-
-        def update(state, batches, key, update=make_update(method, kind, 0, aligned), log=traces):
-            log.append(1)
-            return update(state, batches, key)
-
-        run = jax.jit(update)
+        run, traces = counted(make_update(method, kind, 0, aligned))
         before = copied(state)
         after, metrics = run(state, batches, jax.random.key(3))
         results[name] = (run, state, before, batches, after, metrics, traces)
@@ -85,14 +90,18 @@ def test_update_changes_one_domain_only(applied, name):
     learner, other = ("sources", "target") if KINDS[name][0] == "source" else ("target", "sources")
     assert state_digest(getattr(after, other)) == state_digest(getattr(before, other))
     assert state_digest(getattr(after, learner)) != state_digest(getattr(before, learner))
-    assert all(metric.startswith("source/" if learner == "sources" else "target/") for metric in metrics)
+    assert all(
+        metric.startswith("source/" if learner == "sources" else "target/") for metric in metrics
+    )
     assert int(after.updates) == int(before.updates)  # run_phase counts
 
 
 def test_warm_up_leaves_behaviour_alone(applied):
     _, _, before, _, after, _, _ = applied["warm-up"]
     for part in ("actor", "critic", "slow_critic", "actor_opt", "critic_opt", "behavior_updates"):
-        assert state_digest(getattr(after.target, part)) == state_digest(getattr(before.target, part))
+        assert state_digest(getattr(after.target, part)) == state_digest(
+            getattr(before.target, part)
+        )
     assert state_digest(after.target.world_model) != state_digest(before.target.world_model)
 
 

@@ -191,40 +191,37 @@ def test_truncated_normal_sample_differentiates_like_a_difference_quotient() -> 
     assert np.abs(grads).min() > 1e-3
 
 
-def _worst_gradients(draws: int) -> tuple[float, float]:
-    """Largest absolute sample and gradient over ``draws``; NaN or infinity if any is."""
+def assert_finite_gradients(draws: int) -> None:
+    """Samples inside the bounds, and finite, moderate gradients, over many draws."""
     chunk = 1_000_000
+    lowest, highest = 0.0, 1.0 - 2.0**-24  # what a float32 draw can be
 
     @jax.jit
-    def worst(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def sound(key: jax.Array) -> jax.Array:
         key_noise, key_loc = jax.random.split(key)
         noise = jax.random.uniform(key_noise, (chunk,))
-        # The smallest and the largest noise that a float32 draw can be, at both bounds.
-        noise = noise.at[:4].set(jnp.asarray([0.0, 1.0 - 2.0**-24, 0.0, 1.0 - 2.0**-24]))
+        noise = noise.at[:4].set(jnp.asarray([lowest, highest, lowest, highest]))
         loc = jax.random.uniform(key_loc, (chunk,), minval=-1.0, maxval=1.0)
         loc = loc.at[:4].set(jnp.asarray([1.0, -1.0, -1.0, 1.0]))
         scale = jnp.full((chunk,), 0.1)
         sample, pull = jax.vjp(
             lambda m, s: distributions.truncated_normal_sample(m, s, noise), loc, scale
         )
-        grads = pull(jnp.ones_like(sample))
-        return jnp.abs(sample).max(), jnp.maximum(*(jnp.abs(g).max() for g in grads))
+        # Comparisons with NaN are false, whereas a maximum may overlook it.
+        bounded = [jnp.all(jnp.abs(grad) < 100.0) for grad in pull(jnp.ones_like(sample))]
+        return jnp.all(jnp.abs(sample) < 1.0) & bounded[0] & bounded[1]
 
-    found = [worst(jax.random.fold_in(jax.random.key(1), i)) for i in range(draws // chunk)]
-    return tuple(float(np.max([pair[i] for pair in found])) for i in (0, 1))
+    for i in range(draws // chunk):
+        assert sound(jax.random.fold_in(jax.random.key(1), i)), f"chunk {i}"
 
 
 def test_truncated_normal_sample_has_finite_gradients() -> None:
-    sample, grad = _worst_gradients(1_000_000)
-    assert sample < 1.0
-    assert grad < 100.0
+    assert_finite_gradients(1_000_000)
 
 
 @pytest.mark.slow
 def test_truncated_normal_sample_has_finite_gradients_over_a_hundred_million_draws() -> None:
-    sample, grad = _worst_gradients(100_000_000)
-    assert sample < 1.0
-    assert grad < 100.0
+    assert_finite_gradients(100_000_000)
 
 
 def test_truncated_normal_densities_have_finite_gradients_at_the_bounds() -> None:

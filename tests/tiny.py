@@ -64,7 +64,11 @@ def make(config: Config = CONFIG, sources: int = 1) -> tuple[CoWorld, CoWorldSta
 def categorical() -> Config:
     """Categorical latents, layer-norm GRU, discount head, mixed actor gradient."""
     network = replace(
-        CONFIG.network, latent="categorical", groups=2, classes=3, cell="layer_norm",
+        CONFIG.network,
+        latent="categorical",
+        groups=2,
+        classes=3,
+        cell="layer_norm",
         discount_head=True,
     )
     return replace(CONFIG, network=network, learning=replace(CONFIG.learning, dynamics_share=0.5))
@@ -81,7 +85,7 @@ def store(seed: int, episodes: int = 3, rows: int = 6) -> EpisodeStore:
         discount=jnp.asarray((rng.uniform(size=total) > 0.1).astype(np.float32)),
         starts=jnp.arange(episodes, dtype=jnp.int32) * rows,
         lengths=jnp.full((episodes,), rows, jnp.int32),
-        count=jnp.int32(episodes),
+        episodes=jnp.int32(episodes),
     )
 
 

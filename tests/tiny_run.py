@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 sys.path.insert(0, str(Path(__file__).parent))
-import tiny  # noqa: E402
+import tiny
 
 
 def get_config() -> ConfigDict:

@@ -86,7 +86,7 @@ class Dataset(NamedTuple):
             discount,
             starts=jnp.asarray(self.starts),
             lengths=jnp.asarray(self.lengths),
-            count=jnp.int32(len(self.lengths)),
+            episodes=jnp.int32(len(self.lengths)),
         )
 
 

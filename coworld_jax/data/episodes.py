@@ -212,8 +212,9 @@ def _read_form(path: Path, archive: zipfile.ZipFile, key: str) -> tuple[tuple[in
     try:
         member = archive.getinfo(f"{key}.npy")
     except KeyError:
-        names = ", ".join(sorted(name.removesuffix(".npy") for name in archive.namelist()))
-        raise DataError.of(path, key, f"is missing; the file has: {names or 'nothing'}") from None
+        names = sorted(name.removesuffix(".npy") for name in archive.namelist())
+        some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise DataError.of(path, key, f"is missing; the file has: {some or 'nothing'}") from None
     with _explained(path, key), archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):

@@ -58,7 +58,8 @@ def episode_values(
         ``[len(critics), T, N]``.
     """
     model = agent.model
-    noise = world_model.latent_noise(model, key, *action.shape[:2])
+    time, count = action.shape[:2]
+    noise = world_model.latent_noise(model, key, time, count)
 
     def step(
         latent: world_model.Latent, inputs: tuple[jax.Array, jax.Array, jax.Array]

@@ -47,7 +47,9 @@ def mixed_reward(
     Reference: CoWorld Eq. 4.
     """
     chex.assert_equal_shape([source_prediction, target_reward])
-    return jax.lax.stop_gradient((1.0 - reward_mix) * source_prediction + reward_mix * target_reward)
+    return jax.lax.stop_gradient(
+        (1.0 - reward_mix) * source_prediction + reward_mix * target_reward
+    )
 
 
 def reward_alignment_loss(

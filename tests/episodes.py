@@ -1,0 +1,24 @@
+"""Small random episodes for the tests of data."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coworld_jax.types import Episode
+
+
+def make_episode(seed: int, rows: int = 9, action_size: int = 3, **extras: np.ndarray) -> Episode:
+    """An episode whose images compress a little, with a proper reset row."""
+    rng = np.random.default_rng(seed)
+    image = np.repeat(rng.integers(0, 256, (rows, 64, 16, 3), np.uint8), 4, axis=2)
+    action = rng.uniform(-1.0, 1.0, (rows, action_size)).astype(np.float32)
+    reward = rng.normal(size=rows).astype(np.float32)
+    action[0], reward[0] = 0.0, 0.0
+    return Episode(image, action, reward, np.ones(rows, np.float32), extras)
+
+
+def arrays(episode: Episode) -> dict[str, np.ndarray]:
+    """Keys and values as a file holds them."""
+    named = {**episode._asdict(), **episode.extras}
+    del named["extras"]
+    return named
