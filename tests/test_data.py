@@ -13,7 +13,6 @@ from episodes import arrays, make_episode
 
 from coworld_jax.data import (
     DataError,
-    directory as directory_module,
     load_directory,
     load_episode,
     save_episode,
@@ -21,6 +20,7 @@ from coworld_jax.data import (
     validate_directory,
     write_metadata,
 )
+from coworld_jax.data import directory as directory_module
 from coworld_jax.store import sample
 
 ROWS = 9
@@ -84,7 +84,7 @@ def test_a_missing_file_is_no_bad_file(tmp_path):
 
 def coworld_file(path):
     """Keys of dreamer-torch: proprioception and log-probabilities, no flags."""
-    save_raw(path, logprob=np.zeros(ROWS, np.float32), orientations=np.zeros((ROWS, 14), np.float32))
+    save_raw(path, logprob=np.zeros(ROWS), orientations=np.zeros((ROWS, 14), np.float32))
 
 
 def dreamer_file(path):
@@ -275,7 +275,7 @@ BROKEN = [
     ("objects", raw(action=np.array([None] * ROWS)), "action", "holds Python objects"),
     ("84 pixels", raw(image=WIDE), "image", r"has shape \[9, 84, 84, 3\], but \[rows, 64, 64, 3\]"),
     ("channels first", raw(image=np.zeros((ROWS, 3, 64, 64), np.uint8)), "image", "has shape"),
-    ("flat action", raw(action=np.zeros(ROWS)), "action", r"has shape \[9\], but \[rows, actions\]"),
+    ("flat action", raw(action=np.zeros(ROWS)), "action", r"has shape \[9\], but \[rows, actions"),
     ("no coordinates", raw(action=np.zeros((ROWS, 0))), "action", "has shape"),
     ("two rewards", raw(reward=np.zeros((ROWS, 2))), "reward", r"has shape \[9, 2\]"),
     ("fewer rewards", raw(reward=np.zeros(8)), "reward", "has 8 rows, but 'image' has 9"),
@@ -286,8 +286,8 @@ BROKEN = [
     ("NaN discount", raw(discount=with_value("discount", 8, np.nan)), "discount", "first in row 8"),
     ("discount of 2", raw(discount=with_value("discount", 3, 2.0)), "discount", "is 2 in row 3"),
     ("two episodes", raw(is_first=np.arange(ROWS) % 5 == 0), "is_first", "is set in row 5"),
-    ("short", lambda path: np.savez(path, **arrays(make_episode(0, 5))), "image", "has 5 rows, but"),
-    ("mixed", raw(action=np.zeros((ROWS, 2))), "action", "has 2 coordinates, but most files have 3"),
+    ("short", lambda path: np.savez(path, **arrays(make_episode(0, 5))), "image", "has 5 rows, "),
+    ("mixed", raw(action=np.zeros((ROWS, 2))), "action", "has 2 coordinates, but most files"),
 ]  # fmt: skip
 
 

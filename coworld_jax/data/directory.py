@@ -130,9 +130,7 @@ def load_directory(
     if faults and not skip_bad:
         raise _refusal(directory, faults)
     if not headers:
-        raise DataError(
-            f"None of the {len(paths)} files of {directory} is good: {faults[0]}", faults
-        )
+        raise _all_bad(directory, faults)
     need, free = sum(header.nbytes for header in headers), host_bytes()
     if need > free:
         raise DataError(
@@ -160,9 +158,7 @@ def load_directory(
         else:
             lengths.append(header.rows)
     if not lengths:
-        raise DataError(
-            f"None of the {len(paths)} files of {directory} is good: {faults[0]}", faults
-        )
+        raise _all_bad(directory, faults)
     image, action, reward, discount = (array[: sum(lengths)] for array in arrays)
     for array in (image, action, reward, discount):
         array.setflags(write=False)  # a device may share it

@@ -107,7 +107,9 @@ class Replay:
         """
         store = self.store
         self.store = self._place(
-            store._replace(lengths=jnp.zeros_like(store.lengths), episodes=jnp.zeros_like(store.episodes))
+            store._replace(
+                lengths=jnp.zeros_like(store.lengths), episodes=jnp.zeros_like(store.episodes)
+            )
         )
         first = max(len(manifest) - self.slots, 0)
         for index, entry in enumerate(manifest[first:], first):
