@@ -182,8 +182,7 @@ def method_and_state() -> tuple[coworld.CoWorld, coworld.CoWorldState]:
         config.coupling, source_reward_weight_start=1.0, source_reward_weight_end=0.0
     )
     method = coworld.make_coworld(replace(config, coupling=coupling), tiny.ACTION, 2)
-    # Compiled as a whole: hundreds of small programs otherwise.
-    return method, jax.jit(lambda key: coworld.init_coworld(method, 1, key))(jax.random.key(7))
+    return method, coworld.init_coworld(method, 1, jax.random.key(7))
 
 
 def nonzero(grads: dict[str, Any]) -> set[str]:
