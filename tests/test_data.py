@@ -15,6 +15,7 @@ from coworld_jax.data import (
     DataError,
     load_directory,
     load_episode,
+    memory,
     save_episode,
     summarise,
     validate_directory,
@@ -210,6 +211,21 @@ def test_too_large_a_dataset_is_refused_before_it_is_read(mixed, monkeypatch):
         load_directory(mixed, minimum_rows=1)
 
 
+def test_a_containers_limit_counts(tmp_path, monkeypatch):
+    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    5000 kB\n")
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "_GROUPS", [(tmp_path, "limit", "used", "inactive_file")])
+    assert memory.host_bytes() == 5000 * 1024
+    (tmp_path / "limit").write_text("max\n")
+    assert memory.host_bytes() == 5000 * 1024
+    (tmp_path / "limit").write_text("1000000\n")
+    (tmp_path / "used").write_text("700000\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 100000\n")
+    assert memory.host_bytes() == 400_000  # the cache makes room
+    (tmp_path / "used").write_text("2000000\n")
+    assert memory.host_bytes() == 0
+
+
 def test_loading_takes_the_data_and_one_episode(tmp_path):
     for index in range(20):
         save_episode(tmp_path, make_episode(index, 40), name=f"{index:06d}")
@@ -253,6 +269,20 @@ def short_member(path):
         member.write(np.zeros((ROWS, 3), np.float32).tobytes())
 
 
+def unclosed(path):
+    """An npy header whose brackets do not close."""
+    save_raw(path, action=None)
+    with zipfile.ZipFile(path, "a") as archive, archive.open("action.npy", "w") as member:
+        header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (9, (3), }\n"
+        member.write(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+
+
+def renamed(path):
+    """A member whose name is damaged, with a line break in it."""
+    content = save_raw(path).read_bytes()
+    path.write_bytes(content.replace(b"image.npy", b"image.np\n"))
+
+
 def raw(**changes):
     return lambda path: save_raw(path, **changes)
 
@@ -265,6 +295,8 @@ BROKEN = [
     ("cut", cut, "", "is no npz file, or is cut short"),
     ("flipped", flip, "image", "cannot be read"),
     ("claims", short_member, "action", "is cut short or damaged"),
+    ("unclosed", unclosed, "action", "cannot be read"),
+    ("renamed", renamed, "image", "is missing; the file has: action, discount, image.np , reward"),
     ("no image", raw(image=None), "image", "is missing; the file has: action, discount, reward"),
     ("no action", raw(action=None), "action", "is missing"),
     ("no reward", raw(reward=None), "reward", "is missing"),

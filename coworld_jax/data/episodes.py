@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import lzma
 import math
 import os
 import struct
+import tokenize
 import uuid
 import zipfile
 import zlib
@@ -37,7 +39,9 @@ _UNREADABLE = (
     SyntaxError,
     TypeError,
     ValueError,
+    lzma.LZMAError,
     struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )

@@ -16,7 +16,7 @@ class Fault(NamedTuple):
 
     def __str__(self) -> str:
         name = f"{self.file}: key {self.key!r}" if self.key else str(self.file)
-        return f"{name} {self.reason}."
+        return f"{name} {' '.join(self.reason.split())}."  # damaged names may hold line breaks
 
 
 class DataError(ValueError):
