@@ -30,7 +30,6 @@ from coworld_jax.types import Batch, Metrics
 from coworld_jax.world_model import Observation, Params, Prediction
 
 SOURCE, TARGET = "source", "target"
-_RUNS_ONCE = {"xla_backend_optimization_level": 0}
 
 
 @flax.struct.dataclass
@@ -76,12 +75,13 @@ def make_coworld(config: Config, action_size: int, aligned_updates: int) -> CoWo
 
 def init_coworld(method: CoWorld, sources: int, key: jax.Array) -> CoWorldState:
     """Fresh agents, each from a key of its own."""
-    key_root, key_target, *key_sources = jax.random.split(key, 2 + sources)
-    # Compiled once for all agents, and without optimisation: it runs once, and that takes seconds.
-    init = jax.jit(init_agent, static_argnums=0, compiler_options=_RUNS_ONCE)
+    key_root, *key_agents = jax.random.split(key, 2 + sources)
+    # One traced initialisation for all: half of the compile time for two agents.
+    agents = jax.vmap(lambda key: init_agent(method.agent, key))(jnp.stack(key_agents))
+    target, *others = (jax.tree.map(lambda x, i=i: x[i], agents) for i in range(1 + sources))
     return CoWorldState(
-        target=init(method.agent, key_target),
-        sources=tuple(init(method.agent, source_key) for source_key in key_sources),
+        target=target,
+        sources=tuple(others),
         updates=jnp.zeros((), jnp.int32),
         key=key_root,
     )

@@ -43,7 +43,10 @@ def categorical_kl(logits_q: jax.Array, logits_p: jax.Array) -> jax.Array:
     """``KL(softmax(logits_q) || softmax(logits_p))`` over the last axis: ``[..., K] -> [...]``."""
     chex.assert_equal_shape([logits_q, logits_p])
     log_q, log_p = jax.nn.log_softmax(logits_q), jax.nn.log_softmax(logits_p)
-    return jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=-1)
+    q, p = jnp.exp(log_q), jnp.exp(log_p)
+    # Σ (p - q) is zero but for the rounding of the two normalisers, which it cancels in the other
+    # sum; without it, a KL of 1e-3 over a thousand classes is wrong in the fourth digit.
+    return jnp.sum(p - q + q * (log_q - log_p), axis=-1)
 
 
 def categorical_sample(logits: jax.Array, noise: jax.Array) -> jax.Array:

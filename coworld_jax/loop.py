@@ -60,6 +60,12 @@ _CAUSES = ("model", "actor", "critic")
 _EFFECTS = ("loss", "grad_norm")
 
 
+# It runs once: optimising it would take longer than that.
+_init = jax.jit(
+    init_coworld, static_argnums=(0, 1), compiler_options={"xla_backend_optimization_level": 0}
+)
+
+
 class NonFiniteError(RuntimeError):
     """A loss or a gradient became NaN or infinite."""
 
@@ -135,7 +141,7 @@ class _Run:
             self.feed = TargetFeed(config, specs[TARGET], action_size, mesh)
             resources.callback(self.feed.close)
         self.state: CoWorldState = parallel.replicate(
-            init_coworld(self.method, len(self.domains), jax.random.key(config.seed)), mesh
+            _init(self.method, len(self.domains), jax.random.key(config.seed)), mesh
         )
         self.collectors = [
             Collector(

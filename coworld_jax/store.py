@@ -2,7 +2,7 @@
 
 A store is a pytree: it can be an argument of a jitted scan, so that no batch ever visits the host.
 The same record serves a fixed dataset (episodes laid end to end) and a replay that grows in
-equal slots; ``episodes`` and ``lengths`` are arrays, so that growth does not compile anything again.
+equal slots; ``episodes`` and ``lengths`` are arrays, so that growth compiles nothing again.
 """
 
 from __future__ import annotations

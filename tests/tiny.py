@@ -47,17 +47,20 @@ CONFIG = Config(
         warmup_target_updates=2,
         warmup_source_updates=2,
         rounds=2,
-        target_updates=3,
+        target_updates=2,
         source_updates=2,
     ),
     run=RunConfig(chunk=2, eval_every=100, eval_episodes=1, checkpoint_every=2, profile="fast"),
 )
 
 
+_init = jax.jit(init_coworld, static_argnums=(0, 1))
+
+
 def make(config: Config = CONFIG, sources: int = 1) -> tuple[CoWorld, CoWorldState]:
     """The method and a fresh state; call it again for a state that may be donated."""
     method = make_coworld(config, ACTION, aligned_updates=4)
-    return method, init_coworld(method, sources, jax.random.key(7))
+    return method, _init(method, sources, jax.random.key(7))
 
 
 @functools.cache
