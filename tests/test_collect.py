@@ -9,14 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 import tiny
 from episodes import make_episode
 
 from coworld_jax.checkpoint import Checkpointer
-from coworld_jax.coworld import init_coworld, make_coworld
 from coworld_jax.data import DataError, load_directory, load_episode, save_episode
 from coworld_jax.envs import EnvironmentSpec, RandomPolicy
 from coworld_jax.workdir import CHECKPOINTS, settle_config, write_tasks
@@ -190,7 +188,7 @@ def workdir(tmp_path_factory):
     path = tmp_path_factory.mktemp("run")
     settle_config(path, tiny.CONFIG)
     write_tasks(path, {"source": SPEC, "target": SPEC._replace(task="dmc/walker_downhill")})
-    state = init_coworld(make_coworld(tiny.CONFIG, 3, 0), 1, jax.random.key(0))
+    _, state = tiny.make()
     with Checkpointer(path / CHECKPOINTS) as checkpoints:
         checkpoints.save(3, state, {})
     return path
