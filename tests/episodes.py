@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from coworld_jax.data import save_episode
 from coworld_jax.types import Episode
 
+ROWS = 9
 
-def make_episode(seed: int, rows: int = 9, action_size: int = 3, **extras: np.ndarray) -> Episode:
+
+def make_episode(
+    seed: int, rows: int = ROWS, action_size: int = 3, **extras: np.ndarray
+) -> Episode:
     """An episode whose images compress a little, with a proper reset row."""
     rng = np.random.default_rng(seed)
     image = np.repeat(rng.integers(0, 256, (rows, 64, 16, 3), np.uint8), 4, axis=2)
@@ -22,3 +29,17 @@ def arrays(episode: Episode) -> dict[str, np.ndarray]:
     named = {**episode._asdict(), **episode.extras}
     del named["extras"]
     return named
+
+
+def save_raw(path: Path, **changes: np.ndarray | None) -> Path:
+    """An episode file with some arrays replaced, or left out where the change is None."""
+    values = arrays(make_episode(1, ROWS)) | changes
+    np.savez_compressed(path, **{key: v for key, v in values.items() if v is not None})
+    return path
+
+
+def save_three(directory: Path) -> Path:
+    """Episodes of 9, 6 and 8 rows."""
+    for index, rows in enumerate((9, 6, 8)):
+        save_episode(directory, make_episode(index, rows), name=f"{index:06d}")
+    return directory

@@ -7,7 +7,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from episodes import make_episode
+from episodes import make_episode, save_three
 
 from coworld_jax import parallel
 from coworld_jax.data import (
@@ -137,9 +137,7 @@ def test_what_does_not_fit_is_refused(tmp_path, monkeypatch):
 
 @pytest.fixture
 def dataset(tmp_path):
-    for index, rows in enumerate((9, 6, 8)):
-        save_episode(tmp_path, make_episode(index, rows), name=f"{index:06d}")
-    return load_directory(tmp_path, minimum_rows=6)
+    return load_directory(save_three(tmp_path), minimum_rows=6)
 
 
 def keys(seed):
