@@ -14,7 +14,7 @@ import jax
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
-def configure() -> Path | None:
+def configure(*, cache: bool = True) -> Path | None:
     """Turns the persistent compile cache on; call it before the first jitted function runs.
 
     Compiled programs go to ``$JAX_COMPILATION_CACHE_DIR``, or else to ``~/.cache/coworld_jax``; a
@@ -23,18 +23,21 @@ def configure() -> Path | None:
     On a CPU, calls are made synchronous: a call that is only queued would keep the policy, which
     acts in other threads meanwhile, waiting until a whole chunk of updates is done.
 
+    Args:
+        cache: False turns it off, whatever the variable says.
+
     Returns:
         The cache's directory, or None when it is off.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen == "":
+    if chosen == "" or not cache:
         jax.config.update("jax_enable_compilation_cache", False)
         return None
-    cache = Path.home() / ".cache" / "coworld_jax" if chosen is None else Path(chosen)
-    jax.config.update("jax_compilation_cache_dir", str(cache))
+    directory = Path.home() / ".cache" / "coworld_jax" if chosen is None else Path(chosen)
+    jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    return cache
+    return directory
 
 
 class StopRequest:
