@@ -26,11 +26,11 @@ def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
-def blocked(conv):
-    """``conv`` of [C, H, W, n] as one of [N, H, W, C]."""
+def blocked(layer):
+    """A layer of blocks, without bias and ELU, as a convolution of [N, H, W, C]."""
 
     def apply(x, kernel):
-        blocks = jax.lax.map(lambda block: conv(block, kernel), batch_last.split(x))
+        blocks = layer(batch_last.split(x), kernel, jnp.zeros(kernel.shape[-1]), False)
         return batch_last.join(blocks, x.shape[0])
 
     return apply

@@ -9,11 +9,11 @@ and transposed convolutions far below the matrix units, the layers are matrix pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import chex
 import jax
+import jax.numpy as jnp
 
 from coworld_jax.networks import batch_last
 from coworld_jax.networks.layers import elu
@@ -21,7 +21,6 @@ from coworld_jax.networks.layers import elu
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 Layers = Sequence[tuple[jax.Array, jax.Array]]  # (kernel [k, k, in, out], bias [out])
-Convolution = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def convolve(x: jax.Array, layers: Layers) -> jax.Array:
@@ -41,8 +40,8 @@ def convolve(x: jax.Array, layers: Layers) -> jax.Array:
     return jax.lax.platform_dependent(
         x,
         tuple(layers),
-        cpu=partial(_in_blocks, _apply_all, batch_last.conv),
-        default=partial(_apply_all, strided_conv, axis=-1),
+        cpu=_convolve_in_blocks,
+        default=_convolve_stock,
     )
 
 
@@ -63,8 +62,8 @@ def convolve_transpose(x: jax.Array, layers: Layers) -> jax.Array:
     return jax.lax.platform_dependent(
         x,
         tuple(layers),
-        cpu=partial(_in_blocks, _apply_all_but_last, batch_last.conv_transpose),
-        default=partial(_apply_all_but_last, strided_conv_transpose, axis=-1),
+        cpu=_convolve_transpose_in_blocks,
+        default=_convolve_transpose_stock,
     )
 
 
@@ -79,26 +78,30 @@ def strided_conv_transpose(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.conv_transpose(x, kernel[::-1, ::-1], (2, 2), "VALID", dimension_numbers=_LAYOUT)
 
 
-def _apply_all(conv: Convolution, x: jax.Array, layers: Layers, axis: int) -> jax.Array:
+def _convolve_stock(x: jax.Array, layers: Layers) -> jax.Array:
     for kernel, bias in layers:
-        x = elu(_add_bias(conv(x, kernel), bias, axis))
+        z = strided_conv(x, kernel)
+        x = elu(z + jnp.broadcast_to(bias, z.shape))
     return x
 
 
-def _apply_all_but_last(conv: Convolution, x: jax.Array, layers: Layers, axis: int) -> jax.Array:
-    *inner, (kernel, bias) = layers
-    x = _apply_all(conv, x, inner, axis)
-    return _add_bias(conv(x, kernel), bias, axis)
-
-
-def _add_bias(x: jax.Array, bias: jax.Array, axis: int) -> jax.Array:
-    return x + jax.lax.broadcast_in_dim(bias, x.shape, (axis % x.ndim,))
-
-
-def _in_blocks(
-    apply: Callable[..., jax.Array], conv: Convolution, x: jax.Array, layers: Layers
-) -> jax.Array:
-    """All layers on one block of images after another: a block stays in the caches."""
+def _convolve_in_blocks(x: jax.Array, layers: Layers) -> jax.Array:
     blocks = batch_last.split(x)
-    result = jax.lax.map(lambda block: apply(conv, block, layers, axis=0), blocks)
-    return batch_last.join(result, x.shape[0])
+    for kernel, bias in layers:
+        blocks = batch_last.conv(blocks, kernel, bias, True)
+    return batch_last.join(blocks, x.shape[0])
+
+
+def _convolve_transpose_stock(x: jax.Array, layers: Layers) -> jax.Array:
+    for index, (kernel, bias) in enumerate(layers):
+        z = strided_conv_transpose(x, kernel)
+        z = z + jnp.broadcast_to(bias, z.shape)
+        x = z if index == len(layers) - 1 else elu(z)
+    return x
+
+
+def _convolve_transpose_in_blocks(x: jax.Array, layers: Layers) -> jax.Array:
+    blocks = batch_last.split(x)
+    for index, (kernel, bias) in enumerate(layers):
+        blocks = batch_last.conv_transpose(blocks, kernel, bias, index < len(layers) - 1)
+    return batch_last.join(blocks, x.shape[0])
