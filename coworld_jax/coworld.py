@@ -75,15 +75,15 @@ def make_coworld(config: Config, action_size: int, aligned_updates: int) -> CoWo
 
 def init_coworld(method: CoWorld, sources: int, key: jax.Array) -> CoWorldState:
     """Fresh agents, each from a key of its own."""
-    key_root, *key_agents = jax.random.split(key, 2 + sources)
+    keys = jax.random.split(key, 2 + sources)
     # One traced initialisation for all: half of the compile time for two agents.
-    agents = jax.vmap(lambda key: init_agent(method.agent, key))(jnp.stack(key_agents))
+    agents = jax.vmap(lambda key: init_agent(method.agent, key))(keys[1:])
     target, *others = (jax.tree.map(lambda x, i=i: x[i], agents) for i in range(1 + sources))
     return CoWorldState(
         target=target,
         sources=tuple(others),
         updates=jnp.zeros((), jnp.int32),
-        key=key_root,
+        key=keys[0],
     )
 
 
