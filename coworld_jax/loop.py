@@ -400,6 +400,13 @@ class _Run:
             titles={domain: pool.spec.task for domain, pool in self.pools.items()},
         )
 
+    def _data_bytes(self) -> int:
+        """Memory of the episodes: replays and offline dataset."""
+        stores = [collector.replay.store for collector in self.collectors]
+        if self.feed is not None and self.feed.store is not None:
+            stores.append(self.feed.store)
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(stores))
+
     def summarise(self) -> dict[str, Any]:
         """Write and return ``summary.json``."""
         restarts = {domain: pool.restarts for domain, pool in self.pools.items()}
@@ -409,6 +416,8 @@ class _Run:
             "wall_time": self.position.wall_time,
             "state_digest": state_digest(self.state),
             "worker_restarts": restarts,
+            "peak_bytes": runtime.peak_bytes(),
+            "data_bytes": self._data_bytes(),
             "pictures": sorted(str(path) for path in (self.workdir / "pictures").iterdir()),
             "evaluations": self.evaluations,
         }

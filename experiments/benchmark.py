@@ -11,7 +11,6 @@ product that the utilisation refers to, so that a machine that slows down slows 
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import sys
 import time
@@ -115,16 +114,8 @@ def measure_update(config: Config, phase: str, chunk: int, repeats: int) -> dict
         "flops": flops,
         "matmul_flops_per_second": rate,
         "utilisation": flops / median / rate,
-        "peak_bytes": peak_bytes(),
+        "peak_bytes": runtime.peak_bytes(),
     }
-
-
-def peak_bytes() -> int:
-    """Peak memory: of the device where it keeps count, else of this process."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats is not None and "peak_bytes_in_use" in stats:
-        return int(stats["peak_bytes_in_use"])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main(arguments: Sequence[str]) -> None:
