@@ -175,7 +175,7 @@ class _Run:
         resources.callback(self.progress.close)
         self._compiled: dict[tuple[Any, ...], parallel.RunPhase] = {}
         self._started = time.monotonic()
-        self.progress.message(schedule.describe(self.phases))
+        self.progress.message(schedule.describe(self.phases, config.coupling))
         if self.feed is not None:
             self.progress.message(self.feed.announcement)
 

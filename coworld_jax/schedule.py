@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from coworld_jax.config import Config
+from coworld_jax.config import Config, CouplingConfig
 
 
 class Phase(NamedTuple):
@@ -126,15 +126,22 @@ def aligned_updates(phases: list[Phase]) -> int:
     return sum(phase.updates for phase in phases if phase.aligned and phase.source == 0)
 
 
-def describe(phases: list[Phase]) -> str:
-    """The plan as a table, one line per phase and a total."""
+def describe(phases: list[Phase], coupling: CouplingConfig) -> str:
+    """The plan as a table: a line per phase with the couplings that act in it, and a total."""
+    letters = {
+        "A": coupling.state_alignment,
+        "B": coupling.reward_alignment,
+        "C": coupling.value_constraint,
+    }
     lines = [f"{'phase':<18}{'source':>8}{'updates':>10}{'env_steps':>12}  couplings"]
     for phase in phases:
-        couplings = {"world_model": "A", "target": "A, C", "source": "B" if phase.aligned else ""}
-        used = couplings[phase.kind] if phase.kind in couplings else ""
-        index = phase.source if phase.kind in ("prefill", "source") else "-"
+        acting = "B" if phase.aligned else ""
+        if phase.learns == "target":
+            acting = "A" if phase.kind == "world_model" else "AC"
+        used = ", ".join(letter for letter in acting if letters[letter])
+        index = phase.source if phase.learns != "target" else "-"
         lines.append(
-            f"{phase.name:<18}{index:>8}{phase.updates:>10,}{phase.env_steps:>12,}  {used}"
+            f"{phase.name:<18}{index:>8}{phase.updates:>10,}{phase.env_steps:>12,}  {used}".rstrip()
         )
     updates, env_steps = sum(p.updates for p in phases), sum(p.env_steps for p in phases)
     lines.append(f"{'total':<18}{'':>8}{updates:>10,}{env_steps:>12,}")

@@ -101,6 +101,9 @@ def test_stops_are_the_same_events_whatever_the_chunk():
 
 
 def test_description_counts_all_phases():
-    text = schedule.describe(plan(tiny.CONFIG, 10))
+    coupling = replace(tiny.CONFIG.coupling, value_constraint=False)
+    text = schedule.describe(plan(tiny.CONFIG, 10), coupling)
     assert text.splitlines()[-1].split() == ["total", "14", "60"]
-    assert text.count("co-train source") == 2
+    couplings = [line.split()[-1] for line in text.splitlines() if line.startswith(("warm", "tar"))]
+    assert couplings == ["A", "A", "A"]  # C is switched off
+    assert [line.split()[-1] for line in text.splitlines() if "co-train" in line] == ["B", "B"]
