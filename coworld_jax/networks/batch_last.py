@@ -52,11 +52,15 @@ def conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, activate: bool) -> ja
     Returns:
         ``[G, out, (height - k) // 2 + 1, (width - k) // 2 + 1, n]``.
     """
+    k, features = kernel.shape[0], kernel.shape[-1]
+    height, width = ((size - k) // 2 + 1 for size in x.shape[2:4])
+    matrix = kernel.reshape(-1, features).T
 
-    def block(x: jax.Array) -> jax.Array:
-        return _finish(_gather(kernel, _patches(x, kernel.shape[0])), bias, activate)
+    def block(columns: jax.Array) -> jax.Array:
+        return _finish(matrix @ _patches(columns, k, height, width), bias, activate)
 
-    return jax.lax.map(block, x)
+    y = jax.lax.map(block, _split_columns(x, k, width))
+    return y.reshape(-1, features, height, width, x.shape[-1])
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -71,9 +75,13 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, bias: jax.Array, activate: b
     Returns:
         ``[G, out, 2 * height + k - 2, 2 * width + k - 2, n]``.
     """
-    phases = jax.lax.map(partial(_spread, kernel.swapaxes(2, 3)), x)
-    image = _interleave(phases)[:, :, : _spread_size(x, 2, kernel), : _spread_size(x, 3, kernel)]
-    return jax.vmap(partial(_finish, bias=bias, activate=activate))(image)
+    k = kernel.shape[0]
+
+    def block(x: jax.Array) -> jax.Array:
+        return _finish(_spread(kernel.swapaxes(2, 3), x), jnp.tile(bias, 4), activate)
+
+    phases = jax.lax.map(block, x)
+    return _interleave(phases, *(2 * size + k - 2 for size in x.shape[2:4]), x.shape[-1])
 
 
 def _conv_fwd(
@@ -87,21 +95,20 @@ def _conv_bwd(
     activate: bool, saved: Saved, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, kernel, y = saved
+    (k, _, _, features), (height, width) = kernel.shape, y.shape[2:4]
 
     def block(
         sums: tuple[jax.Array, jax.Array], arrays: tuple[jax.Array, ...]
     ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-        x, y, dy = arrays
+        columns, y, dy = arrays
         dz = _activation_gradient(y, dy, activate)
-        dkernel = _kernel_gradient(_patches(x, kernel.shape[0]), dz)
-        return (sums[0] + dkernel, sums[1] + jnp.sum(dz, axis=(1, 2, 3))), _spread(kernel, dz)
+        dkernel = _outer(_patches(columns, k, height, width), dz.reshape(features, -1))
+        dbias = jnp.sum(dz, axis=(1, 2, 3))
+        return (sums[0] + dkernel, sums[1] + dbias), _spread(kernel, dz)
 
-    start = (jnp.zeros_like(kernel), jnp.zeros(kernel.shape[-1], kernel.dtype))
-    (dkernel, dbias), phases = jax.lax.scan(block, start, (x, y, dy))
-    # The last row and column of an odd image reach no output.
-    dx = _interleave(phases)
-    dx = jnp.pad(dx, [(0, max(0, have - got)) for have, got in zip(x.shape, dx.shape)])
-    return dx[:, :, : x.shape[2], : x.shape[3]], dkernel, dbias
+    start = (jnp.zeros((kernel.size // features, features), x.dtype), jnp.zeros(features, x.dtype))
+    (dkernel, dbias), phases = jax.lax.scan(block, start, (_split_columns(x, k, width), y, dy))
+    return _interleave(phases, *x.shape[2:]), dkernel.reshape(kernel.shape), dbias
 
 
 def _conv_transpose_fwd(
@@ -115,21 +122,23 @@ def _conv_transpose_bwd(
     activate: bool, saved: Saved, dy: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, kernel, y = saved
-    kernel = kernel.swapaxes(2, 3)
+    (k, _, channels, features), (height, width) = kernel.shape, x.shape[2:4]
+    matrix = kernel.swapaxes(2, 3).reshape(-1, channels)
 
     def block(
         sums: tuple[jax.Array, jax.Array], arrays: tuple[jax.Array, ...]
     ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-        x, y, dy = arrays
-        dz = _activation_gradient(y, dy, activate)
-        patches = _patches(dz, kernel.shape[0])
-        dkernel = _kernel_gradient(patches, x)
-        dbias = jnp.sum(dz, axis=(1, 2, 3))
-        return (sums[0] + dkernel, sums[1] + dbias), _gather(kernel, patches)
+        x, columns = arrays
+        patches = _patches(columns, k, height, width)
+        dbias = jnp.sum(columns, axis=(0, 2, 3))
+        dkernel = _outer(patches, x.reshape(channels, -1))
+        return (sums[0] + dkernel, sums[1] + dbias), matrix.T @ patches
 
-    start = (jnp.zeros_like(kernel), jnp.zeros(kernel.shape[2], kernel.dtype))
-    (dkernel, dbias), dx = jax.lax.scan(block, start, (x, y, dy))
-    return dx, dkernel.swapaxes(2, 3), dbias
+    start = (jnp.zeros(matrix.shape, x.dtype), jnp.zeros(features, x.dtype))
+    columns = _split_columns(_activation_gradient(y, dy, activate), k, width)
+    (dkernel, dbias), dx = jax.lax.scan(block, start, (x, columns))
+    dkernel = dkernel.reshape(k, k, features, channels).swapaxes(2, 3)
+    return dx.reshape(x.shape), dkernel, dbias
 
 
 conv.defvjp(_conv_fwd, _conv_bwd)
@@ -145,31 +154,48 @@ def _activation_gradient(y: jax.Array, dy: jax.Array, activate: bool) -> jax.Arr
     return dy * jnp.minimum(y + 1.0, 1.0) if activate else dy
 
 
-def _patches(x: jax.Array, k: int) -> jax.Array:
-    """``[C, height, width, n] -> [k, k, C, h, w, n]``, the pixel under each tap of the kernel.
+def _outer(a: jax.Array, b: jax.Array) -> jax.Array:
+    """``a b^T`` over the pixels: ``[A, M], [B, M] -> [A, B]``."""
+    return jnp.einsum("bm,am->ab", b, a)
 
-    First the columns, then the rows: the second copy, k times as large, moves whole rows.
+
+def _split_columns(x: jax.Array, k: int, width: int) -> jax.Array:
+    """Even and odd columns apart, as far as ``width`` windows of k columns reach.
+
+    The pixels under one tap of the kernel are then neighbours: whole rows are copied at once.
+
+    Args:
+        x: ``[G, C, height, columns, n]``.
+
+    Returns:
+        ``[G, 2, C, height, (width + reach) * n]`` with ``reach = (k - 1) // 2``.
     """
-    h, w = (x.shape[1] - k) // 2 + 1, (x.shape[2] - k) // 2 + 1
-    columns = jnp.stack([x[:, :, q : q + 2 * w - 1 : 2] for q in range(k)])
-    return jnp.stack([columns[:, :, p : p + 2 * h - 1 : 2] for p in range(k)])
+    blocks, channels, height, columns, n = x.shape
+    half = width + (k - 1) // 2
+    keep = ((0, 0, 0),) * 3 + ((0, 2 * half - columns, 0), (0, 0, 0))
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), keep)
+    x = x.reshape(blocks, channels, height, half, 2, n).transpose(0, 4, 1, 2, 3, 5)
+    return x.reshape(blocks, 2, channels, height, half * n)
 
 
-def _gather(kernel: jax.Array, patches: jax.Array) -> jax.Array:
-    """``K^T patches``: ``[k, k, C, D], [k, k, C, h, w, n] -> [D, h, w, n]``."""
-    *_, h, w, n = patches.shape
-    matrix = kernel.reshape(-1, kernel.shape[-1])
-    return (matrix.T @ patches.reshape(matrix.shape[0], -1)).reshape(-1, h, w, n)
+def _patches(columns: jax.Array, k: int, height: int, width: int) -> jax.Array:
+    """The pixel under each tap of the kernel, for every window.
 
+    First the columns of the taps, then their rows: two small copies cost less than one that XLA
+    makes of k * k slices.
 
-def _kernel_gradient(patches: jax.Array, y: jax.Array) -> jax.Array:
-    """``patches y^T``: ``[k, k, C, h, w, n], [D, h, w, n] -> [k, k, C, D]``."""
-    k, _, channels, *_ = patches.shape
-    features = y.shape[0]
-    product = jnp.einsum(
-        "dm,cm->cd", y.reshape(features, -1), patches.reshape(k * k * channels, -1)
-    )
-    return product.reshape(k, k, channels, features)
+    Args:
+        columns: ``[2, C, rows, (width + reach) * n]``, from `_split_columns`.
+
+    Returns:
+        ``[k * k * C, height * width * n]``.
+    """
+    _, channels, rows, length = columns.shape
+    n = length // (width + (k - 1) // 2)
+    taps = [columns[q % 2, :, :, q // 2 * n : (q // 2 + width) * n] for q in range(k)]
+    across = jnp.stack(taps).reshape(k * channels, rows, width * n)
+    both = jnp.stack([across[:, p : p + 2 * height - 1 : 2] for p in range(k)])
+    return both.reshape(k * k * channels, height * width * n)
 
 
 def _spread(kernel: jax.Array, y: jax.Array) -> jax.Array:
@@ -183,7 +209,7 @@ def _spread(kernel: jax.Array, y: jax.Array) -> jax.Array:
         y: ``[D, h, w, n]``.
 
     Returns:
-        ``[2, 2, C, h + reach, w + reach, n]`` with ``reach = (k - 1) // 2``.
+        ``[2 * 2 * C, h + reach, (w + reach) * n]`` with ``reach = (k - 1) // 2``.
     """
     (k, _, channels, features), (_, h, w, n) = kernel.shape, y.shape
     taps = (k + 1) // 2
@@ -191,21 +217,20 @@ def _spread(kernel: jax.Array, y: jax.Array) -> jax.Array:
     kernel = jnp.pad(kernel, ((0, odd), (0, odd), (0, 0), (0, 0)))
     matrix = kernel.reshape(taps, 2, taps, 2, channels, features).swapaxes(1, 2)
     product = matrix.reshape(-1, features) @ y.reshape(features, -1)
-    product = product.reshape(taps, taps, 4 * channels, h, w, n)
+    product = product.reshape(taps, taps, 4 * channels, h, w * n)
     shifted = [
-        jnp.pad(product[p, q], ((0, 0), (p, taps - 1 - p), (q, taps - 1 - q), (0, 0)))
+        jnp.pad(product[p, q], ((0, 0), (p, taps - 1 - p), (q * n, (taps - 1 - q) * n)))
         for p in range(taps)
         for q in range(taps)
     ]
-    phases = reduce(jnp.add, shifted)
-    return phases.reshape(2, 2, channels, h + taps - 1, w + taps - 1, n)
+    return reduce(jnp.add, shifted)
 
 
-def _spread_size(x: jax.Array, axis: int, kernel: jax.Array) -> int:
-    return 2 * x.shape[axis] + kernel.shape[0] - 2
-
-
-def _interleave(phases: jax.Array) -> jax.Array:
-    """``[G, 2, 2, C, height, width, n] -> [G, C, 2 * height, 2 * width, n]``."""
-    blocks, _, _, channels, height, width, n = phases.shape
-    return phases.transpose(0, 3, 4, 1, 5, 2, 6).reshape(blocks, channels, 2 * height, 2 * width, n)
+def _interleave(phases: jax.Array, height: int, width: int, n: int) -> jax.Array:
+    """``[G, 2 * 2 * C, rows, columns * n] -> [G, C, height, width, n]``, cropped or zero-padded."""
+    blocks, channels, rows, length = phases.shape
+    image = phases.reshape(blocks, 2, 2, channels // 4, rows, length // n, n)
+    image = image.transpose(0, 3, 4, 1, 5, 2, 6)
+    image = image.reshape(blocks, channels // 4, 2 * rows, 2 * length // n, n)
+    keep = ((0, height - image.shape[2], 0), (0, width - image.shape[3], 0))
+    return jax.lax.pad(image, jnp.zeros((), image.dtype), ((0, 0, 0), (0, 0, 0), *keep, (0, 0, 0)))
