@@ -2,7 +2,12 @@
 
 ``x[G, C, height, width, n]`` holds G blocks of n images. A patch is then a run of contiguous
 memory, so that gathering patches and adding overlapping ones are vectorised copies; and as a loop
-takes one block after another, its patches stay in the caches (they are 9 to 36 times the image).
+takes one block after another, its patches, k * k / 4 times the image, stay in the caches.
+
+Measured on two CPU cores, depth 12, 256 images, forward and backward: the encoder 35 ms, as products
+with channels last 54; the decoder 50 instead of 205. Blocks of 32 images take 1.1 times as long.
+XLA fuses an element-wise pass into the copies behind it, once per tap, whatever barrier stands
+between them; only a loop ends a fusion. Hence one loop per layer.
 
 With ``patches(x)`` the k x k windows of x in steps of two, as columns of a matrix:
 
@@ -80,8 +85,9 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, bias: jax.Array, activate: b
     def block(x: jax.Array) -> jax.Array:
         return _finish(_spread(kernel.swapaxes(2, 3), x), jnp.tile(bias, 4), activate)
 
+    _, _, height, width, n = x.shape
     phases = jax.lax.map(block, x)
-    return _interleave(phases, *(2 * size + k - 2 for size in x.shape[2:4]), x.shape[-1])
+    return _interleave(phases, 2 * height + k - 2, 2 * width + k - 2, n)
 
 
 def _conv_fwd(
@@ -103,12 +109,13 @@ def _conv_bwd(
         columns, y, dy = arrays
         dz = _activation_gradient(y, dy, activate)
         dkernel = _outer(_patches(columns, k, height, width), dz.reshape(features, -1))
-        dbias = jnp.sum(dz, axis=(1, 2, 3))
+        dbias = jnp.sum(dz, axis=(1, 2, 3), dtype=jnp.float32)
         return (sums[0] + dkernel, sums[1] + dbias), _spread(kernel, dz)
 
-    start = (jnp.zeros((kernel.size // features, features), x.dtype), jnp.zeros(features, x.dtype))
+    start = (jnp.zeros((kernel.size // features, features)), jnp.zeros(features))
     (dkernel, dbias), phases = jax.lax.scan(block, start, (_split_columns(x, k, width), y, dy))
-    return _interleave(phases, *x.shape[2:]), dkernel.reshape(kernel.shape), dbias
+    dkernel = dkernel.reshape(kernel.shape).astype(kernel.dtype)
+    return _interleave(phases, *x.shape[2:]), dkernel, dbias.astype(kernel.dtype)
 
 
 def _conv_transpose_fwd(
@@ -130,15 +137,15 @@ def _conv_transpose_bwd(
     ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         x, columns = arrays
         patches = _patches(columns, k, height, width)
-        dbias = jnp.sum(columns, axis=(0, 2, 3))
+        dbias = jnp.sum(columns, axis=(0, 2, 3), dtype=jnp.float32)
         dkernel = _outer(patches, x.reshape(channels, -1))
         return (sums[0] + dkernel, sums[1] + dbias), matrix.T @ patches
 
-    start = (jnp.zeros(matrix.shape, x.dtype), jnp.zeros(features, x.dtype))
+    start = (jnp.zeros(matrix.shape), jnp.zeros(features))
     columns = _split_columns(_activation_gradient(y, dy, activate), k, width)
     (dkernel, dbias), dx = jax.lax.scan(block, start, (x, columns))
-    dkernel = dkernel.reshape(k, k, features, channels).swapaxes(2, 3)
-    return dx.reshape(x.shape), dkernel, dbias
+    dkernel = dkernel.reshape(k, k, features, channels).swapaxes(2, 3).astype(kernel.dtype)
+    return dx.reshape(x.shape), dkernel, dbias.astype(kernel.dtype)
 
 
 conv.defvjp(_conv_fwd, _conv_bwd)
@@ -155,8 +162,8 @@ def _activation_gradient(y: jax.Array, dy: jax.Array, activate: bool) -> jax.Arr
 
 
 def _outer(a: jax.Array, b: jax.Array) -> jax.Array:
-    """``a b^T`` over the pixels: ``[A, M], [B, M] -> [A, B]``."""
-    return jnp.einsum("bm,am->ab", b, a)
+    """``a b^T`` over the pixels, in float32: ``[A, M], [B, M] -> [A, B]``."""
+    return jnp.einsum("bm,am->ab", b, a, preferred_element_type=jnp.float32)
 
 
 def _split_columns(x: jax.Array, k: int, width: int) -> jax.Array:

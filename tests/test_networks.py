@@ -1,0 +1,123 @@
+"""What the networks promise besides their equations, which test_parity.py holds to a reference."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from coworld_jax.networks import MLP, RSSM, ActorHead, Decoder, Encoder
+from coworld_jax.networks.batch_last import BLOCK
+from coworld_jax.networks.layers import LayerNorm, Linear, elu
+
+
+def shapes(params):
+    return {
+        "/".join(key.key for key in path[1:]): leaf.shape
+        for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
+    }
+
+
+def test_elu_and_its_gradient():
+    x = jnp.array([-100.0, -3.0, -1e-3, 0.0, 1e-3, 2.0, 100.0])
+    np.testing.assert_allclose(elu(x), np.where(x > 0, x, np.expm1(np.minimum(x, 0))), atol=1e-7)
+    np.testing.assert_allclose(jax.vmap(jax.grad(elu))(x), np.exp(np.minimum(x, 0)), atol=1e-7)
+    assert jnp.all(jnp.isfinite(jax.vmap(jax.grad(elu))(jnp.array([-1e30, 1e30]))))
+
+
+def test_layer_norm_by_hand():
+    # Mean 2, squared deviations 1, 1: [-1, 1], up to epsilon; then scale 1 and bias 0.
+    x = jnp.array([[1.0, 3.0]])
+    y, params = LayerNorm().init_with_output(jax.random.key(0), x)
+    np.testing.assert_allclose(y, [[-1.0, 1.0]], atol=1e-5)
+    assert shapes(params) == {"scale": (2,), "bias": (2,)}
+
+
+def test_encoder_keeps_its_parameters_and_shape():
+    image = jax.random.uniform(jax.random.key(0), (2, 64, 64, 3)) - 0.5
+    embed, params = Encoder(4).init_with_output(jax.random.key(1), image)
+    assert embed.shape == (2, 128)
+    assert shapes(params) == {
+        "conv0/kernel": (4, 4, 3, 4),
+        "conv0/bias": (4,),
+        "conv1/kernel": (4, 4, 4, 8),
+        "conv1/bias": (8,),
+        "conv2/kernel": (4, 4, 8, 16),
+        "conv2/bias": (16,),
+        "conv3/kernel": (4, 4, 16, 32),
+        "conv3/bias": (32,),
+    }
+
+
+def test_decoder_keeps_its_parameters_and_shape():
+    image, params = Decoder(4).init_with_output(jax.random.key(1), jnp.ones((2, 7)))
+    assert image.shape == (2, 64, 64, 3)
+    assert shapes(params) == {
+        "input/kernel": (7, 128),
+        "input/bias": (128,),
+        "conv0/kernel": (5, 5, 128, 16),
+        "conv0/bias": (16,),
+        "conv1/kernel": (5, 5, 16, 8),
+        "conv1/bias": (8,),
+        "conv2/kernel": (6, 6, 8, 4),
+        "conv2/bias": (4,),
+        "conv3/kernel": (6, 6, 4, 3),
+        "conv3/bias": (3,),
+    }
+
+
+def test_an_image_is_encoded_alike_alone_and_in_a_ragged_batch():
+    image = jax.random.uniform(jax.random.key(0), (BLOCK + 1, 64, 64, 3)) - 0.5
+    encoder = Encoder(2)
+    params = encoder.init(jax.random.key(1), image[:1])
+    together = encoder.apply(params, image)
+    for index in (0, BLOCK):  # the first of a whole block, and the only one of a padded block
+        alone = encoder.apply(params, image[index : index + 1])
+        np.testing.assert_allclose(alone[0], together[index], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("initializer", "limit"), [("glorot", (6 / 14) ** 0.5), ("torch", 0.5)])
+def test_dense_initialisation(initializer, limit):
+    # Fan in 4, fan out 10: glorot sqrt(6 / 14), torch 1 / sqrt(4).
+    params = Linear(10, initializer).init(jax.random.key(0), jnp.ones((1, 4)))["params"]
+    assert 0.8 * limit < jnp.max(jnp.abs(params["kernel"])) <= limit
+    assert jnp.any(params["bias"]) == (initializer == "torch")
+
+
+def test_a_transposed_convolution_counts_the_fan_of_torch_from_its_output():
+    # Kernel 5, 128 channels to 16: 1 / sqrt(25 * 16) = 0.05, not 1 / sqrt(25 * 128) = 0.0177.
+    params = Decoder(4, "torch").init(jax.random.key(0), jnp.ones((1, 7)))["params"]["conv0"]
+    for leaf in (params["kernel"], params["bias"]):
+        assert 0.04 < jnp.max(jnp.abs(leaf)) <= 0.05
+
+
+def test_heads_answer_in_float32_whatever_they_compute_in():
+    feat = jnp.ones((3, 2, 6), jnp.float32)
+    value, params = MLP(2, 8, dtype=jnp.bfloat16).init_with_output(jax.random.key(0), feat)
+    (loc, scale), _ = ActorHead(2, 2, 8, dtype=jnp.bfloat16).init_with_output(
+        jax.random.key(0), feat
+    )
+    assert (value.shape, loc.shape, scale.shape) == ((3, 2), (3, 2, 2), (3, 2, 2))
+    assert {x.dtype for x in (value, loc, scale, *jax.tree.leaves(params))} == {
+        jnp.dtype(jnp.float32)
+    }
+    assert jnp.all(jnp.abs(loc) <= 1.0)
+    assert jnp.all((scale > 0.1) & (scale < 2.1))
+
+
+def test_the_embedding_is_projected_apart_from_the_recurrence():
+    # posterior(h, project(e)) is one dense layer on [h, e], so that e can be projected beforehand.
+    rssm = RSSM("gaussian", groups=3, classes=1, deter=4, hidden=5, cell="plain", embed=6)
+    key = jax.random.key(0)
+    deter, embed = jax.random.normal(key, (2, 4)), jnp.linspace(-1.0, 1.0, 12).reshape(2, 6)
+    variables = rssm.init(jax.random.key(1), deter[:, :3], deter, jnp.ones((2, 2)), embed)
+    params = variables["params"]
+    kernel = jnp.concatenate([params["post_deter"]["kernel"], params["post_embed"]["kernel"]])
+    bias = jnp.broadcast_to(params["post_deter"]["bias"], (2, 5))
+    hidden = elu(jnp.concatenate([deter, embed], axis=-1) @ kernel + bias)
+    raw = hidden @ params["post_stats"]["kernel"]
+    projected = rssm.apply(variables, embed, method="project")
+    stats = rssm.apply(variables, deter, projected, method="posterior")
+    np.testing.assert_allclose(stats["mean"], raw[:, :3], atol=1e-6)
+    np.testing.assert_allclose(
+        stats["std"], 2.0 * jax.nn.sigmoid(raw[:, 3:] / 2.0) + 0.1, atol=1e-6
+    )
