@@ -18,8 +18,8 @@ from coworld_jax.policy import AgentPolicy
 from coworld_jax.types import Episode
 
 _CLIPS = 4  # episodes shown next to each other
-_CONTEXT = 5  # frames that an open-loop prediction has seen
-_HORIZON = 45  # frames that it predicts
+_CONTEXT = 15  # frames that an open-loop prediction has seen
+_HORIZON = 35  # frames that it predicts
 _START = 20  # first frame of an open-loop clip, after the fall of the reset
 
 
@@ -127,14 +127,15 @@ def _draw(
     )
     shortest = min(clips.rows)
     length = min(_CONTEXT + _HORIZON, shortest)
-    start = min(_START, shortest - length)
-    if length > _CONTEXT:
+    start, context = min(_START, shortest - length), min(_CONTEXT, length // 2)
+    if context > 0:
         window = slice(start, start + length)
         truth = clips.image[window]
-        model = open_loop(agent, state.world_model, truth, clips.action[window], _CONTEXT)
-        frames = pictures.open_loop_frames(truth / 255.0, np.asarray(model), _CONTEXT)
+        model = open_loop(agent, state.world_model, truth, clips.action[window], context)
+        both = truth / np.float32(255.0), np.asarray(model)
+        frames = pictures.open_loop_frames(*both, context)
         pictures.write_gif(stem.with_name(f"{stem.name}_open_loop.gif"), frames, fps=10, scale=2)
-        strip = pictures.open_loop_frames(truth[:, :1] / 255.0, np.asarray(model)[:, :1], _CONTEXT)
+        strip = pictures.open_loop_frames(*(clip[:, :1] for clip in both), context)
         pictures.write_png(
             stem.with_name(f"{stem.name}_open_loop.png"), pictures.film_strip(strip, 10), scale=2
         )
