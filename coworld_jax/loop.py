@@ -42,8 +42,9 @@ from coworld_jax.schedule import Phase
 from coworld_jax.workdir import (
     CHECKPOINTS,
     agent_of,
-    settle_config,
+    check_config,
     source_domains,
+    write_config,
     write_json,
     write_tasks,
 )
@@ -117,7 +118,7 @@ class _Run:
         if _needs_target(config):
             tasks[TARGET] = config.target
         mesh = self.mesh = parallel.make_mesh(config.run.devices, config.learning.batch)
-        settle_config(workdir, config)
+        check_config(workdir, config)
         self.pools = {
             domain: resources.enter_context(
                 EnvironmentPool(
@@ -130,7 +131,6 @@ class _Run:
             for domain, task in tasks.items()
         }
         specs = {domain: pool.spec for domain, pool in self.pools.items()}
-        write_tasks(workdir, specs)
         action_size = max(spec.action_size for spec in specs.values())
         episode_steps = _episode_steps([specs[domain] for domain in self.domains])
         self.phases = schedule.plan(config, episode_steps)
@@ -158,6 +158,10 @@ class _Run:
             )
             for index, domain in enumerate(self.domains)
         ]
+        # Everything that can be wrong with the configuration has been found by now: a corrected
+        # command may use the same workdir.
+        write_config(workdir, config)
+        write_tasks(workdir, specs)
         self.position = Position()
         self.evaluations: dict[str, dict[str, Any]] = {}
         self.checkpoints = resources.enter_context(

@@ -24,6 +24,7 @@ from coworld_jax.envs import EnvironmentSpec
 from coworld_jax.policy import AgentPolicy
 
 CHECKPOINTS = "checkpoints"
+CONFIG = "config.json"
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -33,16 +34,14 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def settle_config(workdir: Path, config: Config) -> None:
-    """Record the configuration of a new run, or make sure that a resumed one has not changed.
+def check_config(workdir: Path, config: Config) -> None:
+    """Make sure that a workdir is new, or that its run had this configuration.
 
     Raises:
         ValueError: the directory belongs to a run with another configuration.
     """
-    path = workdir / "config.json"
+    path = workdir / CONFIG
     if not path.exists():
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(path, configuration.flatten(config))
         return
     changed = configuration.differences(read_config(workdir), config)
     if changed:
@@ -52,18 +51,24 @@ def settle_config(workdir: Path, config: Config) -> None:
         )
 
 
+def write_config(workdir: Path, config: Config) -> None:
+    """Record the resolved configuration of a run."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / CONFIG, configuration.flatten(config))
+
+
 def read_config(workdir: Path) -> Config:
     """The configuration of a run.
 
     Raises:
         ValueError: no such file, or one that this version cannot read.
     """
-    path = workdir / "config.json"
+    path = workdir / CONFIG
     try:
         return configuration.from_flat(json.loads(path.read_text()))
     except FileNotFoundError as error:
         raise ValueError(
-            f"{workdir} is no workdir of a run: it has no config.json. Train first."
+            f"{workdir} is no workdir of a run: it has no {CONFIG}. Train first."
         ) from error
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error

@@ -17,7 +17,7 @@ from episodes import make_episode
 from coworld_jax.checkpoint import Checkpointer
 from coworld_jax.data import DataError, load_directory, load_episode, save_episode
 from coworld_jax.envs import EnvironmentSpec, RandomPolicy
-from coworld_jax.workdir import CHECKPOINTS, settle_config, write_tasks
+from coworld_jax.workdir import CHECKPOINTS, write_config, write_tasks
 from experiments import collect, dataset
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -186,7 +186,7 @@ def test_a_damaged_episode_does_not_become_a_dataset(tmp_path):
 def workdir(tmp_path_factory):
     """A run of the tiny configuration that has done three updates, or says so."""
     path = tmp_path_factory.mktemp("run")
-    settle_config(path, tiny.CONFIG)
+    write_config(path, tiny.CONFIG)
     write_tasks(path, {"source": SPEC, "target": SPEC._replace(task="dmc/walker_downhill")})
     _, state = tiny.make()
     with Checkpointer(path / CHECKPOINTS) as checkpoints:

@@ -146,6 +146,18 @@ def test_another_configuration_is_refused(finished, data):
     assert "Traceback" not in result.stderr
 
 
+def test_bad_data_do_not_spoil_the_workdir(data, tmp_path):
+    """The refusal comes before anything is written, so that the same workdir can be used."""
+    empty, workdir = tmp_path / "empty", tmp_path / "x"
+    empty.mkdir()
+    result = subprocess.run(
+        command(workdir, empty), cwd=ROOT, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert str(empty) in result.stderr
+    assert not (workdir / "config.json").exists()
+
+
 def test_a_trained_policy_acts(finished):
     policy = load_policy(finished[0], domain="target")
     frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)

@@ -132,10 +132,10 @@ def _draw(
         window = slice(start, start + length)
         truth = clips.image[window]
         model = open_loop(agent, state.world_model, truth, clips.action[window], context)
-        both = truth / np.float32(255.0), np.asarray(model)
-        frames = pictures.open_loop_frames(*both, context)
+        shown_truth, shown_model = truth / np.float32(255.0), np.asarray(model)
+        frames = pictures.open_loop_frames(shown_truth, shown_model, context)
         pictures.write_gif(stem.with_name(f"{stem.name}_open_loop.gif"), frames, fps=10, scale=2)
-        strip = pictures.open_loop_frames(*(clip[:, :1] for clip in both), context)
+        strip = pictures.open_loop_frames(shown_truth[:, :1], shown_model[:, :1], context)
         pictures.write_png(
             stem.with_name(f"{stem.name}_open_loop.png"), pictures.film_strip(strip, 10), scale=2
         )
