@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
 from coworld_jax import behavior, distributions, losses, world_model
-from coworld_jax.behavior import Targets
+from coworld_jax.behavior import Imagined
 from coworld_jax.config import LearningConfig, NetworkConfig
 from coworld_jax.networks import MLP, RSSM, ActorHead, Decoder, Encoder
 from coworld_jax.types import Batch, Latent, Metrics
@@ -59,8 +60,9 @@ class ActingState(NamedTuple):
 
 # (parameters, observation, heads, normalised images) -> unreduced terms of the world-model loss
 ModelTerms = Callable[[Params, Observation, Prediction, jax.Array], dict[str, jax.Array]]
-# (imagined states, critic's value there) -> further terms of the critic's loss, [H - 1, N]
-CriticTerms = Callable[[Targets, jax.Array], dict[str, jax.Array]]
+# (imagined states, critic's value there) -> further terms of the critic's loss, and what is only
+# logged, both [H - 1, N]
+CriticTerms = Callable[[Imagined, jax.Array], tuple[Metrics, Metrics]]
 
 
 def make_agent(network: NetworkConfig, learning: LearningConfig, action_size: int) -> Agent:
@@ -161,7 +163,7 @@ def update_world_model(
         prediction = world_model.predict(agent.model, params, seen)
         terms = world_model.likelihood_losses(prediction, batch, image)
         terms |= extra_terms(params, seen, prediction, image)
-        means = {name: jnp.mean(term) for name, term in terms.items()}
+        means = _means(terms)
         means["kl"] = world_model.balanced_kl(
             seen, learning.kl_balance, learning.free_nats, axis_name
         )
@@ -210,7 +212,7 @@ def update_behavior(
         state.slow_critic, state.critic, state.behavior_updates, learning.slow_critic_every
     )
 
-    def actor_loss(params: Params) -> tuple[jax.Array, tuple[Targets, Metrics]]:
+    def actor_loss(params: Params) -> tuple[jax.Array, tuple[Imagined, Metrics]]:
         loss, aux = behavior.actor_terms(
             params,
             actor=agent.actor,
@@ -230,18 +232,18 @@ def update_behavior(
         )
         return jnp.mean(loss), aux
 
-    def critic_loss(params: Params, targets: Targets) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
-        loss, value = behavior.critic_terms(params, critic=agent.critic, targets=targets)
-        terms = {"regression": loss} | extra_terms(targets, value)
-        weights = {"regression": 1.0} | scales
-        means = {name: jnp.mean(term) for name, term in terms.items()}
-        return _weighted_sum(means, weights), (means, {"value": jnp.mean(value)})
+    def critic_loss(params: Params, imagined: Imagined) -> tuple[jax.Array, Metrics]:
+        loss, value = behavior.critic_terms(params, critic=agent.critic, imagined=imagined)
+        terms, logged = extra_terms(imagined, value)
+        means = _means({"regression": loss} | terms)
+        total = _weighted_sum(means, {"regression": 1.0} | scales)
+        return total, means | _means({"value": value} | logged)
 
-    (actor_total, (targets, logged)), actor_grads = jax.value_and_grad(actor_loss, has_aux=True)(
+    (actor_total, (imagined, logged)), actor_grads = jax.value_and_grad(actor_loss, has_aux=True)(
         state.actor
     )
-    (critic_total, (terms, values)), critic_grads = jax.value_and_grad(critic_loss, has_aux=True)(
-        state.critic, targets
+    (critic_total, critic_logged), critic_grads = jax.value_and_grad(critic_loss, has_aux=True)(
+        state.critic, imagined
     )
     actor, actor_opt, actor_norm = _apply(
         agent.actor_optimizer, actor_grads, state.actor_opt, state.actor, axis_name
@@ -256,7 +258,7 @@ def update_behavior(
         axis_name,
     )
     metrics |= _prefixed(
-        "critic", terms | values | {"loss": critic_total, "grad_norm": critic_norm}, axis_name
+        "critic", critic_logged | {"loss": critic_total, "grad_norm": critic_norm}, axis_name
     )
     new_state = replace(
         state,
@@ -312,8 +314,14 @@ def act(
     return ActingState(world_model.without_stats(latent), action)
 
 
+def _means(terms: Metrics) -> Metrics:
+    """The one place that reduces: each term's mean over time and batch."""
+    return {name: jnp.mean(term) for name, term in terms.items()}
+
+
 def _weighted_sum(means: Metrics, weights: dict[str, float]) -> jax.Array:
-    """The one place that weighs loss terms; a mean without a weight is only logged."""
+    """The one place that weighs loss terms: each term has a weight, each weight a term."""
+    chex.assert_equal(set(means), set(weights))
     return jnp.stack([weight * means[name] for name, weight in weights.items()]).sum()
 
 

@@ -33,11 +33,11 @@ class Rollout(NamedTuple):
     scale: jax.Array  # [H - 1, N, A]
 
 
-class Targets(NamedTuple):
-    """What the critic regresses on; no gradient flows back from here."""
+class Imagined(NamedTuple):
+    """States and returns that the critic learns from; no gradient flows back from here."""
 
     feat: jax.Array  # [H - 1, N, F]
-    value: jax.Array  # λ-returns, [H - 1, N]
+    lambda_return: jax.Array  # [H - 1, N]
     weight: jax.Array  # cumulative discounts, [H - 1, N]
 
 
@@ -93,8 +93,8 @@ def actor_terms(
     lambda_: float,
     dynamics_share: float,
     entropy_scale: float,
-) -> tuple[jax.Array, tuple[Targets, dict[str, jax.Array]]]:
-    """Actor loss over one imagined rollout, and the critic's targets (Eq. 7, 8).
+) -> tuple[jax.Array, tuple[Imagined, dict[str, jax.Array]]]:
+    """Actor loss over one imagined rollout, and the critic's imagined (Eq. 7, 8).
 
     Args:
         actor_params: differentiated; all else is data.
@@ -106,7 +106,7 @@ def actor_terms(
         entropy_scale: ``β``.
 
     Returns:
-        Loss ``[H - 1, N]``, then (critic targets, per-state quantities to log).
+        Loss ``[H - 1, N]``, then (critic imagined, per-state quantities to log).
     """
     rollout = imagine(model, world_params, actor, actor_params, start, latent_noise, action_noise)
     states = rollout.feat[:-1]
@@ -117,10 +117,10 @@ def actor_terms(
         continuation = jnp.concatenate([start_discount[None], continuation[1:]])
     gamma = discount * continuation
     slow_value = critic.apply(slow_critic_params, rollout.feat[1:])
-    target = returns.lambda_return(reward, gamma, slow_value, lambda_)
+    lambda_return = returns.lambda_return(reward, gamma, slow_value, lambda_)
     weight = returns.discount_weights(gamma)
     entropy = jnp.sum(distributions.truncated_normal_entropy(rollout.loc, rollout.scale), axis=-1)
-    log_prob, baseline = jnp.zeros_like(target), jnp.zeros_like(target)
+    log_prob, baseline = jnp.zeros_like(lambda_return), jnp.zeros_like(lambda_return)
     if dynamics_share < 1.0:
         log_prob = jnp.sum(
             distributions.truncated_normal_log_prob(
@@ -130,7 +130,7 @@ def actor_terms(
         )
         baseline = critic.apply(critic_params, jax.lax.stop_gradient(states))
     loss = losses.actor_loss(
-        target,
+        lambda_return,
         log_prob,
         baseline,
         entropy,
@@ -138,16 +138,19 @@ def actor_terms(
         dynamics_share=dynamics_share,
         entropy_scale=entropy_scale,
     )
-    targets = jax.lax.stop_gradient(Targets(states, target, weight))
-    return loss, (targets, {"entropy": entropy, "imagined_reward": reward, "return": target})
+    imagined = jax.lax.stop_gradient(Imagined(states, lambda_return, weight))
+    return loss, (
+        imagined,
+        {"entropy": entropy, "imagined_reward": reward, "return": lambda_return},
+    )
 
 
 def critic_terms(
-    critic_params: Params, *, critic: MLP, targets: Targets
+    critic_params: Params, *, critic: MLP, imagined: Imagined
 ) -> tuple[jax.Array, jax.Array]:
     """Regression loss and value of the critic at the imagined states, both ``[H - 1, N]``."""
-    value = critic.apply(critic_params, targets.feat)
-    return losses.critic_loss(value, targets.value, targets.weight), value
+    value = critic.apply(critic_params, imagined.feat)
+    return losses.critic_loss(value, imagined.lambda_return, imagined.weight), value
 
 
 def update_slow_critic(

@@ -103,7 +103,7 @@ class RunConfig:
     checkpoint_every: int = 1000  # updates between checkpoints; phases end with one as well
     keep: int = 2  # latest checkpoints kept, besides the best
     devices: int = 0  # 0 uses every local device
-    resident_share: float = 0.5  # of available memory; a larger dataset is streamed
+    resident_share: float = 0.5  # of the device's memory; a larger dataset is streamed
     skip_bad_files: bool = False
     tensorboard: bool = False
     wandb_project: str = ""
@@ -301,6 +301,11 @@ def check(config: Config) -> Config:
         counts = path.startswith(("network.", "learning.", "run.")) and type(value) is int
         if counts and value == 0 and path not in _MAY_BE_ZERO:
             raise ValueError(f"{path} is 0: it must be at least 1.")
+    categorical, classes = config.network.latent == "categorical", config.network.classes
+    if categorical != (classes > 1):
+        raise ValueError(
+            f"network.classes is {classes}: categorical latents need at least 2, Gaussian ones 1."
+        )
     if not config.source:
         raise ValueError("source is empty: name a task, for example dmc/walker_walk.")
     if config.learning.horizon < 2:

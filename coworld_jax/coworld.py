@@ -6,7 +6,7 @@ it ``updates`` times inside one `jax.lax.scan` that samples its batches from the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -23,7 +23,7 @@ from coworld_jax.agent import (
     update_behavior,
     update_world_model,
 )
-from coworld_jax.behavior import Targets
+from coworld_jax.behavior import Imagined
 from coworld_jax.config import Config, CouplingConfig
 from coworld_jax.store import EpisodeStore, sample
 from coworld_jax.types import Batch, Metrics
@@ -232,23 +232,29 @@ def target_update(
     if not behavior:
         return target, metrics
 
-    def value_constraint(targets: Targets, value: jax.Array) -> dict[str, jax.Array]:
-        source_value = agent.critic.apply(source.critic, targets.feat)
-        terms = {
+    def value_constraint(imagined: Imagined, value: jax.Array) -> tuple[Metrics, Metrics]:
+        source_value = agent.critic.apply(source.critic, imagined.feat)
+        logged = {
             "source_value": source_value,
             "above_source": (value > source_value).astype(jnp.float32),
         }
+        terms = {}
         if coupling.value_constraint:
             terms["constraint"] = losses.value_constraint_loss(
-                value, source_value, targets.weight, use_max=coupling.constraint_max
+                value, source_value, imagined.weight, use_max=coupling.constraint_max
             )
-        return terms
+        return terms, logged
 
     scales = {"constraint": coupling.value_constraint_scale} if coupling.value_constraint else {}
     target, behavior_metrics = update_behavior(
         agent, target, seen.post, batch.discount, key_behavior, value_constraint, scales, axis_name
     )
     return target, metrics | behavior_metrics
+
+
+def source_name(source: int, sources: Sized) -> str:
+    """Domain of a source: ``source``, or ``source0``, ``source1`` ... among several."""
+    return SOURCE if len(sources) == 1 else f"{SOURCE}{source}"
 
 
 def make_update(method: CoWorld, kind: str, source: int, aligned: bool) -> Update:
@@ -272,7 +278,7 @@ def make_update(method: CoWorld, kind: str, source: int, aligned: bool) -> Updat
             axis_name,
         )
         sources = state.sources[:source] + (agent_state,) + state.sources[source + 1 :]
-        return replace(state, sources=sources), _prefixed(SOURCE, metrics)
+        return replace(state, sources=sources), _prefixed(source_name(source, sources), metrics)
 
     def update_target(
         state: CoWorldState,
@@ -343,8 +349,8 @@ def run_phase(
     return jax.lax.scan(step, state, dict(streamed), length=updates)
 
 
-def _no_terms(targets: Targets, value: jax.Array) -> dict[str, jax.Array]:
-    return {}
+def _no_terms(imagined: Imagined, value: jax.Array) -> tuple[Metrics, Metrics]:
+    return {}, {}
 
 
 def _prefixed(domain: str, metrics: Metrics) -> Metrics:

@@ -6,7 +6,7 @@ import jax
 
 from coworld_jax import parallel
 from coworld_jax.config import Config
-from coworld_jax.data import Dataset, StreamedFeed, available_bytes, format_bytes, load_directory
+from coworld_jax.data import Dataset, StreamedFeed, format_bytes, load_directory, total_bytes
 from coworld_jax.envs import EnvironmentSpec
 from coworld_jax.store import EpisodeStore
 from coworld_jax.types import Batch
@@ -17,7 +17,7 @@ _STREAMED_BYTES = 256 * 2**20  # of batches prepared for one scan
 class TargetFeed:
     """Batches of the offline dataset, the same ones from either feed.
 
-    A dataset of at most ``run.resident_share`` of the available memory lives on the device, where
+    A dataset of at most ``run.resident_share`` of the device's memory lives on the device, where
     the scan samples from it. A larger one stays on the host, and batches are streamed.
 
     Args:
@@ -48,11 +48,12 @@ class TargetFeed:
             skip_bad=config.run.skip_bad_files,
         )
         remarks = [f"left out: {fault}" for fault in dataset.skipped] + _agreement(dataset, spec)
-        share = dataset.nbytes / available_bytes()
+        # Of all memory, not of what is free just now: a resumed run must choose the same feed.
+        share = dataset.nbytes / total_bytes()
         resident = share <= config.run.resident_share
         self.announcement = (
             f"{config.data}: {len(dataset.lengths):,} episodes, {format_bytes(dataset.nbytes)}, "
-            f"{share:.0%} of the available memory: "
+            f"{share:.0%} of the memory: "
             f"{'resident on the device' if resident else 'streamed from the host'}."
         )
         self.announcement = "\n".join([self.announcement, *remarks])

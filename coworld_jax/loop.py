@@ -43,6 +43,7 @@ from coworld_jax.workdir import (
     CHECKPOINTS,
     agent_of,
     check_config,
+    lock,
     source_domains,
     write_config,
     write_json,
@@ -114,26 +115,24 @@ class _Run:
     def __init__(self, config: Config, workdir: Path, resources: ExitStack) -> None:
         self.config, self.workdir = config, workdir
         self.domains = source_domains(config)
-        tasks = dict(zip(self.domains, config.source, strict=True))
-        if _needs_target(config):
-            tasks[TARGET] = config.target
         mesh = self.mesh = parallel.make_mesh(config.run.devices, config.learning.batch)
         check_config(workdir, config)
-        self.pools = {
-            domain: resources.enter_context(
-                EnvironmentPool(
-                    task,
-                    profile=config.run.profile,
-                    workers=config.run.workers,
-                    episode_steps=config.schedule.episode_steps or None,
-                )
+        resources.enter_context(lock(workdir))
+        self.pools: dict[str, EnvironmentPool] = {}
+        for domain, task in zip(self.domains, config.source, strict=True):
+            self._open_pool(domain, task, resources)
+        episode_steps = _episode_steps([self.pools[domain].spec for domain in self.domains])
+        if episode_steps + 1 < config.learning.length:
+            raise ValueError(
+                f"learning.length is {config.learning.length}, but an episode of the source has "
+                f"{episode_steps + 1} rows: choose a length of at most that."
             )
-            for domain, task in tasks.items()
-        }
+        self.phases = schedule.plan(config, episode_steps)
+        if any(phase.learns == TARGET or phase.aligned for phase in self.phases):
+            _require_target(config)
+            self._open_pool(TARGET, config.target, resources)
         specs = {domain: pool.spec for domain, pool in self.pools.items()}
         action_size = max(spec.action_size for spec in specs.values())
-        episode_steps = _episode_steps([specs[domain] for domain in self.domains])
-        self.phases = schedule.plan(config, episode_steps)
         self.interval = schedule.collection_interval(config, episode_steps)
         self.method = make_coworld(config, action_size, schedule.aligned_updates(self.phases))
         self.feed: TargetFeed | None = None
@@ -151,6 +150,7 @@ class _Run:
                     slots=self._planned_episodes(index, episode_steps),
                     rows=episode_steps + 1,
                     action_size=action_size,
+                    minimum_rows=config.learning.length,
                     place=lambda store: parallel.replicate(store, mesh),
                 ),
                 config.seed,
@@ -182,6 +182,17 @@ class _Run:
         self.progress.message(schedule.describe(self.phases, config.coupling))
         if self.feed is not None:
             self.progress.message(self.feed.announcement)
+
+    def _open_pool(self, domain: str, task: str, resources: ExitStack) -> None:
+        """Start the simulators of a domain."""
+        self.pools[domain] = resources.enter_context(
+            EnvironmentPool(
+                task,
+                profile=self.config.run.profile,
+                workers=self.config.run.workers,
+                episode_steps=self.config.schedule.episode_steps or None,
+            )
+        )
 
     def _planned_episodes(self, source: int, episode_steps: int) -> int:
         """Slots that the replay of a source needs: no more than the plan fills."""
@@ -230,17 +241,18 @@ class _Run:
             while self.position.done < phase.updates:
                 if stop.requested:
                     return self._stopped()
-                self._advance(phase, stop)
+                self._advance(phase)
             self.position.phase += 1
             self.position.done = 0
         return True
 
     def _stopped(self) -> bool:
-        self.progress.message(
-            f"Stopped at update {self.position.updates}; the same command continues there."
-            if self.position.updates
-            else "Stopped before the first update; the same command starts again."
-        )
+        if self.position.updates:
+            self._save(None)
+            where = f"at update {self.position.updates}; the same command continues there."
+        else:
+            where = "before the first update; the same command starts again."
+        self.progress.message(f"Stopped {where}")
         return False
 
     def _prefill(self, phase: Phase) -> None:
@@ -251,7 +263,7 @@ class _Run:
         collector.begin(policy, self.config.schedule.prefill_episodes)
         self._collected(phase)
 
-    def _advance(self, phase: Phase, stop: runtime.StopRequest) -> None:
+    def _advance(self, phase: Phase) -> None:
         """Up to the next update count at which something but an update happens."""
         position, run, train_every = (
             self.position,
@@ -274,7 +286,7 @@ class _Run:
         score = None
         if ended or position.updates % run.eval_every == 0:
             score = self._evaluate(phase)
-        if ended or position.updates % run.checkpoint_every == 0 or stop.requested:
+        if ended or score is not None or position.updates % run.checkpoint_every == 0:
             self._save(score)
 
     def _collect(self, phase: Phase) -> None:
@@ -338,14 +350,19 @@ class _Run:
         means = {name: float(value.mean()) for name, value in values.items()}
         means["time/updates_per_second"] = count / (time.monotonic() - began)
         self.metrics.write(position.updates + count, position.env_steps, means)
+        domain = self._domain(phase)
         shown = {
-            short: means[f"{phase.learns}/{name}"]
+            short: means[f"{domain}/{name}"]
             for name, short in _SHOWN.items()
-            if f"{phase.learns}/{name}" in means
+            if f"{domain}/{name}" in means
         }
         self.progress.update(phase.name, position.updates + count, position.env_steps, shown)
 
     # --- evaluation -----------------------------------------------------------------------------
+
+    def _domain(self, phase: Phase) -> str:
+        """The domain whose agent a phase trains."""
+        return TARGET if phase.learns == TARGET else self.domains[phase.source]
 
     def _evaluate(self, phase: Phase) -> float | None:
         """Score the domain that this phase trains; the others have not changed since their last.
@@ -354,17 +371,18 @@ class _Run:
             The return by which checkpoints compare: the target's, or the source's in a plan
             without a target; None for an evaluation that does not count.
         """
-        domain = TARGET if phase.learns == TARGET else self.domains[phase.source]
+        domain = self._domain(phase)
         stream = f"evaluation/{domain}/{self.position.updates}"
         seeds = [
             episode_seed(self.config.seed, stream, index)
             for index in range(self.config.run.eval_episodes)
         ]
-        constrains = self.state.sources[phase.source].critic if domain == TARGET else None
+        # Among several sources the constraining one changes from batch to batch.
+        single = domain == TARGET and len(self.domains) == 1
         result: Evaluation = evaluate(
             self.method.agent,
             agent_of(self.state, self.config, domain),
-            source_critic=constrains,
+            source_critic=self.state.sources[0].critic if single else None,
             pool=self.pools[domain],
             seeds=seeds,
             discount=self.config.learning.discount,
@@ -447,21 +465,18 @@ def first_non_finite(values: Mapping[str, np.ndarray]) -> tuple[str, int] | None
     return name, index
 
 
-def _needs_target(config: Config) -> bool:
-    """Whether the plan trains the target or reads its data.
+def _require_target(config: Config) -> None:
+    """Make sure that the target is given.
 
     Raises:
-        ValueError: it does, but the target's task or data are not given.
+        ValueError: its task or its data are not.
     """
-    plan = config.schedule
-    needed = bool(plan.rounds and plan.target_updates) or bool(plan.warmup_rounds)
     for name, value in (("target", config.target), ("data", config.data)):
-        if needed and not value:
+        if not value:
             raise ValueError(
-                f"{name} is empty, but the plan trains the target: set --config.{name}, or set "
+                f"{name} is empty, but the plan uses the target: set --config.{name}, or set "
                 "schedule.warmup_rounds and schedule.rounds to 0 to train the source alone."
             )
-    return needed
 
 
 def _episode_steps(specs: list[EnvironmentSpec]) -> int:

@@ -83,7 +83,7 @@ def compile_phase(
 
 
 def pmap_phase(update: Update, *, updates: int, length: int, batch: int, devices: int) -> RunPhase:
-    """`coworld.run_phase` under `jax.pmap`, for code that still lives on per-device replicas.
+    """`coworld.run_phase` under `jax.pmap`, for code that is built on it; donates nothing.
 
     Same arguments and results as `compile_phase`: state and stores without a device axis.
     """

@@ -107,7 +107,7 @@ def sample(
     """``batch`` chunks of ``time`` rows, time-major; images stay uint8.
 
     Under a mapped axis each device gets its share of these chunks. Every episode in use must have
-    at least ``time`` rows: loaders refuse shorter ones.
+    at least ``time`` rows: loaders and replays refuse shorter ones.
     """
     chex.assert_rank([store.image, store.action, store.reward], [4, 2, 1])
     rows = sample_rows(store.starts, store.lengths, store.episodes, key, time, batch)

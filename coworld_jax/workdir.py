@@ -6,9 +6,11 @@ was built for, so that an agent can be restored without starting a simulator.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from coworld_jax import parallel
 from coworld_jax.agent import Agent, AgentState
 from coworld_jax.checkpoint import Checkpointer
 from coworld_jax.config import Config
-from coworld_jax.coworld import CoWorldState, init_coworld, make_coworld
+from coworld_jax.coworld import CoWorldState, init_coworld, make_coworld, source_name
 from coworld_jax.envs import EnvironmentSpec
 from coworld_jax.policy import AgentPolicy
 
@@ -32,6 +34,25 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(value, indent=2) + "\n")
     os.replace(temporary, path)
+
+
+@contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Keep other processes from training in ``workdir``; the lock ends with the process.
+
+    Raises:
+        ValueError: another process has it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"Another process is training in {workdir}: wait for it, or choose another "
+                "--workdir."
+            ) from error
+        yield
 
 
 def check_config(workdir: Path, config: Config) -> None:
@@ -89,10 +110,8 @@ def read_tasks(workdir: Path) -> dict[str, EnvironmentSpec]:
 
 
 def source_domains(config: Config) -> list[str]:
-    """Names of the source domains: ``source``, or ``source0``, ``source1`` ... for several."""
-    if len(config.source) == 1:
-        return ["source"]
-    return [f"source{index}" for index in range(len(config.source))]
+    """Names of the source domains, in order."""
+    return [source_name(index, config.source) for index in range(len(config.source))]
 
 
 def agent_of(state: CoWorldState, config: Config, domain: str) -> AgentState:

@@ -17,7 +17,13 @@ from typing import Any
 from absl import app, flags, logging
 
 from coworld_jax import runtime
-from coworld_jax.envs import EnvironmentPool, WorkerFailed, episode_seed
+from coworld_jax.envs import (
+    EnvironmentPool,
+    GraphicsError,
+    VersionError,
+    WorkerFailed,
+    episode_seed,
+)
 from coworld_jax.evaluation.report import evaluate
 from coworld_jax.workdir import agent_of, restore_run, write_json
 
@@ -56,7 +62,9 @@ def score(
             result = evaluate(
                 agent,
                 agent_of(state, config, name),
-                source_critic=state.sources[0].critic if name == "target" else None,
+                source_critic=state.sources[0].critic
+                if name == "target" and len(state.sources) == 1
+                else None,
                 pool=pool,
                 seeds=[episode_seed(seed, f"score/{name}", i) for i in range(episodes)],
                 discount=config.learning.discount,
@@ -85,7 +93,13 @@ def main(arguments: Sequence[str]) -> None:
             best=_BEST.value,
             seed=_SEED.value,
         )
-    except (ValueError, FileNotFoundError, WorkerFailed) as error:
+    except (
+        ValueError,
+        FileNotFoundError,
+        GraphicsError,
+        VersionError,
+        WorkerFailed,
+    ) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 

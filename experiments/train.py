@@ -20,7 +20,7 @@ from ml_collections import ConfigDict, config_flags
 
 from coworld_jax import config as configuration
 from coworld_jax import runtime
-from coworld_jax.envs import WorkerFailed
+from coworld_jax.envs import GraphicsError, VersionError, WorkerFailed
 from coworld_jax.loop import NonFiniteError, train
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -79,7 +79,7 @@ def _spell(flag: str, text: str, default: Any) -> str:
             number = ast.literal_eval(text)
         except (ValueError, SyntaxError) as error:
             raise ValueError(f"--{flag} is {text!r}, but an integer is needed there.") from error
-        if not isinstance(number, int | float) or int(number) != number:
+        if not isinstance(number, int | float) or number % 1 != 0:
             raise ValueError(f"--{flag} is {text!r}, but an integer is needed there.")
         return str(int(number))
     return text
@@ -104,7 +104,15 @@ def main(arguments: Sequence[str]) -> None:
     print(f"Compiled programs are kept in {runtime.configure() or 'memory only'}.", file=sys.stderr)
     try:
         summary = train(resolve(_CONFIG.value), _WORKDIR.value)
-    except (ValueError, FileNotFoundError, NonFiniteError, WorkerFailed) as error:
+    except (
+        ValueError,
+        FileNotFoundError,
+        ModuleNotFoundError,
+        GraphicsError,
+        NonFiniteError,
+        VersionError,
+        WorkerFailed,
+    ) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     if summary is None:
         return

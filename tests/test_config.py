@@ -96,6 +96,8 @@ def test_check_returns_a_good_configuration():
         ("learning.batch", 0, "learning.batch is 0: it must be at least 1"),
         ("learning.horizon", 1, "learning.horizon is 1"),
         ("source", (), "source is empty"),
+        ("network.latent", "categorical", "network.classes is 1: categorical latents need"),
+        ("network.classes", 4, "network.classes is 4.*Gaussian ones 1"),
         ("schedule.prefill_episodes", 0, "prefill_episodes is 0"),
         ("schedule.train_every", 0, "train_every"),
     ],

@@ -20,7 +20,7 @@ import tiny
 from coworld_jax import agent as agents
 from coworld_jax import behavior, coworld, losses, world_model
 from coworld_jax.agent import Agent, AgentState
-from coworld_jax.behavior import Targets
+from coworld_jax.behavior import Imagined
 from coworld_jax.types import Batch
 
 T, B = 3, 2
@@ -253,13 +253,13 @@ def test_reward_alignment_pulls_by_both_terms(recorder: Recorder) -> None:
         assert np.any(moved != value) == by_other
 
 
-def _targets(method: coworld.CoWorld, seed: int = 0) -> Targets:
+def _imagined(method: coworld.CoWorld, seed: int = 0) -> Imagined:
     """Imagined states as the critic sees them."""
     rssm = method.agent.model.rssm
     rng = np.random.default_rng(seed)
-    return Targets(
+    return Imagined(
         feat=jnp.asarray(rng.normal(size=(2, 5, rssm.stoch + rssm.deter)), jnp.float32),
-        value=jnp.asarray(rng.normal(size=(2, 5)), jnp.float32),
+        lambda_return=jnp.asarray(rng.normal(size=(2, 5)), jnp.float32),
         weight=jnp.asarray(rng.uniform(0.5, 1.0, (2, 5)), jnp.float32),
     )
 
@@ -268,12 +268,12 @@ def test_critic_terms_reach_the_target_critic_alone(recorder: Recorder) -> None:
     method, state = method_and_state()
     batch = tiny.batch(0)
 
-    def terms(critic: Any, source_critic: Any, targets: Targets) -> dict[str, jax.Array]:
-        loss, value = behavior.critic_terms(critic, critic=method.agent.critic, targets=targets)
+    def terms(critic: Any, source_critic: Any, imagined: Imagined) -> dict[str, jax.Array]:
+        loss, value = behavior.critic_terms(critic, critic=method.agent.critic, imagined=imagined)
         source = state.sources[0].replace(critic=source_critic)
         coworld.target_update(method, state.target, source, batch, jax.random.key(0))
         assert recorder.critic_terms is not None
-        constraint = recorder.critic_terms(targets, value)["constraint"]
+        constraint = recorder.critic_terms(imagined, value)[0]["constraint"]
         return {"regression": loss.sum(), "constraint": constraint.sum()}
 
     table = jax.jit(jax.jacrev(terms, argnums=(0, 1, 2)))
@@ -287,11 +287,15 @@ def test_critic_terms_reach_the_target_critic_alone(recorder: Recorder) -> None:
         )
 
     for shift, pulls in ((-1e4, True), (1e4, False)):
-        found = table(critic, moved(shift), _targets(method))
+        found = table(critic, moved(shift), _imagined(method))
         for term, to_critic in (("regression", True), ("constraint", pulls)):
-            own, of_source, targets = found[term]
+            own, of_source, imagined = found[term]
             # The source's critic, the returns and the weights are only read.
-            names = {"own": own, "source": of_source, "data": (targets.value, targets.weight)}
+            names = {
+                "own": own,
+                "source": of_source,
+                "data": (imagined.lambda_return, imagined.weight),
+            }
             assert nonzero(names) == ({"own"} if to_critic else set())
 
 

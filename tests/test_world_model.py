@@ -200,7 +200,7 @@ def test_actor_and_critic_targets_use_the_states_they_belong_to(case: Case) -> N
     slow = jax.tree.map(lambda leaf: leaf + 0.1, state.critic)
     alive = jnp.asarray([1.0, 0.0])  # the second start state was terminal
     share, entropy_scale = 0.5, 0.01
-    loss, (targets, logged) = behavior.actor_terms(
+    loss, (imagined, logged) = behavior.actor_terms(
         state.actor,
         actor=agent.actor,
         critic=agent.critic,
@@ -218,7 +218,7 @@ def test_actor_and_critic_targets_use_the_states_they_belong_to(case: Case) -> N
         entropy_scale=entropy_scale,
     )
     rollout = _rollout(case, start, uniform)
-    close(targets.feat, rollout.feat[:-1])
+    close(imagined.feat, rollout.feat[:-1])
     reward = np.asarray(world_model.predict_reward(model, params, rollout.feat))
     value = np.asarray(agent.critic.apply(slow, rollout.feat))
     gamma = 0.9 * np.asarray(world_model.predict_continuation(model, params, rollout.feat))
@@ -230,8 +230,8 @@ def test_actor_and_critic_targets_use_the_states_they_belong_to(case: Case) -> N
         expected[t] = later
     for t in range(1, T):
         weight[t] = weight[t - 1] * gamma[t - 1]
-    close(targets.value, expected)
-    close(targets.weight, weight)
+    close(imagined.lambda_return, expected)
+    close(imagined.weight, weight)
     baseline = np.asarray(agent.critic.apply(state.critic, rollout.feat[:-1]))
     log_prob = np.asarray(
         behavior.distributions.truncated_normal_log_prob(
@@ -243,7 +243,7 @@ def test_actor_and_critic_targets_use_the_states_they_belong_to(case: Case) -> N
         assert model.continuation is not None
     close(loss, -weight * (objective + entropy_scale * np.asarray(logged["entropy"])), 1e-4)
     critic_loss, at_states = behavior.critic_terms(
-        state.critic, critic=agent.critic, targets=targets
+        state.critic, critic=agent.critic, imagined=imagined
     )
     close(at_states, baseline)
     close(critic_loss, weight * 0.5 * (baseline - expected) ** 2, 1e-4)

@@ -45,6 +45,14 @@ def available_bytes() -> int:
     return int(stats["bytes_limit"]) - int(stats["bytes_in_use"])
 
 
+def total_bytes() -> int:
+    """Bytes that the default jax device has; on a CPU, those of the host."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats is None or "bytes_limit" not in stats:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(stats["bytes_limit"])
+
+
 def format_bytes(count: float) -> str:
     """``1.2 GB`` and the like, in powers of 1000."""
     for unit in ("bytes", "kB", "MB"):

@@ -31,6 +31,7 @@ class Replay:
         slots: episodes that the store holds; the oldest makes room for the newest.
         rows: of a slot, steps + 1 of the longest episode.
         action_size: of the store; episodes with fewer coordinates get zeros in the others.
+        minimum_rows: of an episode, so that a chunk fits into it (`store.sample`).
         place: puts the store on its devices (`parallel.replicate`); as it is made if not given.
 
     Attributes:
@@ -49,10 +50,12 @@ class Replay:
         slots: int,
         rows: int,
         action_size: int,
+        minimum_rows: int = 1,
         place: Callable[[EpisodeStore], EpisodeStore] | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.slots, self.rows, self.action_size = slots, rows, action_size
+        self._minimum_rows = minimum_rows
         self.returns: list[float] = []
         self._files: list[str] = []
         self._place = (lambda store: store) if place is None else place
@@ -137,6 +140,11 @@ class Replay:
 
     def _check(self, episode: Episode, name: str) -> None:
         rows, action_size = episode.action.shape
+        if rows < self._minimum_rows:
+            raise ValueError(
+                f"Episode {name} has {rows} rows, but a chunk has {self._minimum_rows}: lower "
+                "learning.length."
+            )
         if rows > self.rows or action_size > self.action_size:
             raise ValueError(
                 f"Episode {name} has {rows} rows and {action_size} action coordinates, but a slot "

@@ -191,20 +191,20 @@ def returns_figure(
         titles: heading of a domain's panel, such as its task; the domain's name if not given.
 
     Returns:
-        The axes by domain, ``source`` before ``target``; domains without a point have no panel.
+        The axes by domain, sources before ``target``; domains without a point have no panel.
 
     Raises:
         ValueError: no record holds an evaluation.
     """
+    ending = f"/{RETURN_MEAN}"
+    names = {name for record in records for name in record if name.endswith(ending)}
     domains = [
         domain
-        for domain in ("source", "target")
+        for domain in sorted(name.removesuffix(ending) for name in names)
         if any(_evaluated(record, domain) for record in records)
     ]
     if not domains:
-        raise ValueError(
-            "No evaluation to draw: no record holds source/ or target/" + RETURN_MEAN + "."
-        )
+        raise ValueError(f"No evaluation to draw: no record holds source{ending} or the like.")
     baselines = random_returns or {}
     headings = dict(zip(domains, domains, strict=True)) | dict(titles or {})
     figure = Figure(figsize=(5.2 * len(domains), 3.8), layout="constrained")

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 
 
-def critic_loss(value: jax.Array, target: jax.Array, weight: jax.Array) -> jax.Array:
+def critic_loss(value: jax.Array, lambda_return: jax.Array, weight: jax.Array) -> jax.Array:
     """``w * (v - sg(V))² / 2``.
 
     Args:
         value: critic's ``v`` at imagined states, reward units, ``[T, B]``.
-        target: λ-return ``V``, ``[T, B]``.
+        lambda_return: ``V``, ``[T, B]``.
         weight: cumulative discount ``w`` in [0, 1], ``[T, B]``.
 
     Returns:
@@ -20,13 +20,13 @@ def critic_loss(value: jax.Array, target: jax.Array, weight: jax.Array) -> jax.A
 
     Reference: CoWorld Eq. 6, first term.
     """
-    chex.assert_equal_shape([value, target, weight])
-    weight, target = jax.lax.stop_gradient((weight, target))
-    return weight * 0.5 * jnp.square(value - target)
+    chex.assert_equal_shape([value, lambda_return, weight])
+    weight, lambda_return = jax.lax.stop_gradient((weight, lambda_return))
+    return weight * 0.5 * jnp.square(value - lambda_return)
 
 
 def actor_loss(
-    target: jax.Array,
+    lambda_return: jax.Array,
     log_prob: jax.Array,
     baseline: jax.Array,
     entropy: jax.Array,
@@ -38,7 +38,7 @@ def actor_loss(
     """``-w * (ρ V + (1 - ρ) log π(a) sg(V - v) + β H)``.
 
     Args:
-        target: λ-return ``V``, differentiable through the imagined dynamics, ``[T, B]``.
+        lambda_return: ``V``, differentiable through the imagined dynamics, ``[T, B]``.
         log_prob: ``log π(sg(a))``, summed over the action, nats, ``[T, B]``.
         baseline: value ``v`` of the same states, ``[T, B]``.
         entropy: entropy of the policy, summed over the action, nats, ``[T, B]``.
@@ -48,16 +48,16 @@ def actor_loss(
         entropy_scale: weight of the entropy bonus.
 
     Returns:
-        ``[T, B]``. **Gradient:** to ``target`` (times ρ), ``log_prob`` and ``entropy``.
+        ``[T, B]``. **Gradient:** to ``lambda_return`` (times ρ), ``log_prob`` and ``entropy``.
 
     Reference: CoWorld Eq. 7.
     """
-    chex.assert_equal_shape([target, log_prob, baseline, entropy, weight])
+    chex.assert_equal_shape([lambda_return, log_prob, baseline, entropy, weight])
     weight = jax.lax.stop_gradient(weight)
     objective = entropy_scale * entropy
     if dynamics_share > 0.0:
-        objective = objective + dynamics_share * target
+        objective = objective + dynamics_share * lambda_return
     if dynamics_share < 1.0:
-        advantage = jax.lax.stop_gradient(target - baseline)
+        advantage = jax.lax.stop_gradient(lambda_return - baseline)
         objective = objective + (1.0 - dynamics_share) * log_prob * advantage
     return -weight * objective
