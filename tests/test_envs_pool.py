@@ -254,11 +254,12 @@ import jax, sys
 from coworld_jax.envs import EnvironmentPool, RandomPolicy
 pool = EnvironmentPool("dmc/walker_walk", profile="fast", workers=2, episode_steps=100_000)
 futures = [pool.submit(seed, RandomPolicy(6)) for seed in range(4)]
-print(*pool.pids, flush=True)
+announce = lambda: print(*pool.pids, flush=True)
 {wait}
 """
 WITH_CARE = """
-try:
+try:  # from here on a signal may come
+    announce()
     futures[0].result()
 except KeyboardInterrupt:
     pool.close()
@@ -280,7 +281,7 @@ def start_program(wait):
 
 
 def test_a_killed_parent_leaves_no_orphans():
-    program, pids = start_program("futures[0].result()")
+    program, pids = start_program("announce(); futures[0].result()")
     assert len(pids) == 2
     assert not any(map(gone, pids))
     program.kill()
@@ -298,7 +299,7 @@ def test_ctrl_c_is_the_parents_to_decide():
 
 
 def test_a_program_that_forgets_to_close_ends_all_the_same():
-    program, pids = start_program("")
+    program, pids = start_program("announce()")
     _, err = program.communicate(timeout=30)
     assert (program.returncode, err) == (0, "")
     await_end(pids)

@@ -55,9 +55,8 @@ def test_pmap_equals_single_device(update, single):
     assert_close(run(state, stores(), {}), single)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_streamed_batches_equal_resident_ones(update, single, devices):
-    mesh = parallel.make_mesh(devices, tiny.BATCH)
+def test_streamed_batches_equal_resident_ones(update, single):
+    mesh = parallel.make_mesh(2, tiny.BATCH)
     _, state = tiny.make(tiny.categorical())
     keys = [update_keys(state.key, jnp.int32(i))[0][TARGET] for i in range(UPDATES)]
     batches = [sample(tiny.store(2), key, tiny.TIME, tiny.BATCH) for key in keys]
@@ -66,6 +65,7 @@ def test_streamed_batches_equal_resident_ones(update, single, devices):
     assert_close(run(parallel.replicate(state, mesh), {}, streamed), single)
 
 
+@pytest.mark.slow
 def test_source_phase_with_coupling_b_on_two_devices():
     method, state = tiny.make()
     update = make_update(method, "source", 0, True)

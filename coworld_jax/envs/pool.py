@@ -26,6 +26,7 @@ from coworld_jax.envs.suites import check_request
 from coworld_jax.types import Episode
 
 _LOG = logging.getLogger(__name__)
+_JOIN_SECONDS = 10.0
 
 
 class _Job(NamedTuple):
@@ -147,7 +148,7 @@ class EnvironmentPool:
     def close(self) -> None:
         """End the workers at once; episodes under way raise ``WorkerFailed``, others are cancelled.
 
-        Returns when the threads have ended, at the latest after the policy call under way.
+        Returns when the threads have ended: after the policy calls under way, or 10 s.
         """
         with self._lock:
             if not self._closed:
@@ -157,7 +158,8 @@ class EnvironmentPool:
             for worker in self._workers:
                 worker.kill()
         for thread in self._threads:
-            thread.join()
+            # Not for ever: an interrupt at the wrong instruction may have left a future locked.
+            thread.join(_JOIN_SECONDS)
 
     def __enter__(self) -> Self:
         return self
