@@ -250,8 +250,9 @@ def test_closing_ends_the_episode_under_way_and_cancels_the_rest():
 
 # No "if __name__" guard, and jax in the main module: neither must matter to the workers.
 PROGRAM = """
-import jax, sys
+import jax, signal
 from coworld_jax.envs import EnvironmentPool, RandomPolicy
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
 pool = EnvironmentPool("dmc/walker_walk", profile="fast", workers=2, episode_steps=100_000)
 futures = [pool.submit(seed, RandomPolicy(6)) for seed in range(4)]
 announce = lambda: print(*pool.pids, flush=True)
