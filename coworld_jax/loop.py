@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from coworld_jax.envs import EnvironmentPool, EnvironmentSpec, RandomPolicy, epi
 from coworld_jax.evaluation import pictures
 from coworld_jax.evaluation.report import Evaluation, evaluate
 from coworld_jax.feeds import TargetFeed
+from coworld_jax.finite import NonFiniteError, check_finite
 from coworld_jax.metrics import FILE_NAME, MetricsWriter, Progress, read_metrics
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.schedule import Phase
@@ -57,19 +57,10 @@ _SHOWN = {
     "critic/loss": "critic",
     "actor/return": "return",
 }
-# Causes before effects: the first non-finite one of an update is the one to name.
-_CAUSES = ("model", "actor", "critic")
-_EFFECTS = ("loss", "grad_norm")
-
-
 # It runs once: optimising it would take longer than that.
 _init = jax.jit(
     init_coworld, static_argnums=(0, 1), compiler_options={"xla_backend_optimization_level": 0}
 )
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or a gradient became NaN or infinite."""
 
 
 @dataclasses.dataclass
@@ -339,14 +330,14 @@ class _Run:
             )
         self.state, stacked = self._compiled[signature](self.state, resident, streamed)
         values = {name: np.asarray(value) for name, value in stacked.items()}
-        first_bad = first_non_finite(values)
-        if first_bad is not None:
-            name, index = first_bad
+        try:
+            check_finite(values, position.updates)
+        except NonFiniteError as error:
             raise NonFiniteError(
-                f"{name} is not finite at update {position.updates + index + 1} (phase "
-                f"{phase.name}); the last checkpoint in {self.workdir / CHECKPOINTS} is kept. Try "
-                "a lower learning rate, or another seed, in another workdir."
-            )
+                f"{error} (phase {phase.name}); the last checkpoint in "
+                f"{self.workdir / CHECKPOINTS} is kept. Try a lower learning rate, or another "
+                "seed, in another workdir."
+            ) from error
         means = {name: float(value.mean()) for name, value in values.items()}
         means["time/updates_per_second"] = count / (time.monotonic() - began)
         self.metrics.write(position.updates + count, position.env_steps, means)
@@ -445,24 +436,6 @@ class _Run:
         }
         write_json(self.workdir / "summary.json", summary)
         return summary
-
-
-def first_non_finite(values: Mapping[str, np.ndarray]) -> tuple[str, int] | None:
-    """Name and index of the first NaN or infinity in metrics ``[updates]``, causes first."""
-
-    def rank(name: str) -> tuple[int, int, str]:
-        _, part, quantity = name.split("/", 2)
-        return _CAUSES.index(part), quantity in _EFFECTS, name
-
-    bad = [
-        (int(np.argmin(ok)), name)
-        for name, value in values.items()
-        if not (ok := np.isfinite(value)).all()
-    ]
-    if not bad:
-        return None
-    index, name = min(bad, key=lambda item: (item[0], rank(item[1])))
-    return name, index
 
 
 def _require_target(config: Config) -> None:

@@ -21,7 +21,8 @@ from ml_collections import ConfigDict, config_flags
 from coworld_jax import config as configuration
 from coworld_jax import runtime
 from coworld_jax.envs import GraphicsError, VersionError, WorkerFailed
-from coworld_jax.loop import NonFiniteError, train
+from coworld_jax.finite import NonFiniteError
+from coworld_jax.loop import train
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", "experiments/configs/dmc.py:small", "Configuration file and preset, FILE:PRESET."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -144,6 +145,17 @@ def test_another_configuration_is_refused(finished, data):
     assert result.returncode == 1
     assert "learning.model_lr: 0.0003 -> 0.001" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_diverging_run_names_the_quantity(data, tmp_path):
+    workdir = tmp_path / "x"
+    flags = ("--config.learning.model_lr=1e30", "--config.run.chunk=2")
+    result = subprocess.run(
+        command(workdir, data, *flags), cwd=ROOT, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    sentence = r"NonFiniteError: source/\w+/\w+ is not finite at update [12] \(phase pretrain\)"
+    assert re.search(sentence, result.stderr)
 
 
 def test_bad_data_do_not_spoil_the_workdir(data, tmp_path):
