@@ -253,8 +253,7 @@ def update_behavior(
     )
     metrics = _prefixed(
         "actor",
-        {"loss": actor_total, "grad_norm": actor_norm}
-        | {name: jnp.mean(value) for name, value in logged.items()},
+        {"loss": actor_total, "grad_norm": actor_norm} | _means(logged),
         axis_name,
     )
     metrics |= _prefixed(

@@ -30,7 +30,7 @@ from coworld_jax.coworld import (
     make_update,
     update_keys,
 )
-from coworld_jax.data import Replay
+from coworld_jax.data import Replay, write_json
 from coworld_jax.envs import EnvironmentPool, EnvironmentSpec, RandomPolicy, episode_seed
 from coworld_jax.evaluation import pictures
 from coworld_jax.evaluation.report import Evaluation, evaluate
@@ -46,7 +46,6 @@ from coworld_jax.workdir import (
     lock,
     source_domains,
     write_config,
-    write_json,
     write_tasks,
 )
 
@@ -256,13 +255,9 @@ class _Run:
 
     def _advance(self, phase: Phase) -> None:
         """Up to the next update count at which something but an update happens."""
-        position, run, train_every = (
-            self.position,
-            self.config.run,
-            self.config.schedule.train_every,
-        )
-        collects = phase.kind == "source"
-        if collects and phase.on_grid(position.done, train_every, self.interval):
+        position, run = self.position, self.config.run
+        train_every = self.config.schedule.train_every
+        if phase.on_grid(position.done, train_every, self.interval):
             self._collect(phase)
         largest = run.chunk if self.feed is None else min(run.chunk, self.feed.largest_chunk)
         count = schedule.next_stop(
@@ -271,7 +266,7 @@ class _Run:
         self._learn(phase, count)
         position.done += count
         position.updates += count
-        if collects and phase.on_grid(position.done, train_every, self.interval):
+        if phase.on_grid(position.done, train_every, self.interval):
             self._collected(phase)
         ended = position.done == phase.updates
         score = None

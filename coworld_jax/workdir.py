@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,18 +21,12 @@ from coworld_jax.agent import Agent, AgentState
 from coworld_jax.checkpoint import Checkpointer
 from coworld_jax.config import Config
 from coworld_jax.coworld import CoWorldState, init_coworld, make_coworld, source_name
+from coworld_jax.data import write_json
 from coworld_jax.envs import EnvironmentSpec
 from coworld_jax.policy import AgentPolicy
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.json"
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace ``path`` by ``value`` in one step: a kill leaves the old or the new file."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from coworld_jax import runtime
+from coworld_jax.data import write_json
 from coworld_jax.envs import (
     EnvironmentPool,
     GraphicsError,
@@ -25,7 +26,7 @@ from coworld_jax.envs import (
     episode_seed,
 )
 from coworld_jax.evaluation.report import evaluate
-from coworld_jax.workdir import agent_of, restore_run, write_json
+from coworld_jax.workdir import agent_of, restore_run
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of a run of experiments.train.", required=True

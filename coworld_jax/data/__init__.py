@@ -15,7 +15,7 @@ from coworld_jax.data.directory import (
 from coworld_jax.data.episodes import load_episode, save_episode
 from coworld_jax.data.faults import DataError, Fault
 from coworld_jax.data.memory import available_bytes, format_bytes, total_bytes
-from coworld_jax.data.metadata import read_metadata, write_metadata
+from coworld_jax.data.metadata import read_metadata, write_json, write_metadata
 from coworld_jax.data.replay import Replay
 from coworld_jax.data.streamed import StreamedFeed
 
@@ -36,5 +36,6 @@ __all__ = [
     "summarise",
     "total_bytes",
     "validate_directory",
+    "write_json",
     "write_metadata",
 ]

@@ -15,14 +15,19 @@ METADATA_NAME = "dataset.json"
 _TEXTS, _COUNTS = ("task", "profile"), ("action_size", "action_repeat", "image_size")
 
 
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace ``path`` by ``value`` in one step: a kill leaves the old or the new file."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
 def write_metadata(
     directory: Path | str, metadata: Mapping[str, Any], name: str = METADATA_NAME
 ) -> Path:
-    """Replace ``dataset.json`` in one step: a kill leaves the old or the new file."""
+    """Replace ``dataset.json`` in one step."""
     path = Path(directory) / name
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, metadata)
     return path
 
 
