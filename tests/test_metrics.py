@@ -128,8 +128,8 @@ def test_lines_survive_sigkill(tmp_path: Path) -> None:
     for _ in range(200):
         child.stdout.readline()
     child.send_signal(signal.SIGKILL)
-    rest, _ = child.communicate(timeout=30)
-    confirmed = 200 + rest.count("\n")
+    confirmed = 200 + child.stdout.read().count("\n")  # communicate() forgets what was buffered
+    child.wait(timeout=30)
     with MetricsWriter(tmp_path) as writer:
         records = read_metrics(tmp_path / "metrics.jsonl")
         assert confirmed <= len(records) <= confirmed + 1
