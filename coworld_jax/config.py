@@ -98,9 +98,9 @@ class RunConfig:
     chunk: int = 100  # updates per jitted call, at most
     workers: int = 1  # simulator processes per domain
     profile: str = "full"  # render profile of both simulators, see envs
-    eval_every: int = 1000  # updates between evaluations; phases end with one as well
+    eval_every: int = 1000  # updates of a phase between evaluations; its end is one as well
     eval_episodes: int = 10
-    checkpoint_every: int = 1000  # updates between checkpoints; phases end with one as well
+    checkpoint_every: int = 1000  # updates of a phase between checkpoints; its end is one as well
     keep: int = 2  # latest checkpoints kept, besides the best
     devices: int = 0  # 0 uses every local device
     resident_share: float = 0.5  # of the device's memory; a larger dataset is streamed
@@ -317,6 +317,20 @@ def check(config: Config) -> Config:
             "schedule.train_every and schedule.episodes_per_collection must be at least 1."
         )
     return config
+
+
+def require_target(config: Config) -> None:
+    """Make sure that the target is given.
+
+    Raises:
+        ValueError: its task or its data are not.
+    """
+    for name, value in (("target", config.target), ("data", config.data)):
+        if not value:
+            raise ValueError(
+                f"{name} is empty, but the plan uses the target: set --config.{name}, or set "
+                "schedule.warmup_rounds and schedule.rounds to 0 to train the source alone."
+            )
 
 
 def differences(old: Config, new: Config) -> list[str]:

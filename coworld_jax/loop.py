@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from coworld_jax import config as configuration
@@ -22,26 +21,23 @@ from coworld_jax.checkpoint import Checkpointer, state_digest
 from coworld_jax.collection import Collector
 from coworld_jax.config import Config
 from coworld_jax.coworld import (
-    SOURCE,
     TARGET,
     CoWorldState,
     init_coworld,
     make_coworld,
-    make_update,
-    update_keys,
 )
 from coworld_jax.data import Replay, write_json
-from coworld_jax.envs import EnvironmentPool, EnvironmentSpec, RandomPolicy, episode_seed
-from coworld_jax.evaluation import pictures
-from coworld_jax.evaluation.report import Evaluation, evaluate
+from coworld_jax.envs import EnvironmentPool, RandomPolicy
+from coworld_jax.evaluation.evaluator import Evaluator
 from coworld_jax.feeds import TargetFeed
 from coworld_jax.finite import NonFiniteError, check_finite
-from coworld_jax.metrics import FILE_NAME, MetricsWriter, Progress, read_metrics
+from coworld_jax.learner import Learner
+from coworld_jax.metrics import MetricsWriter, Progress
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.schedule import Phase
+from coworld_jax.stopwatch import Stopwatch
 from coworld_jax.workdir import (
     CHECKPOINTS,
-    agent_of,
     check_config,
     lock,
     source_domains,
@@ -71,6 +67,7 @@ class Position:
     updates: int = 0  # of the whole run
     env_steps: int = 0  # of the source simulators
     wall_time: float = 0.0  # seconds, over all starts of the run
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # of it, by purpose
 
 
 def train(config: Config, workdir: str | Path) -> dict[str, Any] | None:
@@ -111,7 +108,9 @@ class _Run:
         self.pools: dict[str, EnvironmentPool] = {}
         for domain, task in zip(self.domains, config.source, strict=True):
             self._open_pool(domain, task, resources)
-        episode_steps = _episode_steps([self.pools[domain].spec for domain in self.domains])
+        episode_steps = schedule.shared_episode_steps(
+            [self.pools[domain].spec for domain in self.domains]
+        )
         if episode_steps + 1 < config.learning.length:
             raise ValueError(
                 f"learning.length is {config.learning.length}, but an episode of the source has "
@@ -119,7 +118,7 @@ class _Run:
             )
         self.phases = schedule.plan(config, episode_steps)
         if any(phase.learns == TARGET or phase.aligned for phase in self.phases):
-            _require_target(config)
+            configuration.require_target(config)
             self._open_pool(TARGET, config.target, resources)
         specs = {domain: pool.spec for domain, pool in self.pools.items()}
         action_size = max(spec.action_size for spec in specs.values())
@@ -153,7 +152,8 @@ class _Run:
         write_config(workdir, config)
         write_tasks(workdir, specs)
         self.position = Position()
-        self.evaluations: dict[str, dict[str, Any]] = {}
+        self.stopwatch = Stopwatch()
+        self.evaluator = Evaluator(self.method.agent, config, self.pools, workdir)
         self.checkpoints = resources.enter_context(
             Checkpointer(workdir / CHECKPOINTS, keep=config.run.keep)
         )
@@ -167,8 +167,10 @@ class _Run:
         )
         self.progress = Progress(sum(phase.updates for phase in self.phases))
         resources.callback(self.progress.close)
-        self._compiled: dict[tuple[Any, ...], parallel.RunPhase] = {}
         self._started = time.monotonic()
+        self.learner = Learner(
+            self.method, config, mesh, self.feed, self.stopwatch, self.progress.message
+        )
         self.progress.message(schedule.describe(self.phases, config.coupling))
         if self.feed is not None:
             self.progress.message(self.feed.announcement)
@@ -204,7 +206,8 @@ class _Run:
             return
         self.state, host = self.checkpoints.restore(self.state)
         self.position = Position(**host["position"])
-        self.evaluations = host["evaluations"]
+        self.stopwatch.seconds |= self.position.seconds
+        self.evaluator.results = host["evaluations"]
         for collector, record in zip(self.collectors, host["sources"], strict=True):
             collector.resume(record)
         self.metrics.truncate(self.position.updates)
@@ -213,9 +216,10 @@ class _Run:
 
     def _save(self, score: float | None) -> None:
         self.position.wall_time = time.monotonic() - self._started
+        self.position.seconds = dict(self.stopwatch.seconds)
         host = {
             "position": dataclasses.asdict(self.position),
-            "evaluations": self.evaluations,
+            "evaluations": self.evaluator.results,
             "sources": [collector.record() for collector in self.collectors],
         }
         self.checkpoints.save(self.position.updates, self.state, host, score)
@@ -255,30 +259,29 @@ class _Run:
 
     def _advance(self, phase: Phase) -> None:
         """Up to the next update count at which something but an update happens."""
-        position, run = self.position, self.config.run
-        train_every = self.config.schedule.train_every
-        if phase.on_grid(position.done, train_every, self.interval):
+        position, config = self.position, self.config
+        if schedule.due(phase, position.done, config, self.interval).collection:
             self._collect(phase)
-        largest = run.chunk if self.feed is None else min(run.chunk, self.feed.largest_chunk)
         count = schedule.next_stop(
-            phase, position.done, position.updates, self.config, self.interval, largest
+            phase, position.done, config, self.interval, self.learner.largest_chunk
         )
         self._learn(phase, count)
         position.done += count
         position.updates += count
-        if phase.on_grid(position.done, train_every, self.interval):
+        due = schedule.due(phase, position.done, config, self.interval)
+        if due.collection:
             self._collected(phase)
-        ended = position.done == phase.updates
-        score = None
-        if ended or position.updates % run.eval_every == 0:
-            score = self._evaluate(phase)
-        if ended or score is not None or position.updates % run.checkpoint_every == 0:
-            self._save(score)
+        score = self._evaluate(phase) if due.evaluation else None
+        if due.checkpoint or score is not None:
+            with self.stopwatch.measure("checkpoint"):
+                self._save(score)
 
     def _collect(self, phase: Phase) -> None:
         """Begin a collection by the source's present parameters, unless one goes on already."""
         collector, domain = self.collectors[phase.source], self.domains[phase.source]
-        if collector.idle:
+        if not collector.idle:
+            return
+        with self.stopwatch.measure("collection"):
             policy = AgentPolicy(
                 self.method.agent,
                 self.state.sources[phase.source],
@@ -289,60 +292,47 @@ class _Run:
 
     def _collected(self, phase: Phase) -> None:
         """End the collection in flight: its episodes join the replay."""
-        domain = self.domains[phase.source]
-        env_steps, returns = self.collectors[phase.source].finish()
+        with self.stopwatch.measure("collection"):
+            env_steps, returns = self.collectors[phase.source].finish()
         self.position.env_steps += env_steps
         if returns:
-            name = f"{domain}/collection/return_mean"
+            name = f"{self.domains[phase.source]}/collection/return_mean"
             self.metrics.write(
                 self.position.updates, self.position.env_steps, {name: float(np.mean(returns))}
             )
 
     def _learn(self, phase: Phase, count: int) -> None:
         """``count`` updates in one call, checked and logged."""
-        position, learning = self.position, self.config.learning
+        replay = self.collectors[phase.source].replay.store
         began = time.monotonic()
-        resident, streamed = {}, {}
-        if phase.kind == "source":
-            resident[SOURCE] = self.collectors[phase.source].replay.store
-        if phase.learns == TARGET or phase.aligned:
-            assert self.feed is not None
-            if self.feed.store is not None:
-                resident[TARGET] = self.feed.store
-            else:
-                sampling = jax.vmap(lambda update: update_keys(self.state.key, update)[0][TARGET])
-                updates = position.updates + jnp.arange(count)
-                streamed[TARGET] = self.feed.batches(sampling(updates))
-                self.feed.prefetch(sampling(updates + count))
-        signature = (phase.kind, phase.source, phase.aligned, count)
-        if signature not in self._compiled:
-            self._compiled[signature] = parallel.compile_phase(
-                make_update(self.method, phase.kind, phase.source, phase.aligned),
-                updates=count,
-                length=learning.length,
-                batch=learning.batch,
-                mesh=self.mesh,
-            )
-        self.state, stacked = self._compiled[signature](self.state, resident, streamed)
-        values = {name: np.asarray(value) for name, value in stacked.items()}
+        self.state, metrics = self.learner.learn(
+            self.state, phase, count, self.position.updates, replay
+        )
+        rate = {"time/updates_per_second": count / (time.monotonic() - began)}
+        with self.stopwatch.measure("logging"):
+            self._log(phase, metrics, rate)
+
+    def _log(self, phase: Phase, metrics: dict[str, np.ndarray], extra: dict[str, float]) -> None:
+        """Refuse what is not finite; write the means of ``metrics``, each ``[updates]``."""
+        position = self.position
         try:
-            check_finite(values, position.updates)
+            check_finite(metrics, position.updates)
         except NonFiniteError as error:
             raise NonFiniteError(
                 f"{error} (phase {phase.name}); the last checkpoint in "
                 f"{self.workdir / CHECKPOINTS} is kept. Try a lower learning rate, or another "
                 "seed, in another workdir."
             ) from error
-        means = {name: float(value.mean()) for name, value in values.items()}
-        means["time/updates_per_second"] = count / (time.monotonic() - began)
-        self.metrics.write(position.updates + count, position.env_steps, means)
+        means = {name: float(value.mean()) for name, value in metrics.items()} | extra
+        updates = position.updates + len(next(iter(metrics.values())))
+        self.metrics.write(updates, position.env_steps, means)
         domain = self._domain(phase)
         shown = {
             short: means[f"{domain}/{name}"]
             for name, short in _SHOWN.items()
             if f"{domain}/{name}" in means
         }
-        self.progress.update(phase.name, position.updates + count, position.env_steps, shown)
+        self.progress.update(phase.name, updates, position.env_steps, shown)
 
     # --- evaluation -----------------------------------------------------------------------------
 
@@ -357,56 +347,30 @@ class _Run:
             The return by which checkpoints compare: the target's, or the source's in a plan
             without a target; None for an evaluation that does not count.
         """
-        domain = self._domain(phase)
-        stream = f"evaluation/{domain}/{self.position.updates}"
-        seeds = [
-            episode_seed(self.config.seed, stream, index)
-            for index in range(self.config.run.eval_episodes)
-        ]
-        # Among several sources the constraining one changes from batch to batch.
-        single = domain == TARGET and len(self.domains) == 1
-        result: Evaluation = evaluate(
-            self.method.agent,
-            agent_of(self.state, self.config, domain),
-            source_critic=self.state.sources[0].critic if single else None,
-            pool=self.pools[domain],
-            seeds=seeds,
-            discount=self.config.learning.discount,
-            updates=self.position.updates,
-            env_steps=self.position.env_steps,
-            pictures_directory=self.workdir / "pictures",
-            domain=domain,
-        )
-        self.evaluations[domain] = result._asdict()
-        self.metrics.write(self.position.updates, self.position.env_steps, result.metrics(domain))
-        self._draw_returns()
+        position, domain = self.position, self._domain(phase)
+        with self.stopwatch.measure("evaluation"):
+            result = self.evaluator.score(
+                domain, self.state, updates=position.updates, env_steps=position.env_steps
+            )
+            self.metrics.write(position.updates, position.env_steps, result.metrics(domain))
+            self.evaluator.draw_returns(self._random_returns())
         self.progress.message(
-            f"Evaluation of {domain} at update {self.position.updates}: return "
-            f"{result.return_mean:.1f} ± {result.return_std:.1f} over {len(seeds)} episodes, value "
-            f"bias {result.value_bias:+.2f}."
+            f"Evaluation of {domain} at update {position.updates}: return "
+            f"{result.return_mean:.1f} ± {result.return_std:.1f} over {len(result.returns)} "
+            f"episodes, value bias {result.value_bias:+.2f}."
         )
-        self.progress.update(
-            phase.name,
-            self.position.updates,
-            self.position.env_steps,
-            {f"{domain} score": result.return_mean},
-        )
+        shown = {f"{domain} score": result.return_mean}
+        self.progress.update(phase.name, position.updates, position.env_steps, shown)
         counts = domain == TARGET or TARGET not in self.pools
         return result.return_mean if counts and phase.kind != "world_model" else None
 
-    def _draw_returns(self) -> None:
-        random_returns = {
-            domain: float(
-                np.mean(collector.replay.returns[: self.config.schedule.prefill_episodes])
-            )
+    def _random_returns(self) -> dict[str, float]:
+        """Mean return of the random episodes at the beginning of each source's replay."""
+        random_episodes = self.config.schedule.prefill_episodes
+        return {
+            domain: float(np.mean(collector.replay.returns[:random_episodes]))
             for domain, collector in zip(self.domains, self.collectors, strict=True)
         }
-        pictures.returns_figure(
-            self.workdir / "pictures" / "returns.png",
-            read_metrics(self.workdir / FILE_NAME),
-            random_returns=random_returns,
-            titles={domain: pool.spec.task for domain, pool in self.pools.items()},
-        )
 
     def _data_bytes(self) -> int:
         """Memory of the episodes: replays and offline dataset."""
@@ -422,37 +386,13 @@ class _Run:
             "updates": self.position.updates,
             "env_steps": self.position.env_steps,
             "wall_time": self.position.wall_time,
+            "seconds": self.position.seconds,
             "state_digest": state_digest(self.state),
             "worker_restarts": restarts,
             "peak_bytes": runtime.peak_bytes(),
             "data_bytes": self._data_bytes(),
-            "pictures": sorted(str(path) for path in (self.workdir / "pictures").iterdir()),
-            "evaluations": self.evaluations,
+            "pictures": self.evaluator.pictures(),
+            "evaluations": self.evaluator.results,
         }
         write_json(self.workdir / "summary.json", summary)
         return summary
-
-
-def _require_target(config: Config) -> None:
-    """Make sure that the target is given.
-
-    Raises:
-        ValueError: its task or its data are not.
-    """
-    for name, value in (("target", config.target), ("data", config.data)):
-        if not value:
-            raise ValueError(
-                f"{name} is empty, but the plan uses the target: set --config.{name}, or set "
-                "schedule.warmup_rounds and schedule.rounds to 0 to train the source alone."
-            )
-
-
-def _episode_steps(specs: list[EnvironmentSpec]) -> int:
-    """Agent steps of an episode, which all sources must share: the plan counts whole episodes."""
-    steps = {spec.task: spec.episode_steps for spec in specs}
-    if len(set(steps.values())) > 1:
-        raise ValueError(
-            f"The sources have episodes of different lengths ({steps}): set "
-            "schedule.episode_steps to one that all of them reach."
-        )
-    return specs[0].episode_steps

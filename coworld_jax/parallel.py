@@ -61,8 +61,12 @@ def shapes_on_one_device(make: Callable[[], Tree]) -> Tree:
 
 def compile_phase(
     update: Update, *, updates: int, length: int, batch: int, mesh: Mesh | None
-) -> RunPhase:
-    """`coworld.run_phase` as one jitted call that overwrites (donates) the state it is given."""
+) -> jax.stages.Wrapped:
+    """`coworld.run_phase` as one jitted call that overwrites (donates) the state it is given.
+
+    Returns:
+        A `RunPhase` that can also be lowered and compiled before it runs.
+    """
     sizes: dict[str, Any] = {"updates": updates, "length": length, "batch": batch}
 
     def run(

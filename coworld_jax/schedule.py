@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from coworld_jax.config import Config, CouplingConfig
+from coworld_jax.envs import EnvironmentSpec
 
 
 class Phase(NamedTuple):
@@ -21,20 +22,20 @@ class Phase(NamedTuple):
     updates: int
     env_steps: int  # simulator steps of the source, in whole episodes
     aligned: bool  # whether coupling B is in the source's reward loss
+    first_updates: int = 0  # of ``updates``, those at the beginning that no env_steps pay for
 
     @property
     def learns(self) -> str:
         """Domain whose agent this phase changes: ``source``, ``target``, or empty for none."""
         return "" if self.kind == "prefill" else "source" if self.kind == "source" else "target"
 
-    def on_grid(self, done: int, train_every: int, interval: int) -> bool:
-        """Whether a collection ends, and the next begins, after ``done`` updates of this phase.
 
-        A collection spans ``interval`` updates. Those that its env_steps do not pay for
-        (``first_updates``) come before the first one.
-        """
-        before = self.updates - self.env_steps // train_every
-        return self.kind == "source" and done >= before and (done - before) % interval == 0
+class Due(NamedTuple):
+    """What the loop does at a count of updates, besides the next update."""
+
+    collection: bool  # one ends, the next begins
+    evaluation: bool
+    checkpoint: bool
 
 
 def plan(config: Config, episode_steps: int) -> list[Phase]:
@@ -73,23 +74,38 @@ def plan(config: Config, episode_steps: int) -> list[Phase]:
             )
         for i in range(count):
             if updates + first:
-                phases.append(Phase(name, "source", i, updates + first, env_steps, aligned))
+                phases.append(Phase(name, "source", i, updates + first, env_steps, aligned, first))
 
-    def target(name: str, kind: str, updates: int) -> None:
-        if updates:
-            phases.append(Phase(name, kind, 0, updates, 0, False))
+    def target(name: str, kind: str, updates: int, first: int) -> None:
+        if updates + first:
+            phases.append(Phase(name, kind, 0, updates + first, 0, False, first))
 
     aligned = config.coupling.reward_alignment
     source("pretrain", schedule.pretrain_updates, schedule.first_updates, False)
     for _ in range(schedule.warmup_rounds):
-        target("warm-up", "world_model", schedule.warmup_target_updates)
+        target("warm-up", "world_model", schedule.warmup_target_updates, 0)
         source("co-train source", schedule.warmup_source_updates, 0, aligned)
     for i in range(schedule.rounds):
         first = schedule.first_updates if i == 0 else 0
-        target("target", "target", schedule.target_updates + first)
+        target("target", "target", schedule.target_updates, first)
         if i < schedule.rounds - 1 or schedule.final_source_phase:
             source("co-train source", schedule.source_updates, 0, aligned)
     return phases
+
+
+def shared_episode_steps(specs: list[EnvironmentSpec]) -> int:
+    """Agent steps of an episode, which all sources must share: the plan counts whole episodes.
+
+    Raises:
+        ValueError: they differ.
+    """
+    steps = {spec.task: spec.episode_steps for spec in specs}
+    if len(set(steps.values())) > 1:
+        raise ValueError(
+            f"The sources have episodes of different lengths ({steps}): set "
+            "schedule.episode_steps to one that all of them reach."
+        )
+    return specs[0].episode_steps
 
 
 def collection_interval(config: Config, episode_steps: int) -> int:
@@ -98,27 +114,30 @@ def collection_interval(config: Config, episode_steps: int) -> int:
     return episode_steps * schedule.episodes_per_collection // schedule.train_every
 
 
-def next_stop(
-    phase: Phase, done: int, updates: int, config: Config, interval: int, largest: int
-) -> int:
-    """Updates until the loop must look up: a collection, an evaluation, a checkpoint, the end.
+def due(phase: Phase, done: int, config: Config, interval: int) -> Due:
+    """What happens after ``done`` updates of a phase.
+
+    Everything is counted from the end of the phase's ``first_updates``: the counts then fit one
+    length of chunk, and a program is compiled for each length.
 
     Args:
-        phase: the current one, with ``done`` of its updates done.
-        updates: done over the whole run: evaluations and checkpoints count these.
         interval: see `collection_interval`.
-        largest: the longest scan.
     """
-    run = config.run
-    for ahead in range(1, min(largest, phase.updates - done)):
-        total = updates + ahead
-        if (
-            total % run.eval_every == 0
-            or total % run.checkpoint_every == 0
-            or phase.on_grid(done + ahead, config.schedule.train_every, interval)
-        ):
+    since, ended = done - phase.first_updates, done == phase.updates
+    return Due(
+        collection=phase.kind == "source" and since >= 0 and since % interval == 0,
+        evaluation=ended or (since > 0 and since % config.run.eval_every == 0),
+        checkpoint=ended or (since > 0 and since % config.run.checkpoint_every == 0),
+    )
+
+
+def next_stop(phase: Phase, done: int, config: Config, interval: int, largest: int) -> int:
+    """Updates from ``done`` of a phase until something is `due`, at most ``largest`` of them."""
+    longest = min(largest, phase.updates - done)
+    for ahead in range(1, longest):
+        if any(due(phase, done + ahead, config, interval)):
             return ahead
-    return min(largest, phase.updates - done)
+    return longest
 
 
 def aligned_updates(phases: list[Phase]) -> int:

@@ -9,7 +9,14 @@ import tiny
 
 from coworld_jax import schedule
 from coworld_jax.config import PRESETS, Config
-from coworld_jax.schedule import Phase, aligned_updates, collection_interval, next_stop, plan
+from coworld_jax.schedule import (
+    Phase,
+    aligned_updates,
+    collection_interval,
+    due,
+    next_stop,
+    plan,
+)
 
 
 def test_plan_of_the_tiny_run():
@@ -76,28 +83,52 @@ def test_a_phase_of_broken_episodes_is_refused():
         plan(config, 10)
 
 
-def stops(config: Config, phase: Phase, updates: int, largest: int) -> list[int]:
+def stops(config: Config, phase: Phase, largest: int) -> list[int]:
     """Updates of the phase done at each stop."""
     interval, done, seen = collection_interval(config, 10), 0, []
     while done < phase.updates:
-        done += next_stop(phase, done, updates + done, config, interval, largest)
+        done += next_stop(phase, done, config, interval, largest)
         seen.append(done)
     return seen
 
 
 def test_stops_are_the_same_events_whatever_the_chunk():
-    # Collections at 9 + 2j, checkpoints where (5 + done) % 4 == 0: 3, 7, 11, 15.
+    # Collections at 9 + 2j, checkpoints at 9 + 3j.
     config = replace(
         tiny.CONFIG,
         schedule=replace(tiny.CONFIG.schedule, first_updates=9, pretrain_updates=6),
-        run=replace(tiny.CONFIG.run, eval_every=1000, checkpoint_every=4),
+        run=replace(tiny.CONFIG.run, eval_every=1000, checkpoint_every=3),
     )
     phase = plan(config, 10)[1]
     assert phase.updates == 15
-    events = [3, 7, 9, 11, 13, 15]
-    assert stops(config, phase, 5, largest=100) == events
-    assert stops(config, phase, 5, largest=2) == [2, 3, 5, 7, 9, 11, 13, 15]
-    assert set(events) <= set(stops(config, phase, 5, largest=1))
+    events = [9, 11, 12, 13, 15]
+    assert stops(config, phase, largest=100) == events
+    assert stops(config, phase, largest=2) == [2, 4, 6, 8, 9, 11, 12, 13, 15]
+    assert set(events) <= set(stops(config, phase, largest=1))
+
+
+@pytest.mark.parametrize("preset", ["paper", "released", "small"])
+def test_presets_need_one_length_of_chunk_and_one_for_first_updates(preset):
+    # Each length is a program of its own, which takes tens of seconds to compile.
+    config = replace(PRESETS[preset](), source=("dmc/walker_walk",))
+    first = config.schedule.first_updates
+    for phase in plan(config, 500):
+        interval, done, lengths = collection_interval(config, 500), 0, []
+        while done < phase.updates:
+            lengths.append(next_stop(phase, done, config, interval, config.run.chunk))
+            done += lengths[-1]
+        assert set(lengths) <= {config.run.chunk, first}, phase
+
+
+def test_what_is_due_and_when():
+    config = replace(tiny.CONFIG, run=replace(tiny.CONFIG.run, eval_every=4, checkpoint_every=6))
+    phase = Phase("pretrain", "source", 0, 17, 80, False, first_updates=1)
+    seen = {done: due(phase, done, config, interval=2) for done in range(18)}
+    assert [done for done in seen if seen[done].collection] == [1, 3, 5, 7, 9, 11, 13, 15, 17]
+    assert [done for done in seen if seen[done].evaluation] == [5, 9, 13, 17]
+    assert [done for done in seen if seen[done].checkpoint] == [7, 13, 17]
+    target = phase._replace(kind="target")
+    assert not any(due(target, done, config, interval=2).collection for done in range(18))
 
 
 def test_description_counts_all_phases():
