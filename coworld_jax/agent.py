@@ -87,6 +87,7 @@ def make_agent(network: NetworkConfig, learning: LearningConfig, action_size: in
         if network.discount_head
         else None,
         action_size=action_size,
+        unroll=network.unroll,
     )
 
     def optimizer(learning_rate: float) -> optax.GradientTransformation:
@@ -324,6 +325,7 @@ def _weighted_sum(means: Metrics, weights: dict[str, float]) -> jax.Array:
     return jnp.stack([weight * means[name] for name, weight in weights.items()]).sum()
 
 
+@jax.named_scope("optimizer")
 def _apply(
     optimizer: optax.GradientTransformation,
     grads: Params,

@@ -41,6 +41,7 @@ class Imagined(NamedTuple):
     weight: jax.Array  # cumulative discounts, [H - 1, N]
 
 
+@jax.named_scope("imagine")
 def imagine(
     model: WorldModel,
     world_params: Params,
@@ -72,7 +73,9 @@ def imagine(
         return without_stats(following), (features(following), action, loc, scale)
 
     noise = (latent_noise, action_noise)
-    _, (feat, action, loc, scale) = jax.lax.scan(step, without_stats(start), noise)
+    _, (feat, action, loc, scale) = jax.lax.scan(
+        step, without_stats(start), noise, unroll=model.unroll
+    )
     return Rollout(jnp.concatenate([features(start)[None], feat]), action, loc, scale)
 
 

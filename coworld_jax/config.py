@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,6 +30,7 @@ class NetworkConfig:
     discount_head: bool = False
     initializer: str = "glorot"  # "glorot" or "torch"
     dtype: str = "float32"  # compute; parameters, losses and targets stay float32
+    unroll: int = 1  # steps of the recurrences that one turn of their loops makes; speed only
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,24 @@ def from_flat(flat: Mapping[str, Any]) -> Config:
     for path, raw in flat.items():
         config = _replace_path(config, path, _typed(path, raw, known[path]))
     return config
+
+
+def override(config: Config, assignments: Sequence[str]) -> Config:
+    """``config`` with fields replaced, each given as ``path=value``.
+
+    Raises:
+        ValueError: no such path, or a value of another type than the field's.
+    """
+    flat = flatten(config)
+    for assignment in assignments:
+        path, _, text = assignment.partition("=")
+        if path not in flat:
+            raise ValueError(f"Unknown configuration key {path}: {closest(path, flat)}")
+        try:
+            flat[path] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):  # a word
+            flat[path] = text
+    return from_flat(flat)
 
 
 def _typed(path: str, value: Any, like: Any) -> Any:

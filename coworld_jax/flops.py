@@ -2,36 +2,31 @@
 
 The count is of the algorithm's work as the paper's reference does it, not of what a program happens
 to execute: work that is avoided shows as speed, padding and recomputation as slowness. Functions
-count multiply-adds for one example; `update_flops` doubles them.
+count multiply-adds for one example; `update_parts` doubles them.
 """
 
 from __future__ import annotations
 
 from coworld_jax.config import LearningConfig, NetworkConfig
+from coworld_jax.networks.vision import DECODER, ENCODER, Layer
 
-# Kernel size and output size (encoder) or input size (decoder) of each convolution, 64x64 images.
-_ENCODER = ((4, 31), (4, 14), (4, 6), (4, 2))
-_DECODER = ((5, 1), (5, 5), (6, 13), (6, 30))
+
+def convolution(layer: Layer, depth: int) -> int:
+    """One image through one layer: ``windows² kernel² in out``."""
+    windows = layer.size if layer.transpose else (layer.size - layer.kernel) // 2 + 1
+    channels, features = layer.channels(depth)
+    return (windows * layer.kernel) ** 2 * channels * features
 
 
 def encoder(network: NetworkConfig) -> int:
-    """One image to its embedding: ``Σ outputs² kernel² in out``."""
-    total, channels = 0, 3
-    for layer, (kernel, size) in enumerate(_ENCODER):
-        features = network.depth * 2**layer
-        total += (size * kernel) ** 2 * channels * features
-        channels = features
-    return total
+    """One image to its embedding."""
+    return sum(convolution(layer, network.depth) for layer in ENCODER)
 
 
 def decoder(network: NetworkConfig) -> int:
-    """One feature to its image: a linear layer, then ``Σ inputs² kernel² in out``."""
-    depth, channels = network.depth, 32 * network.depth
-    total = feature_size(network) * channels
-    for (kernel, size), features in zip(_DECODER, (4 * depth, 2 * depth, depth, 3), strict=True):
-        total += (size * kernel) ** 2 * channels * features
-        channels = features
-    return total
+    """One feature to its image: a linear layer, then the transposed convolutions."""
+    linear = feature_size(network) * 32 * network.depth
+    return linear + sum(convolution(layer, network.depth) for layer in DECODER)
 
 
 def feature_size(network: NetworkConfig) -> int:
@@ -66,32 +61,57 @@ def head(network: NetworkConfig, layers: int, outputs: int = 1) -> int:
     return total + size * outputs
 
 
+def update_parts(
+    kind: str, network: NetworkConfig, learning: LearningConfig, action_size: int
+) -> dict[str, int]:
+    """FLOPs of one update, part by part; training a layer costs three times its forward pass.
+
+    Args:
+        kind: ``target`` (couplings A and C), ``world_model`` (A), ``source`` (B), or ``pretrain``
+            (a source without couplings).
+        action_size: A.
+
+    Returns:
+        Names as ``world model/encoder`` or ``behaviour/slow critic``.
+    """
+    reward = head(network, network.reward_layers)
+    critic = head(network, network.critic_layers)
+    heads = {"reward head": reward}
+    if network.discount_head:
+        heads["continue head"] = head(network, network.continue_layers)
+    filtering = {
+        "encoder": encoder(network),
+        "recurrence, prior": prior(network, action_size),
+        "posterior": posterior(network),
+    }
+    parts: dict[str, int] = {}
+
+    def add(room: str, times: int, examples: int, counted: dict[str, int]) -> None:
+        parts.update(
+            {f"{room}/{name}": 2 * times * examples * count for name, count in counted.items()}
+        )
+
+    states = learning.batch * learning.length
+    imagined = states * learning.horizon
+    add("world model", 3, states, filtering | {"decoder": decoder(network)} | heads)
+    if kind in ("target", "world_model"):
+        add("coupling A", 1, states, {"source's encoder": encoder(network)})
+    if kind == "source":
+        # The reward head of source and target batch, both in the aligned loss.
+        add("coupling B", 3, states, filtering | {"reward heads": 2 * reward})
+    if kind != "world_model":
+        actor = head(network, network.actor_layers, 2 * action_size)
+        rollout = {"recurrence, prior": prior(network, action_size), "actor": actor} | heads
+        add("behaviour", 3, imagined, rollout | {"critic, of the return": critic})
+        add("behaviour", 3, imagined, {"critic, its regression": critic})
+        add("behaviour", 1, imagined, {"slow critic": critic})
+    if kind == "target":
+        add("coupling C", 1, imagined, {"source's critic": critic})
+    return parts
+
+
 def update_flops(
     kind: str, network: NetworkConfig, learning: LearningConfig, action_size: int
 ) -> int:
-    """FLOPs of one update; training a layer costs three times its forward pass.
-
-    Args:
-        kind: ``target`` (couplings A and C), ``world_model`` (A), or ``source`` (B).
-        action_size: A.
-    """
-    rssm = prior(network, action_size) + posterior(network)
-    reward = head(network, network.reward_layers)
-    critic = head(network, network.critic_layers)
-    actor = head(network, network.actor_layers, 2 * action_size)
-    heads = reward
-    if network.discount_head:
-        heads += head(network, network.continue_layers)
-    states = learning.batch * learning.length
-    imagined = states * learning.horizon
-    total = 3 * states * (encoder(network) + decoder(network) + rssm + heads)
-    if kind in ("target", "world_model"):
-        total += states * encoder(network)  # the source's, for coupling A
-    else:
-        total += 3 * states * (encoder(network) + rssm + 2 * reward)
-    if kind in ("target", "source"):
-        total += 3 * imagined * (prior(network, action_size) + actor + heads + critic)
-        total += 3 * imagined * critic + imagined * critic  # the regression; the slow critic
-    if kind == "target":
-        total += imagined * critic  # the source's, for coupling C
-    return 2 * total
+    """FLOPs of one update: the sum of `update_parts`, same arguments."""
+    return sum(update_parts(kind, network, learning, action_size).values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import signal
 import sys
@@ -14,6 +15,27 @@ from typing import Self
 import jax
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+TUNABLES_VARIABLE = "GLIBC_TUNABLES"
+HUGE_PAGES = "glibc.malloc.hugetlb"
+
+
+def restart_with_huge_pages() -> None:
+    """Start this program again with huge pages for its large arrays, unless it has them.
+
+    glibc returns the memory of large arrays at once and takes it anew for the next update; in pages
+    of 2 MiB instead of 4 KiB that costs a ``released`` 50x50 update 4.4 s instead of 5.3 on two
+    cores. It reads ``GLIBC_TUNABLES`` only as a process starts; the process id stays. A variable
+    that already says what to do about huge pages is left alone; so are other C libraries.
+
+    Reference: glibc manual, "Memory Allocation Tunables".
+    """
+    present = os.environ[TUNABLES_VARIABLE] if TUNABLES_VARIABLE in os.environ else ""
+    if platform.libc_ver()[0] != "glibc" or HUGE_PAGES in present:
+        return
+    os.environ[TUNABLES_VARIABLE] = ":".join(filter(None, [present, f"{HUGE_PAGES}=1"]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def configure(*, cache: bool = True) -> Path | None:

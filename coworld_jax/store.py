@@ -101,6 +101,7 @@ def sample_rows(
     return (starts[episode] + start)[None, :] + jnp.arange(time, dtype=jnp.int32)[:, None]
 
 
+@jax.named_scope("sample")
 def sample(
     store: EpisodeStore, key: jax.Array, time: int, batch: int, axis_name: str | None = None
 ) -> Batch:

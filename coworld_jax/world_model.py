@@ -28,6 +28,7 @@ class WorldModel(NamedTuple):
     reward: MLP
     continuation: MLP | None
     action_size: int
+    unroll: int = 1  # steps that one turn of a loop over time makes
 
 
 class Observation(NamedTuple):
@@ -187,6 +188,7 @@ def observe_step(
     return Latent(deter, draw(stats, noise), stats)
 
 
+@jax.named_scope("observe")
 def observe(
     model: WorldModel,
     params: Params,
@@ -211,7 +213,7 @@ def observe(
         return without_stats(latent), latent
 
     start = initial_latent(model, embed.shape[1])
-    _, post = jax.lax.scan(step, start, (action, projected, noise))
+    _, post = jax.lax.scan(step, start, (action, projected, noise), unroll=model.unroll)
     return Observation(post, prior_stats(model, params, post.deter), embed)
 
 

@@ -1,152 +1,174 @@
-"""Speed, measured: one line of JSON that anyone can make again.
+"""Speed, measured: a table to read and, last, one line of JSON that anyone can make again.
 
-    python -m experiments.benchmark update --preset=small
     python -m experiments.benchmark update --preset=released --batch=50 --length=50
+    python -m experiments.benchmark update --preset=small --against=network.unroll=5
+    python -m experiments.benchmark layers --preset=released
+    python -m experiments.benchmark loop --preset=small
+    python -m experiments.benchmark profile --preset=released --batch=50 --length=50
+    python -m experiments.benchmark flops --preset=paper
 
-``update`` runs phases of ``--chunk`` updates in one jitted call on random data, alternating with
-single bare updates (one jitted call each, on a batch that is there already) and with the matrix
-product that the utilisation refers to, so that a machine that slows down slows all of them.
+* ``update``: chunks of updates in one jitted call on random data, in turns with single updates,
+  with the matrix product that the utilisation refers to and, given ``--against``, with another
+  setting.
+* ``layers``: each convolution in each of its forms.
+* ``loop``: the whole training loop on a real task, and where its time goes.
+* ``profile``: the operations that an update spends most of its time in.
+* ``flops``: the counted arithmetic of an update, part by part.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
-from coworld_jax import parallel, runtime
+from coworld_jax import config as configuration
+from coworld_jax import flops, runtime
 from coworld_jax.config import PRESETS, Config
-from coworld_jax.coworld import SOURCE, TARGET, init_coworld, make_coworld, make_update
-from coworld_jax.flops import update_flops
-from coworld_jax.store import EpisodeStore, sample
+from experiments.benchmarks import layers, loop, profile, update
+from experiments.benchmarks.timing import where
 
 _PRESET = flags.DEFINE_enum("preset", "small", list(PRESETS), "Sizes of networks and batches.")
 _BATCH = flags.DEFINE_integer("batch", None, "Chunks per update; the preset's if not given.")
 _LENGTH = flags.DEFINE_integer("length", None, "Rows per chunk; the preset's if not given.")
-_PHASE = flags.DEFINE_enum("phase", "target", ["target", "source", "world_model"], "Which update.")
+_PHASE = flags.DEFINE_enum("phase", "target", list(update.PHASES), "Which update.")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the networks.")
 _CHUNK = flags.DEFINE_integer("chunk", 10, "Updates per jitted call.", lower_bound=1)
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of each kind.", lower_bound=1)
-
-_ACTION_SIZE = 6
-_MATRIX = 4096  # rows and columns of the matrix product
-_EPISODES, _ROWS = 4, 501
-
-
-def random_store(seed: int) -> EpisodeStore:
-    """Random episodes: zeros would be faster than real frames on some hardware."""
-    rng, rows = np.random.default_rng(seed), _EPISODES * _ROWS
-    return EpisodeStore(
-        image=jnp.asarray(rng.integers(0, 256, (rows, 64, 64, 3), np.uint8)),
-        action=jnp.asarray(rng.uniform(-1, 1, (rows, _ACTION_SIZE)).astype(np.float32)),
-        reward=jnp.asarray(rng.normal(size=rows).astype(np.float32)),
-        discount=jnp.ones((rows,), jnp.float32),
-        starts=jnp.arange(_EPISODES, dtype=jnp.int32) * _ROWS,
-        lengths=jnp.full((_EPISODES,), _ROWS, jnp.int32),
-        episodes=jnp.asarray(_EPISODES, jnp.int32),
-    )
+_AGAINST = flags.DEFINE_multi_string(
+    "against", [], "update: PATH=VALUE of the configuration, for a second setting; repeatable."
+)
+_IMAGES = flags.DEFINE_integer("images", 256, "layers: images at once.", lower_bound=1)
+_SOURCE = flags.DEFINE_string("source", "dmc/walker_walk", "loop: the task that is simulated.")
+_TARGET = flags.DEFINE_string("target", "dmc/walker_downhill", "loop: the task with the dataset.")
+_UPDATES = flags.DEFINE_integer(
+    "updates", 300, "loop: of each agent, in whole collections.", lower_bound=1
+)
+_WORKERS = flags.DEFINE_integer("workers", 1, "loop: simulators of a domain.", lower_bound=1)
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    """Wall time of ``call`` until its result is there."""
-    began = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - began
+_SHOWN = 15  # parts of a profile
 
 
-def measure_update(config: Config, phase: str, chunk: int, repeats: int) -> dict[str, Any]:
-    """The figures of one kind of update; keys as in the JSON line."""
-    learning = config.learning
-    method = make_coworld(config, _ACTION_SIZE, 1)
-    update = make_update(method, phase, 0, aligned=phase == "source")
-    domains = (SOURCE, TARGET) if phase == "source" else (TARGET,)
-    stores = {domain: random_store(seed) for seed, domain in enumerate(domains)}
-    state = init_coworld(method, 1, jax.random.key(0))
-    batches = {
-        domain: sample(store, jax.random.key(1), learning.length, learning.batch)
-        for domain, store in stores.items()
-    }
-    run_chunk = parallel.compile_phase(
-        update, updates=chunk, length=learning.length, batch=learning.batch, mesh=None
-    )
-    run_bare = jax.jit(update, donate_argnums=0)
-    matrix = jax.random.normal(jax.random.key(2), (_MATRIX, _MATRIX)).astype(config.network.dtype)
-    product = jax.jit(jnp.matmul)
-
-    def one_chunk() -> Any:
-        nonlocal state
-        state, metrics = run_chunk(state, stores, {})
-        return metrics
-
-    def one_bare() -> Any:
-        nonlocal state
-        state, metrics = run_bare(state, batches, jax.random.key(3))
-        return metrics
-
-    first = seconds(one_chunk)
-    seconds(one_bare), seconds(lambda: product(matrix, matrix))
-    chunks, bare, products = [], [], []
-    for _ in range(repeats):
-        chunks.append(seconds(one_chunk) / chunk)
-        bare += [seconds(one_bare) for _ in range(min(chunk, 10))]
-        products.append(seconds(lambda: product(matrix, matrix)))
-    median, rate = statistics.median(chunks), 2 * _MATRIX**3 / statistics.median(products)
-    flops = update_flops(phase, config.network, learning, _ACTION_SIZE)
-    return {
-        "seconds": median,
-        "seconds_min": min(chunks),
-        "seconds_max": max(chunks),
-        "bare_seconds": statistics.median(bare),
-        "chunk_over_bare": median / statistics.median(bare),
-        "compile_seconds": max(first - chunk * median, 0.0),
-        "updates_per_second": 1 / median,
-        "transitions_per_second": learning.batch * learning.length / median,
-        "flops": flops,
-        "matmul_flops_per_second": rate,
-        "utilisation": flops / median / rate,
-        "peak_bytes": runtime.peak_bytes(),
-    }
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Measure what the first argument names."""
-    if arguments[1:] != ["update"]:
-        raise app.UsageError("Say what to measure: update.")
-    runtime.configure(cache=False)  # or compile_seconds would be the time of a file
+def chosen() -> Config:
+    """The preset with the sizes that the flags give."""
     config = PRESETS[_PRESET.value]()
     sizes = {"batch": _BATCH.value, "length": _LENGTH.value}
-    config = replace(
+    given = {name: value for name, value in sizes.items() if value is not None}
+    return replace(
         config,
-        learning=replace(config.learning, **{k: v for k, v in sizes.items() if v is not None}),
+        learning=replace(config.learning, **given),
         network=replace(config.network, dtype=_DTYPE.value),
+        run=replace(config.run, chunk=_CHUNK.value),
     )
-    setting = {
+
+
+def setting(config: Config) -> dict[str, Any]:
+    """What the figures of an update depend on."""
+    return {
         "preset": _PRESET.value,
         "phase": _PHASE.value,
         "batch": config.learning.batch,
         "length": config.learning.length,
-        "dtype": _DTYPE.value,
-        "chunk": _CHUNK.value,
+        "dtype": config.network.dtype,
+        "chunk": config.run.chunk,
     }
-    print(f"Measuring {setting} ...", file=sys.stderr)
-    figures = measure_update(config, _PHASE.value, _CHUNK.value, _REPEATS.value)
-    width = max(map(len, figures))
-    for name, value in figures.items():
-        print(f"{name:<{width}}  {value:.6g}")
-    device = jax.local_devices()[0]
-    versions = {name: metadata.version(name) for name in ("jax", "flax", "optax")}
-    print(json.dumps(setting | figures | {"device": device.device_kind, "versions": versions}))
+
+
+def measure_update(config: Config) -> dict[str, Any]:
+    """One setting or, in turns with it, the one of ``--against``."""
+    if not _AGAINST.value:
+        (figures,) = update.measure([config], _PHASE.value, _REPEATS.value)
+        show([[name, f"{value:.6g}"] for name, value in figures.items()])
+        return setting(config) | figures
+    other = configuration.override(config, _AGAINST.value)
+    figures, against = update.measure([config, other], _PHASE.value, _REPEATS.value)
+    show(
+        [
+            ["", "as given", " ".join(_AGAINST.value)],
+            *([name, f"{figures[name]:.6g}", f"{against[name]:.6g}"] for name in figures),
+        ]
+    )
+    changed = {"changed": _AGAINST.value} | against
+    ratio = against["seconds"] / figures["seconds"]
+    return setting(config) | figures | {"against": changed, "against_over_given": ratio}
+
+
+def measure_layers(config: Config) -> dict[str, Any]:
+    """Milliseconds of each convolution in each form."""
+    network = config.network
+    rows = layers.measure(network.depth, _IMAGES.value, network.dtype, _REPEATS.value)
+    show([list(rows[0]), *([_text(value) for value in row.values()] for row in rows)])
+    return {"preset": _PRESET.value, "images": _IMAGES.value, "dtype": network.dtype, "rows": rows}
+
+
+def measure_loop(config: Config) -> dict[str, Any]:
+    """Where the wall time of a run goes."""
+    run = replace(config.run, chunk=PRESETS[_PRESET.value]().run.chunk, workers=_WORKERS.value)
+    config = replace(config, source=(_SOURCE.value,), target=_TARGET.value, seed=0, run=run)
+    figures = loop.measure(config, updates=_UPDATES.value)
+    show([[name, _text(value)] for name, value in figures.items()])
+    return {"preset": _PRESET.value, "source": _SOURCE.value, "target": _TARGET.value} | figures
+
+
+def measure_profile(config: Config) -> dict[str, Any]:
+    """The operations that take most of the time."""
+    costs = profile.measure(config, _PHASE.value)[:_SHOWN]
+    rows = [[f"{c.share:.1%}", f"{c.milliseconds:.3f}", c.name] for c in costs]
+    show([["share", "ms per update", "part"], *rows])
+    return setting(config) | {"costs": [cost._asdict() for cost in costs]}
+
+
+def count_flops(config: Config) -> dict[str, Any]:
+    """The arithmetic of an update; nothing is run."""
+    arguments = (_PHASE.value, config.network, config.learning, update.ACTION_SIZE)
+    parts, total = flops.update_parts(*arguments), flops.update_flops(*arguments)
+    rows = [[f"{n / total:.1%}", f"{n / 1e9:.2f}", name] for name, n in parts.items()]
+    show([["share", "GFLOP", "part"], *rows, ["", f"{total / 1e9:.2f}", "all"]])
+    return setting(config) | {"parts": parts, "flops": total}
+
+
+_COMMANDS = {
+    "update": measure_update,
+    "layers": measure_layers,
+    "loop": measure_loop,
+    "profile": measure_profile,
+    "flops": count_flops,
+}
+
+
+def show(rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout, its columns as wide as they must be."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure what the first argument names."""
+    if len(arguments) != 2 or arguments[1] not in _COMMANDS:
+        raise app.UsageError(f"Say what to measure, one of: {', '.join(_COMMANDS)}.")
+    logging.set_verbosity(logging.WARNING)
+    # What takes long to compile shall be seen to, and not be the time of a file.
+    runtime.configure(cache=False)
+    try:
+        config = chosen()
+        print(f"Measuring {arguments[1]}, {setting(config)} ...", file=sys.stderr)
+        figures: Mapping[str, Any] = _COMMANDS[arguments[1]](config)
+    except ValueError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    print(json.dumps({**figures, **where()}))
 
 
 if __name__ == "__main__":
+    runtime.restart_with_huge_pages()
     app.run(main)

@@ -9,7 +9,8 @@ and transposed convolutions far below the matrix units, the layers are matrix pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import chex
 import jax
@@ -40,8 +41,8 @@ def convolve(x: jax.Array, layers: Layers) -> jax.Array:
     return jax.lax.platform_dependent(
         x,
         tuple(layers),
-        cpu=_convolve_in_blocks,
-        default=_convolve_stock,
+        cpu=FORMS["blocks"].convolve,
+        default=FORMS["stock"].convolve,
     )
 
 
@@ -62,8 +63,8 @@ def convolve_transpose(x: jax.Array, layers: Layers) -> jax.Array:
     return jax.lax.platform_dependent(
         x,
         tuple(layers),
-        cpu=_convolve_transpose_in_blocks,
-        default=_convolve_transpose_stock,
+        cpu=FORMS["blocks"].convolve_transpose,
+        default=FORMS["stock"].convolve_transpose,
     )
 
 
@@ -105,3 +106,16 @@ def _convolve_transpose_in_blocks(x: jax.Array, layers: Layers) -> jax.Array:
     for index, (kernel, bias) in enumerate(layers):
         blocks = batch_last.conv_transpose(blocks, kernel, bias, index < len(layers) - 1)
     return batch_last.join(blocks, x.shape[0])
+
+
+class Form(NamedTuple):
+    """One way to compute `convolve` and `convolve_transpose`."""
+
+    convolve: Callable[[jax.Array, Layers], jax.Array]
+    convolve_transpose: Callable[[jax.Array, Layers], jax.Array]
+
+
+FORMS = {
+    "stock": Form(_convolve_stock, _convolve_transpose_stock),
+    "blocks": Form(_convolve_in_blocks, _convolve_transpose_in_blocks),
+}

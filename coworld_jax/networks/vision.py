@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,33 @@ import jax.numpy as jnp
 from coworld_jax.networks.convolution import convolve, convolve_transpose
 from coworld_jax.networks.layers import Linear, bias_init, elu, kernel_init
 
-ENCODER_KERNELS = (4, 4, 4, 4)
-DECODER_KERNELS = (5, 5, 6, 6)
+
+class Layer(NamedTuple):
+    """One convolution of stride 2; widths are in units of ``depth``, 0 for the image's three."""
+
+    kernel: int
+    size: int  # height and width of its input
+    inputs: int
+    outputs: int
+    transpose: bool
+
+    def channels(self, depth: int) -> tuple[int, int]:
+        """Channels of its input and of its output."""
+        return self.inputs * depth or 3, self.outputs * depth or 3
+
+
+ENCODER = (
+    Layer(4, 64, 0, 1, False),
+    Layer(4, 31, 1, 2, False),
+    Layer(4, 14, 2, 4, False),
+    Layer(4, 6, 4, 8, False),
+)
+DECODER = (
+    Layer(5, 1, 32, 4, True),
+    Layer(5, 5, 4, 2, True),
+    Layer(6, 13, 2, 1, True),
+    Layer(6, 30, 1, 0, True),
+)
 
 
 class Encoder(nn.Module):
@@ -27,14 +54,10 @@ class Encoder(nn.Module):
     def __call__(self, image: jax.Array) -> jax.Array:
         """Image in [-0.5, 0.5], ``[N, 64, 64, 3] -> [N, E]``, flattened row by row."""
         x = image.astype(self.dtype)
-        layers, channels = [], x.shape[-1]
-        for layer, size in enumerate(ENCODER_KERNELS):
-            features = self.depth * 2**layer
-            make = _Kernel(
-                size, channels, features, False, self.initializer, self.dtype, name=f"conv{layer}"
-            )
-            layers.append(make())
-            channels = features
+        layers = [
+            _Kernel(layer, self.depth, self.initializer, self.dtype, name=f"conv{index}")()
+            for index, layer in enumerate(ENCODER)
+        ]
         return convolve(x, layers).reshape(x.shape[0], -1)
 
 
@@ -48,16 +71,12 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, feat: jax.Array) -> jax.Array:
         """Feature ``[N, F]`` to the mean of the image, ``[N, 64, 64, 3]``, about [-0.5, 0.5]."""
-        channels = 32 * self.depth
+        channels, _ = DECODER[0].channels(self.depth)
         x = Linear(channels, self.initializer, self.dtype, name="input")(feat)
-        layers = []
-        outputs = (4 * self.depth, 2 * self.depth, self.depth, 3)
-        for layer, (features, size) in enumerate(zip(outputs, DECODER_KERNELS, strict=True)):
-            make = _Kernel(
-                size, channels, features, True, self.initializer, self.dtype, name=f"conv{layer}"
-            )
-            layers.append(make())
-            channels = features
+        layers = [
+            _Kernel(layer, self.depth, self.initializer, self.dtype, name=f"conv{index}")()
+            for index, layer in enumerate(DECODER)
+        ]
         # From a single pixel, the first transposed convolution is a dense layer.
         (kernel, bias), *rest = layers
         x = jnp.einsum("nc,pqcd->npqd", x, kernel)
@@ -67,25 +86,23 @@ class Decoder(nn.Module):
 class _Kernel(nn.Module):
     """Kernel and bias of a convolution, or of its transpose, in the compute type."""
 
-    size: int
-    channels: int
-    features: int
-    transpose: bool
+    layer: Layer
+    depth: int
     initializer: str
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self) -> tuple[jax.Array, jax.Array]:
-        """``[size, size, channels, features]`` and ``[features]``."""
-        area = self.size**2
+        """``[k, k, in, out]`` and ``[out]``."""
+        size, (channels, features) = self.layer.kernel, self.layer.channels(self.depth)
         # PyTorch counts the fan of a transposed convolution from its output.
-        fan_in, fan_out = area * self.channels, area * self.features
-        torch_fan = fan_out if self.transpose else fan_in
+        fan_in, fan_out = size**2 * channels, size**2 * features
+        torch_fan = fan_out if self.layer.transpose else fan_in
         init_fan = torch_fan if self.initializer == "torch" else fan_in
         kernel = self.param(
             "kernel",
             kernel_init(self.initializer, init_fan, fan_out),
-            (self.size, self.size, self.channels, self.features),
+            (size, size, channels, features),
         )
-        bias = self.param("bias", bias_init(self.initializer, init_fan), (self.features,))
+        bias = self.param("bias", bias_init(self.initializer, init_fan), (features,))
         return kernel.astype(self.dtype), bias.astype(self.dtype)

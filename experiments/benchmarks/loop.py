@@ -1,0 +1,102 @@
+"""The whole training loop on a real task: simulators, replay, updates, logs, evaluations."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from coworld_jax.config import Config
+from coworld_jax.data import save_episode
+from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
+from coworld_jax.loop import train
+from coworld_jax.store import sample
+from experiments.benchmarks.timing import random_store, seconds
+from experiments.benchmarks.update import ACTION_SIZE, PHASES, prepare
+
+_EPISODES = 10  # of the offline dataset
+_SAMPLES = 100  # batches sampled in one call
+
+
+def measure(config: Config, updates: int) -> dict[str, Any]:
+    """Train for ``updates`` updates of each kind of phase; say where the wall time went.
+
+    Returns:
+        ``wall_over_updates`` is the wall time without compilation and evaluations over the time
+        spent in calls of updates; ``wall_over_updates_alone`` the same over the time that they take
+        when no simulator runs beside them. Of the shares of that wall time, ``collection_share`` is
+        what the loop waits for episodes; ``sampling_share`` is measured apart, for a resident
+        dataset is sampled inside the update.
+    """
+    config = replace(
+        config,
+        schedule=replace(
+            config.schedule,
+            pretrain_updates=updates,
+            warmup_rounds=1,
+            warmup_target_updates=updates,
+            warmup_source_updates=updates,
+            rounds=1,
+            target_updates=updates,
+        ),
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        data = Path(directory) / "data"
+        data.mkdir()
+        _collect(config, data)
+        summary = train(replace(config, data=str(data)), Path(directory) / "run")
+    if summary is None:
+        raise KeyboardInterrupt
+    spent, total = summary["seconds"], summary["updates"]
+    wall = summary["wall_time"] - spent["compile"] - spent["evaluation"]
+    alone = updates * sum(_seconds_alone(config, phase) for phase in PHASES)
+    sampling = _sampling_seconds(config) * total
+    return {
+        "updates": total,
+        "env_steps": summary["env_steps"],
+        "wall_seconds": wall,
+        "wall_over_updates": wall / spent["update"],
+        "wall_over_updates_alone": wall / alone,
+        "update_share": spent["update"] / wall,
+        "collection_share": spent["collection"] / wall,
+        "sampling_share": (sampling + spent["sampling"]) / wall,
+        "logging_share": spent["logging"] / wall,
+        "checkpoint_share": spent["checkpoint"] / wall,
+        "compile_seconds": spent["compile"],
+        "evaluation_seconds": spent["evaluation"] / len(PHASES),
+        "peak_bytes": summary["peak_bytes"],
+    }
+
+
+def _collect(config: Config, directory: Path) -> None:
+    """Random episodes of the target."""
+    with EnvironmentPool(config.target, profile=config.run.profile, workers=2) as pool:
+        seeds = [episode_seed(0, "benchmark", index) for index in range(_EPISODES)]
+        policy = RandomPolicy(pool.spec.action_size)
+        for index, episode in enumerate(pool.map(seeds, policy)):
+            save_episode(directory, episode, name=f"{index:06d}")
+
+
+def _seconds_alone(config: Config, phase: str) -> float:
+    """Seconds of one update of a phase in chunks as long as the run's."""
+    program = prepare(config, phase)
+    return seconds(program.run_chunk) / config.run.chunk
+
+
+def _sampling_seconds(config: Config) -> float:
+    """Seconds of sampling one batch from a resident store."""
+    learning, store = config.learning, random_store(0, ACTION_SIZE)
+
+    @jax.jit
+    def run(key: jax.Array) -> Any:
+        def step(total: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
+            batch = sample(store, key, learning.length, learning.batch)
+            return total + sum(leaf.astype("float32").sum() for leaf in batch), None
+
+        return jax.lax.scan(step, jax.numpy.zeros(()), jax.random.split(key, _SAMPLES))[0]
+
+    seconds(lambda: run(jax.random.key(0)))
+    return seconds(lambda: run(jax.random.key(1))) / _SAMPLES

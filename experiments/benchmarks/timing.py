@@ -1,0 +1,67 @@
+"""What every measurement shares: a synchronised clock, the reference rate, random data."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coworld_jax.store import EpisodeStore
+
+MATRIX = 4096  # rows and columns of the reference matrix product
+_EPISODES, _ROWS = 4, 501
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Wall time of ``call`` until its result is there."""
+    began = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - began
+
+
+def alternate(calls: Sequence[Callable[[], Any]], repeats: int) -> list[list[float]]:
+    """Seconds of each call, ``repeats`` times each, taking turns.
+
+    A machine that slows down for a while then slows all of them. Call each once before.
+    """
+    rounds = [[seconds(call) for call in calls] for _ in range(repeats)]
+    return [list(times) for times in zip(*rounds, strict=True)]
+
+
+def reference_product(dtype: str) -> Callable[[], jax.Array]:
+    """A large matrix product, compiled and run once; `reference_rate` makes a rate of its time."""
+    matrix = jax.random.normal(jax.random.key(2), (MATRIX, MATRIX)).astype(dtype)
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(matrix, matrix))
+    return lambda: product(matrix, matrix)
+
+
+def reference_rate(times: Sequence[float]) -> float:
+    """FLOP/s of the reference product."""
+    return 2 * MATRIX**3 / statistics.median(times)
+
+
+def random_store(seed: int, action_size: int) -> EpisodeStore:
+    """Random episodes: zeros would be faster than real frames on some hardware."""
+    rng, rows = np.random.default_rng(seed), _EPISODES * _ROWS
+    return EpisodeStore(
+        image=jnp.asarray(rng.integers(0, 256, (rows, 64, 64, 3), np.uint8)),
+        action=jnp.asarray(rng.uniform(-1, 1, (rows, action_size)).astype(np.float32)),
+        reward=jnp.asarray(rng.normal(size=rows).astype(np.float32)),
+        discount=jnp.ones((rows,), jnp.float32),
+        starts=jnp.arange(_EPISODES, dtype=jnp.int32) * _ROWS,
+        lengths=jnp.full((_EPISODES,), _ROWS, jnp.int32),
+        episodes=jnp.asarray(_EPISODES, jnp.int32),
+    )
+
+
+def where() -> dict[str, Any]:
+    """The device and the versions that figures belong to."""
+    versions = {name: metadata.version(name) for name in ("jax", "flax", "optax")}
+    return {"device": jax.local_devices()[0].device_kind, "versions": versions}
