@@ -86,9 +86,9 @@ def without_stats(latent: Latent) -> Latent:
 
 
 def encode(model: WorldModel, params: Params, image: jax.Array) -> jax.Array:
-    """Embeddings of images in [-0.5, 0.5]: ``[..., 64, 64, 3] -> [..., E]``."""
+    """Embeddings of images in [-0.5, 0.5], float32: ``[..., 64, 64, 3] -> [..., E]``."""
     flat = model.encoder.apply(params["encoder"], image.reshape(-1, *image.shape[-3:]))
-    return flat.reshape(*image.shape[:-3], -1)
+    return flat.reshape(*image.shape[:-3], -1).astype(jnp.float32)  # for coupling A's KL
 
 
 def decode(model: WorldModel, params: Params, feat: jax.Array) -> jax.Array:
