@@ -126,6 +126,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def run() -> None:
     """Parse the command line; a bad one gets one sentence."""
+    runtime.restart_with_huge_pages()
     try:
         arguments = normalise(sys.argv)
     except ValueError as error:

@@ -20,6 +20,7 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # or each command would start twice
 
 import jax  # noqa: E402
 

@@ -36,6 +36,26 @@ def test_parts_by_hand():
     assert flops.head(TINY, 1, outputs=4) == 132
 
 
+def test_parts_add_up_and_name_each_coupling():
+    learning = LearningConfig(batch=2, length=3, horizon=4)
+    parts = {kind: flops.update_parts(kind, TINY, learning, 2) for kind in ("source", "pretrain")}
+    # The source's update is that of pretraining and, three times, the target batch through
+    # encoder, RSSM (292 + 301) and two reward heads: 2·3·6·(59056 + 593 + 2·220).
+    assert sum(parts["source"].values()) - sum(parts["pretrain"].values()) == 36 * 60089
+    assert parts["pretrain"].items() < parts["source"].items()
+
+
+def test_published_total_of_the_paper_sizes():
+    # 3.41 and 3.77 TFLOP were counted with the head depths of released and no continue head.
+    network = PRESETS["paper"]().network
+    counted = replace(network, discount_head=False, reward_layers=2, critic_layers=3)
+    learning = PRESETS["paper"]().learning
+    for kind, tera in (("target", 3.41), ("source", 3.77)):
+        assert flops.update_flops(kind, counted, learning, 6) / 1e12 == pytest.approx(
+            tera, abs=0.006
+        )
+
+
 def test_a_target_update_by_hand():
     learning = LearningConfig(batch=2, length=3, horizon=4)
     # N = 6, I = 24; reward 220, critic 8·11 + 11 = 99, actor 132, RSSM 292 + 301 = 593.

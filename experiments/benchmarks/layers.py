@@ -26,13 +26,13 @@ def measure(depth: int, images: int, dtype: str, repeats: int) -> list[dict[str,
     rows = []
     for layer in ENCODER + DECODER[1:]:  # the decoder computes its first as a dense layer
         channels, features = layer.channels(depth)
-        keys = jax.random.split(jax.random.key(0), 4)
-        x = jax.random.normal(keys[0], (images, layer.size, layer.size, channels)).astype(dtype)
+        key_x, key_kernel, key_bias, key_output = jax.random.split(jax.random.key(0), 4)
+        x = jax.random.normal(key_x, (images, layer.size, layer.size, channels)).astype(dtype)
         shape = (layer.kernel, layer.kernel, channels, features)
-        kernel = (0.1 * jax.random.normal(keys[1], shape)).astype(dtype)
-        bias = jax.random.normal(keys[2], (features,)).astype(dtype)
+        kernel = (0.1 * jax.random.normal(key_kernel, shape)).astype(dtype)
+        bias = jax.random.normal(key_bias, (features,)).astype(dtype)
         calls = {
-            name: _both_ways(form, layer.transpose, x, kernel, bias, keys[3])
+            name: _both_ways(form, layer.transpose, x, kernel, bias, key_output)
             for name, form in FORMS.items()
         }
         times = alternate(list(calls.values()), repeats)

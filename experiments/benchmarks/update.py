@@ -61,7 +61,8 @@ def prepare(config: Config, phase: str) -> Program:
     stores: dict[str, EpisodeStore] = {
         domain: random_store(seed, ACTION_SIZE) for seed, domain in enumerate(PHASES[phase])
     }
-    state: CoWorldState = init_coworld(method, 1, jax.random.key(0))
+    init = jax.jit(init_coworld, static_argnums=(0, 1))
+    state: CoWorldState = init(method, 1, jax.random.key(0))
     batches = {
         domain: sample(store, jax.random.key(1), learning.length, learning.batch)
         for domain, store in stores.items()

@@ -1,0 +1,92 @@
+"""The benchmark's figures agree with each other, and name what they are of."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+
+from coworld_jax.flops import update_flops
+from experiments.benchmarks import layers, loop, profile, update
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.benchmark", *arguments],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_figures_of_an_update_agree():
+    config = replace(tiny.CONFIG, run=replace(tiny.CONFIG.run, chunk=2))
+    (figures,) = update.measure([config], "world_model", repeats=3)
+    flops = update_flops("world_model", config.network, config.learning, update.ACTION_SIZE)
+    assert figures["flops"] == flops
+    assert figures["seconds_min"] <= figures["seconds"] <= figures["seconds_max"]
+    rate = figures["utilisation"] * figures["seconds"] * figures["matmul_flops_per_second"]
+    assert rate == pytest.approx(flops)
+    transitions = tiny.TIME * tiny.BATCH / figures["seconds"]
+    assert figures["transitions_per_second"] == pytest.approx(transitions)
+    assert figures["compile_seconds"] > figures["seconds"]
+    assert figures["peak_bytes"] > 2**20
+
+
+def test_the_last_line_is_json_that_names_its_setting():
+    result = command("flops", "--preset=paper", "--batch=3", "--phase=source")
+    assert result.returncode == 0, result.stderr
+    line = json.loads(result.stdout.splitlines()[-1])
+    assert (line["preset"], line["batch"], line["phase"]) == ("paper", 3, "source")
+    assert line["flops"] == sum(line["parts"].values())
+    assert {"device", "versions"} <= set(line)
+
+
+def test_bad_commands_get_one_sentence():
+    result = command("updates")
+    assert result.returncode == 1 and "one of: update, layers" in result.stdout + result.stderr
+    result = command("update", "--preset=small", "--against=network.unrol=5")
+    assert result.returncode == 1 and "did you mean network.unroll?" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("jit(run)/while/body/closed_call/transpose(jvp(observe))/while/body/RSSM.recur/mul",
+         "observe/RSSM.recur, backward"),
+        ("jit(run)/while/body/closed_call/jvp(Decoder)/cond/branch_0_fun/while", "Decoder"),
+        ("jit(run)/while/body/closed_call/sample/gather", "sample"),
+        ("jit(run)/while/body/add", ""),
+    ],
+)  # fmt: skip
+def test_parts_are_named_by_their_scopes(path, name):
+    assert profile.part(path) == name
+
+
+@pytest.mark.slow
+def test_a_profile_finds_the_networks():
+    costs = profile.measure(replace(tiny.CONFIG, run=replace(tiny.CONFIG.run, chunk=2)), "target")
+    assert sum(cost.share for cost in costs) == pytest.approx(1.0)
+    assert {"Encoder", "Decoder, backward"} <= {cost.name for cost in costs}
+
+
+@pytest.mark.slow
+def test_every_layer_has_a_time_in_each_form():
+    rows = layers.measure(depth=1, images=2, dtype="float32", repeats=1)
+    assert len(rows) == 7
+    assert all(row["stock_ms"] > 0.0 and row["blocks_ms"] > 0.0 for row in rows)
+
+
+@pytest.mark.slow
+def test_shares_of_the_loop_add_up():
+    figures = loop.measure(tiny.CONFIG, updates=4)
+    assert figures["updates"] == 4 * 4 and figures["env_steps"] == 20 + 2 * 20
+    assert figures["wall_over_updates"] == pytest.approx(1 / figures["update_share"])
+    names = ("update_share", "collection_share", "logging_share", "checkpoint_share")
+    assert 0.5 < sum(figures[name] for name in names) <= 1.0
