@@ -31,9 +31,12 @@ def measure(depth: int, images: int, dtype: str, repeats: int) -> list[dict[str,
         shape = (layer.kernel, layer.kernel, channels, features)
         kernel = (0.1 * jax.random.normal(key_kernel, shape)).astype(dtype)
         bias = jax.random.normal(key_bias, (features,)).astype(dtype)
+        apply = {name: _layer(form, layer.transpose) for name, form in FORMS.items()}
+        output = jax.eval_shape(apply["stock"], x, kernel, bias).shape
+        cotangent = jax.random.normal(key_output, output).astype(dtype)
         calls = {
-            name: _both_ways(form, layer.transpose, x, kernel, bias, key_output)
-            for name, form in FORMS.items()
+            name: _both_ways(function, x, kernel, bias, cotangent)
+            for name, function in apply.items()
         }
         times = alternate(list(calls.values()), repeats)
         kind = "transposed" if layer.transpose else "convolution"
@@ -50,23 +53,20 @@ def measure(depth: int, images: int, dtype: str, repeats: int) -> list[dict[str,
     return rows
 
 
-def _both_ways(
-    form: Form,
-    transpose: bool,
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array,
-    key: jax.Array,
-) -> Callable[[], Any]:
-    """Values and gradients of one layer, compiled and run once."""
+def _layer(form: Form, transpose: bool) -> Callable[..., jax.Array]:
+    """One layer in one form, as a function of its input, kernel and bias."""
     apply = form.convolve_transpose if transpose else form.convolve
-    shape = jax.eval_shape(lambda x: apply(x, [(kernel, bias)]), x).shape
-    cotangent = jax.random.normal(key, shape).astype(x.dtype)
+    return lambda x, kernel, bias: apply(x, [(kernel, bias)])
+
+
+def _both_ways(apply: Callable[..., jax.Array], *arrays: jax.Array) -> Callable[[], Any]:
+    """Value and gradients of a layer, compiled and run once; the last array is the cotangent."""
 
     @jax.jit
-    def both(x: jax.Array, kernel: jax.Array, bias: jax.Array, cotangent: jax.Array) -> Any:
-        value, gradients = jax.vjp(lambda x, k, b: apply(x, [(k, b)]), x, kernel, bias)
+    def both(*arrays: jax.Array) -> Any:
+        *inputs, cotangent = arrays
+        value, gradients = jax.vjp(apply, *inputs)
         return jnp.sum(value), gradients(cotangent)
 
-    jax.block_until_ready(both(x, kernel, bias, cotangent))
-    return lambda: both(x, kernel, bias, cotangent)
+    jax.block_until_ready(both(*arrays))
+    return lambda: both(*arrays)
