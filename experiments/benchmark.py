@@ -2,6 +2,7 @@
 
     python -m experiments.benchmark update --preset=released --batch=50 --length=50
     python -m experiments.benchmark update --preset=small --against=network.unroll=5
+    python -m experiments.benchmark suite --chunk=2
     python -m experiments.benchmark layers --preset=released
     python -m experiments.benchmark loop --preset=small
     python -m experiments.benchmark profile --preset=released --batch=50 --length=50
@@ -10,6 +11,7 @@
 * ``update``: chunks of updates in one jitted call on random data, in turns with single updates,
   with the matrix product that the utilisation refers to and, given ``--against``, with another
   setting.
+* ``suite``: the updates of BUILD.md's table, one after another.
 * ``layers``: each convolution in each of its forms.
 * ``loop``: the whole training loop on a real task, and where its time goes.
 * ``profile``: the operations that an update spends most of its time in.
@@ -52,16 +54,23 @@ _WORKERS = flags.DEFINE_integer("workers", 1, "loop: simulators of a domain.", l
 
 
 _SHOWN = 15  # parts of a profile
+_SUITE = (  # preset, batch, length
+    ("released", 50, 50),
+    ("released", 16, 64),
+    ("released", 16, 16),
+    ("paper", 16, 16),
+    ("small", 16, 16),
+)
 
 
-def chosen() -> Config:
-    """The preset with the sizes that the flags give."""
-    config = PRESETS[_PRESET.value]()
-    sizes = {"batch": _BATCH.value, "length": _LENGTH.value}
-    given = {name: value for name, value in sizes.items() if value is not None}
+def chosen(preset: str, batch: int | None, length: int | None) -> Config:
+    """A preset with other sizes, where they are given, and what the flags say of the rest."""
+    config = PRESETS[preset]()
+    given = {"batch": batch, "length": length}
+    sizes = {name: value for name, value in given.items() if value is not None}
     return replace(
         config,
-        learning=replace(config.learning, **given),
+        learning=replace(config.learning, **sizes),
         network=replace(config.network, dtype=_DTYPE.value),
         run=replace(config.run, chunk=_CHUNK.value),
     )
@@ -81,6 +90,7 @@ def setting(config: Config) -> dict[str, Any]:
 
 def measure_update(config: Config) -> dict[str, Any]:
     """One setting or, in turns with it, the one of ``--against``."""
+    print(f"Measuring {setting(config)} ...", file=sys.stderr)
     if not _AGAINST.value:
         (figures,) = update.measure([config], _PHASE.value, _REPEATS.value)
         show([[name, f"{value:.6g}"] for name, value in figures.items()])
@@ -96,6 +106,19 @@ def measure_update(config: Config) -> dict[str, Any]:
     changed = {"changed": _AGAINST.value} | against
     ratio = against["seconds"] / figures["seconds"]
     return setting(config) | figures | {"against": changed, "against_over_given": ratio}
+
+
+def measure_suite(config: Config) -> dict[str, Any]:
+    """The settings of BUILD.md's table."""
+    columns = ("seconds", "utilisation", "chunk_over_bare", "compile_seconds", "peak_bytes")
+    table, rows = [["preset", "batch", "length", *columns]], []
+    for preset, batch, length in _SUITE:
+        (figures,) = update.measure([chosen(preset, batch, length)], _PHASE.value, _REPEATS.value)
+        table.append([preset, str(batch), str(length), *(f"{figures[c]:.4g}" for c in columns)])
+        print("  ".join(table[-1]), file=sys.stderr)  # a later one may run out of memory
+        rows.append({"preset": preset, "batch": batch, "length": length} | figures)
+    show(table)
+    return {"phase": _PHASE.value, "dtype": _DTYPE.value, "chunk": _CHUNK.value, "rows": rows}
 
 
 def measure_layers(config: Config) -> dict[str, Any]:
@@ -134,6 +157,7 @@ def count_flops(config: Config) -> dict[str, Any]:
 
 _COMMANDS = {
     "update": measure_update,
+    "suite": measure_suite,
     "layers": measure_layers,
     "loop": measure_loop,
     "profile": measure_profile,
@@ -161,8 +185,7 @@ def main(arguments: Sequence[str]) -> None:
     # What takes long to compile shall be seen to, and not be the time of a file.
     runtime.configure(cache=False)
     try:
-        config = chosen()
-        print(f"Measuring {arguments[1]}, {setting(config)} ...", file=sys.stderr)
+        config = chosen(_PRESET.value, _BATCH.value, _LENGTH.value)
         figures: Mapping[str, Any] = _COMMANDS[arguments[1]](config)
     except ValueError as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -49,7 +49,7 @@ def test_the_last_line_is_json_that_names_its_setting():
 
 def test_bad_commands_get_one_sentence():
     result = command("updates")
-    assert result.returncode == 1 and "one of: update, layers" in result.stdout + result.stderr
+    assert result.returncode == 1 and "one of: update, suite" in result.stdout + result.stderr
     result = command("update", "--preset=small", "--against=network.unrol=5")
     assert result.returncode == 1 and "did you mean network.unroll?" in result.stderr
     assert "Traceback" not in result.stderr
