@@ -39,7 +39,16 @@ FLOORS = {
 }
 # What a floor takes from outside, the language's own pure modules apart.
 PURE = {"jax", "numpy", "chex"}
-LANGUAGE = {"__future__", "collections", "typing", "dataclasses", "functools", "math", "difflib"}
+LANGUAGE = {
+    "__future__",
+    "ast",
+    "collections",
+    "typing",
+    "dataclasses",
+    "functools",
+    "math",
+    "difflib",
+}
 BELOW_THE_TOP = {3: PURE | {"flax"}, 4: PURE | {"flax"}, 5: PURE | {"flax", "optax"}}
 DEVICE_NAMES = {"pmap", "sharding", "shard_map", "make_mesh"}
 
