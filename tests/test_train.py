@@ -84,6 +84,21 @@ def test_a_run_goes_through_the_plan_and_says_so(finished):
     assert (workdir / "pictures" / "returns.png").exists()
 
 
+def test_each_kind_of_phase_is_compiled_once(finished):
+    """Seven phases, four kinds, one length of chunk."""
+    *_, err = finished
+    compiled = re.findall(r"Compiling (.*), 2 updates in a call", err)
+    assert compiled == ["pretrain", "warm-up", "co-train source", "target"]
+    assert err.count("Compiling") == 4
+
+
+def test_the_summary_says_where_the_time_went(finished):
+    _, summary, _, _ = finished
+    spent = summary["seconds"]
+    assert set(spent) >= {"collection", "compile", "update", "logging", "evaluation", "checkpoint"}
+    assert 0.5 * summary["wall_time"] < sum(spent.values()) <= summary["wall_time"]
+
+
 def test_the_finished_run_is_not_trained_again(finished, data):
     workdir, summary, _, _ = finished
     again, _, err = finish(workdir, data)
