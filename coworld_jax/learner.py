@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coworld_jax import parallel
+from coworld_jax import parallel, runtime
 from coworld_jax.config import Config
 from coworld_jax.coworld import SOURCE, TARGET, CoWorld, CoWorldState, make_update, update_keys
 from coworld_jax.feeds import TargetFeed
@@ -72,6 +72,7 @@ class Learner:
             self._say(f"Compiling {phase.name}, {count} updates in a call.")
             with self._stopwatch.measure("compile"):
                 self._programs[signature] = self._compile(phase, count, state, resident, streamed)
+                runtime.return_free_memory()
         with self._stopwatch.measure("update"):
             state, metrics = self._programs[signature](state, resident, streamed)
             return state, {name: np.asarray(value) for name, value in metrics.items()}
