@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from coworld_jax.networks import batch_last
 from coworld_jax.networks.layers import elu
 
-SHARES = int(__import__("os").environ.get("SHARES", "2"))
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 Layers = Sequence[tuple[jax.Array, jax.Array]]  # (kernel [k, k, in, out], bias [out])
@@ -88,20 +87,10 @@ def _convolve_stock(x: jax.Array, layers: Layers) -> jax.Array:
 
 
 def _convolve_in_blocks(x: jax.Array, layers: Layers) -> jax.Array:
-    def stack(x: jax.Array) -> jax.Array:
-        blocks = batch_last.split(x)
-        for kernel, bias in layers:
-            blocks = batch_last.conv(blocks, kernel, bias, True)
-        return batch_last.join(blocks, x.shape[0])
-
-    return _in_shares(stack, x)
-
-
-def _in_shares(stack: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """``stack(x)`` as independent loops over shares of the images: cores take one each."""
-    size = -(-x.shape[0] // (SHARES * batch_last.BLOCK)) * batch_last.BLOCK
-    shares = [stack(x[first : first + size]) for first in range(0, x.shape[0], size)]
-    return jnp.concatenate(shares)
+    blocks = batch_last.split(x)
+    for kernel, bias in layers:
+        blocks = batch_last.conv(blocks, kernel, bias, True)
+    return batch_last.join(blocks, x.shape[0])
 
 
 def _convolve_transpose_stock(x: jax.Array, layers: Layers) -> jax.Array:
@@ -113,13 +102,10 @@ def _convolve_transpose_stock(x: jax.Array, layers: Layers) -> jax.Array:
 
 
 def _convolve_transpose_in_blocks(x: jax.Array, layers: Layers) -> jax.Array:
-    def stack(x: jax.Array) -> jax.Array:
-        blocks = batch_last.split(x)
-        for index, (kernel, bias) in enumerate(layers):
-            blocks = batch_last.conv_transpose(blocks, kernel, bias, index < len(layers) - 1)
-        return batch_last.join(blocks, x.shape[0])
-
-    return _in_shares(stack, x)
+    blocks = batch_last.split(x)
+    for index, (kernel, bias) in enumerate(layers):
+        blocks = batch_last.conv_transpose(blocks, kernel, bias, index < len(layers) - 1)
+    return batch_last.join(blocks, x.shape[0])
 
 
 class Form(NamedTuple):
