@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from coworld_jax.envs.interface import EnvironmentSpec, Timestep
+from coworld_jax.envs.interface import EnvironmentSpec, Request, Timestep
 from coworld_jax.envs.rendering import prepare_model, prepare_scene
 from coworld_jax.envs.versions import explained, installed_versions
 
@@ -78,29 +78,16 @@ def tasks() -> tuple[str, ...]:
     return tuple(_TASKS)
 
 
-def make(
-    name: str,
-    *,
-    profile: str,
-    image_size: int,
-    action_repeat: int | None,
-    episode_steps: int | None,
-) -> DmcEnvironment:
+def make(name: str, request: Request) -> DmcEnvironment:
     """Build task ``name``; see ``suites.make_environment``."""
-    repeat = _ACTION_REPEAT if action_repeat is None else action_repeat
-    steps = max(_SIMULATOR_STEPS // repeat, 1) if episode_steps is None else episode_steps
     with explained(PACKAGES):
-        return DmcEnvironment(
-            name, profile=profile, image_size=image_size, action_repeat=repeat, episode_steps=steps
-        )
+        return DmcEnvironment(name, request)
 
 
 class DmcEnvironment:
     """One task with its camera. Extras: ``state``, the suite's own observation, float32 ``[N]``."""
 
-    def __init__(
-        self, name: str, *, profile: str, image_size: int, action_repeat: int, episode_steps: int
-    ) -> None:
+    def __init__(self, name: str, request: Request) -> None:
         from dm_control.mujoco import engine
         from dm_control.rl import control
 
@@ -108,19 +95,21 @@ class DmcEnvironment:
         self._suite = importlib.import_module(f"dm_control.suite.{self._domain.module}")
         self._control = control
         self._physics = _load(self._suite, edits)
-        prepare_model(self._physics.model, profile)
+        prepare_model(self._physics.model, request.profile)
         # Kept: physics.render() would build a camera, with its scene, for every frame.
-        self._camera = engine.Camera(self._physics, image_size, image_size, _CAMERA)
-        prepare_scene(self._camera.scene, profile)
+        size = request.image_size
+        self._camera = engine.Camera(self._physics, size, size, _CAMERA)
+        prepare_scene(self._camera.scene, request.profile)
         self._simulator: Any = None  # of the running episode
         self._steps = 0  # taken in it
+        action_repeat, episode_steps = request.counts(_ACTION_REPEAT, _SIMULATOR_STEPS)
         self.spec = EnvironmentSpec(
-            task=f"dmc/{name}",
+            task=request.task,
             action_size=int(self._physics.model.nu),
             action_repeat=action_repeat,
             episode_steps=episode_steps,
-            image_size=image_size,
-            profile=profile,
+            image_size=size,
+            profile=request.profile,
             versions=installed_versions(PACKAGES),
         )
         self._camera.render()  # a GL fault shows here, and not in the first episode

@@ -1,19 +1,9 @@
-"""What a pool and its workers say to each other; both sides import this file."""
+"""What a worker says when its simulator raises; both sides import this file."""
 
 from __future__ import annotations
 
 import traceback
 from typing import NamedTuple, Self
-
-
-class Request(NamedTuple):
-    """The arguments of ``make_environment``."""
-
-    task: str
-    profile: str
-    image_size: int
-    action_repeat: int | None
-    episode_steps: int | None
 
 
 class Failure(NamedTuple):

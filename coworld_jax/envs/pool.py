@@ -19,8 +19,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from coworld_jax.envs.graphics import choose_backend
-from coworld_jax.envs.interface import EnvironmentSpec, Policy, Timestep
-from coworld_jax.envs.messages import Request
+from coworld_jax.envs.interface import EnvironmentSpec, Policy, Request, Timestep
 from coworld_jax.envs.process import WorkerDied, WorkerFailed, WorkerProcess
 from coworld_jax.envs.suites import check_request
 from coworld_jax.types import Episode
@@ -70,8 +69,7 @@ class EnvironmentPool:
             raise ValueError(
                 f"workers and max_deaths must be at least 1, not {min(workers, max_deaths)}."
             )
-        request = Request(task, profile, image_size, action_repeat, episode_steps)
-        check_request(**request._asdict())
+        request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
         backend = choose_backend()
         self._max_deaths = max_deaths
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()

@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from coworld_jax.envs.graphics import child_environment
-from coworld_jax.envs.interface import EnvironmentSpec
-from coworld_jax.envs.messages import Failure, Request
+from coworld_jax.envs.interface import EnvironmentSpec, Request
+from coworld_jax.envs.messages import Failure
 
 _LOG = logging.getLogger(__name__)
 _ANSWER_SECONDS = 300.0  # a simulator that is silent for so long is stuck, and killed

@@ -8,65 +8,51 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from coworld_jax.envs import dmc
+from coworld_jax.envs import dmc, metaworld
 from coworld_jax.envs.graphics import choose_backend
-from coworld_jax.envs.interface import Environment
+from coworld_jax.envs.interface import Environment, Request
+from coworld_jax.envs.naming import parse_task
 from coworld_jax.envs.rendering import PROFILES
-
-
-class _Make(Protocol):
-    def __call__(
-        self,
-        name: str,
-        *,
-        profile: str,
-        image_size: int,
-        action_repeat: int | None,
-        episode_steps: int | None,
-    ) -> Environment:
-        """Build the task ``name`` of the suite; None stands for the suite's own figure."""
 
 
 class _Suite(NamedTuple):
     tasks: Callable[[], tuple[str, ...]]
-    make: _Make
+    make: Callable[[str, Request], Environment]  # None in a request: the suite's own figure
 
 
 _SUITES = {
     "dmc": _Suite(tasks=dmc.tasks, make=dmc.make),
+    "metaworld": _Suite(tasks=metaworld.tasks, make=metaworld.make),
 }
 
 TASKS = tuple(f"{suite}/{name}" for suite, entry in _SUITES.items() for name in entry.tasks())
 
 
-def check_request(
-    task: str,
-    *,
-    profile: str,
-    image_size: int,
-    action_repeat: int | None,
-    episode_steps: int | None,
-) -> None:
-    """Refuse arguments of ``make_environment`` before a simulator is started.
+def check_request(request: Request) -> Request:
+    """The request with its task's name in the one spelling, if it can be met.
+
+    No simulator is started, or imported, for this.
 
     Raises:
-        ValueError: one of them is unknown or out of range.
+        ValueError: a part of it is unknown or out of range.
     """
-    if task not in TASKS:
-        near = difflib.get_close_matches(task, TASKS, n=1, cutoff=0.0)
-        raise ValueError(f"No task {task!r}; did you mean {near[0]!r}? Known: {', '.join(TASKS)}.")
-    if profile not in PROFILES:
-        raise ValueError(f"No render profile {profile!r}; known: {', '.join(PROFILES)}.")
-    counts = {
-        "image_size": image_size,
-        "action_repeat": action_repeat,
-        "episode_steps": episode_steps,
-    }
-    for name, count in counts.items():
+    task = parse_task(request.task)
+    base = str(task._replace(options=()))
+    if base not in TASKS:
+        near = difflib.get_close_matches(base, TASKS, n=3, cutoff=0.0)
+        raise ValueError(
+            f"No task {base!r}; did you mean {near[0]!r}? Nearest: {', '.join(near)}; suites: "
+            f"{', '.join(_SUITES)}."
+        )
+    if request.profile not in PROFILES:
+        raise ValueError(f"No render profile {request.profile!r}; known: {', '.join(PROFILES)}.")
+    for name in ("image_size", "action_repeat", "episode_steps"):
+        count = getattr(request, name)
         if count is not None and count < 1:
             raise ValueError(f"{name} of {task} must be at least 1, not {count}.")
+    return request._replace(task=str(task))
 
 
 def make_environment(
@@ -80,7 +66,7 @@ def make_environment(
     """Build the simulator of ``task`` in this process, on this thread.
 
     Args:
-        task: a name in ``TASKS``.
+        task: a name in ``TASKS``, perhaps with options (see ``naming``).
         profile: a name in ``PROFILES``.
         image_size: height and width of the frames in pixels.
         action_repeat: simulator steps per env_step; None: as the authors use the suite.
@@ -91,19 +77,7 @@ def make_environment(
         VersionError: a package of the simulator is missing or does not work.
         GraphicsError: no way to render without a screen.
     """
-    check_request(
-        task,
-        profile=profile,
-        image_size=image_size,
-        action_repeat=action_repeat,
-        episode_steps=episode_steps,
-    )
+    request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
     choose_backend()
-    suite, name = task.split("/", 1)
-    return _SUITES[suite].make(
-        name,
-        profile=profile,
-        image_size=image_size,
-        action_repeat=action_repeat,
-        episode_steps=episode_steps,
-    )
+    name = parse_task(request.task)
+    return _SUITES[name.suite].make(name.name, request)

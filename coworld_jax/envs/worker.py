@@ -14,7 +14,8 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 
-from coworld_jax.envs.messages import Failure, Request
+from coworld_jax.envs.interface import Request
+from coworld_jax.envs.messages import Failure
 from coworld_jax.envs.suites import make_environment
 
 
