@@ -77,6 +77,7 @@ def _positive(value: str) -> str:
 
 # Every option, and what its value must be. Which suite takes it: suites.py.
 _OPTIONS: dict[str, Callable[[str], str]] = {
+    "corrected": _switch,
     "noise": _positive,
     "sparse": _switch,
 }

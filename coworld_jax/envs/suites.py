@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from coworld_jax.envs import dmc, metaworld
+from coworld_jax.envs import dmc, metaworld, robodesk
 from coworld_jax.envs.graphics import choose_backend
 from coworld_jax.envs.interface import Environment, Request
 from coworld_jax.envs.naming import parse_task
@@ -25,6 +25,7 @@ class _Suite(NamedTuple):
 _SUITES = {
     "dmc": _Suite(tasks=dmc.tasks, make=dmc.make),
     "metaworld": _Suite(tasks=metaworld.tasks, make=metaworld.make),
+    "robodesk": _Suite(tasks=robodesk.tasks, make=robodesk.make),
 }
 
 TASKS = tuple(f"{suite}/{name}" for suite, entry in _SUITES.items() for name in entry.tasks())
