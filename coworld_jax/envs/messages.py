@@ -1,9 +1,21 @@
-"""What a worker says when its simulator raises; both sides import this file."""
+"""What a worker answers; both sides import this file."""
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from typing import NamedTuple, Self
+
+import numpy as np
+
+
+class Answer(NamedTuple):
+    """A ``Timestep`` without its frame, which lies in shared memory."""
+
+    reward: float
+    discount: float
+    is_last: bool
+    extras: Mapping[str, np.ndarray]
 
 
 class Failure(NamedTuple):

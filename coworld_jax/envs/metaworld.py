@@ -61,7 +61,9 @@ class MetaworldEnvironment:
                 f"{request.task} ends after {_SIMULATOR_STEPS} simulator steps: {episode_steps} "
                 f"env_steps of {action_repeat} are too many."
             )
-        make_simulator = ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{name}-{_VERSION}-goal-observable"]
+        make_simulator: Any = ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[
+            f"{name}-{_VERSION}-goal-observable"
+        ]
         self._simulator: Any = make_simulator(seed=0)  # it resets itself; 0 spares the global state
         # Otherwise every reset repeats the first positions, or draws them from the global state.
         self._simulator._freeze_rand_vec = False

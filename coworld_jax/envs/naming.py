@@ -53,9 +53,9 @@ def parse_task(text: str) -> TaskName:
             options[key] = _OPTIONS[key](value)
         except ValueError as error:
             raise ValueError(f"{text}: {key}={value} is {error}.") from error
-    suite, slash, name = base.partition("/")
-    if ":" in base or not slash:
-        suite, name = "", base
+    suite, name = "", base
+    if ":" not in base:
+        suite, _, name = base.rpartition("/")
     return TaskName(suite, name, tuple(sorted(options.items())))
 
 

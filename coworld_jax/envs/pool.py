@@ -232,7 +232,7 @@ def _collect(worker: WorkerProcess, seed: int, policy: Policy) -> Episode:
     """One whole episode; actions are kept as the environment takes them, clipped to [-1, 1]."""
     spec = worker.spec
     actor = policy.episode(seed)
-    timesteps: list[Timestep] = [worker.ask(("reset", seed))]
+    timesteps: list[Timestep] = [worker.reset(seed)]
     actions = [np.zeros(spec.action_size, np.float32)]
     while not timesteps[-1].is_last:
         action = np.asarray(actor(timesteps[-1].image), np.float32)
@@ -242,7 +242,7 @@ def _collect(worker: WorkerProcess, seed: int, policy: Policy) -> Episode:
                 f"{spec.task} takes {spec.action_size} finite numbers."
             )
         actions.append(np.clip(action, -1.0, 1.0))
-        timesteps.append(worker.ask(("step", actions[-1])))
+        timesteps.append(worker.step(actions[-1]))
     discount = np.array([step.discount for step in timesteps], np.float32)
     row = np.arange(len(timesteps))
     return Episode(

@@ -23,7 +23,7 @@ from PIL import Image
 
 from coworld_jax.envs.interface import EnvironmentSpec, Request, Timestep
 from coworld_jax.envs.naming import parse_task
-from coworld_jax.envs.rendering import prepare_model, prepare_scene
+from coworld_jax.envs.rendering import Culling, prepare_model, prepare_scene
 from coworld_jax.envs.versions import explained, installed_versions
 
 PACKAGES = ("mujoco", "dm_control", "robodesk")
@@ -34,6 +34,7 @@ _SIMULATOR_STEPS = 500
 _DRAWN_SIZE = 120
 _DISTANCE, _AZIMUTH, _ELEVATION, _LOOK_AT = 1.8, 90, -60, (0, 0.535, 1.1)
 _CROP = (16.75, 25.0, 105.0, 88.75)  # left, upper, right, lower
+_WINDOW = (16 / 120, 24 / 120, 106 / 120, 90 / 120)  # the same as shares, with a pixel to spare
 
 # The package's own list, so that naming a task costs no import; a test compares the two.
 _TASKS = """
@@ -59,7 +60,7 @@ class RobodeskEnvironment:
     """One task with its camera.
 
     Extras: ``state``, positions and velocities of robot and objects and the end effector's place,
-    float32 ``[73]``, and ``success``, bool ``[]``.
+    float32 ``[76]``, and ``success``, bool ``[]``.
     """
 
     def __init__(self, name: str, request: Request) -> None:
@@ -82,6 +83,8 @@ class RobodeskEnvironment:
         view.distance, view.azimuth, view.elevation = _DISTANCE, _AZIMUTH, _ELEVATION
         view.lookat[:] = _LOOK_AT
         prepare_scene(self._camera.scene, request.profile)
+        self._camera.update()
+        self._culling = Culling(self._camera.scene, self._physics.model, request.profile, _WINDOW)
         self._steps: int | None = None  # taken in the running episode
         self.spec = EnvironmentSpec(
             task=request.task,
@@ -143,6 +146,7 @@ class RobodeskEnvironment:
         return Timestep(self._frame(), reward, 1.0, is_last, extras)
 
     def _frame(self) -> np.ndarray:
+        self._culling.hide(self._physics.data)
         drawn = Image.fromarray(self._camera.render()).crop(_CROP)
         size = (self.spec.image_size, self.spec.image_size)
         # LANCZOS: what Pillow called ANTIALIAS before version 10.

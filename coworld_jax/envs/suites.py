@@ -7,6 +7,7 @@ imports its simulator inside ``make``, so that naming a task costs nothing.
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,18 +16,28 @@ from coworld_jax.envs.graphics import choose_backend
 from coworld_jax.envs.interface import Environment, Request
 from coworld_jax.envs.naming import parse_task
 from coworld_jax.envs.rendering import PROFILES
+from coworld_jax.envs.wrappers import apply_options
 
 
 class _Suite(NamedTuple):
     tasks: Callable[[], tuple[str, ...]]
-    make: Callable[[str, Request], Environment]  # None in a request: the suite's own figure
+    make: Callable[[str, Request], Environment]
+    options: frozenset[str]  # of names of its tasks
 
 
 _SUITES = {
-    "dmc": _Suite(tasks=dmc.tasks, make=dmc.make),
-    "metaworld": _Suite(tasks=metaworld.tasks, make=metaworld.make),
-    "robodesk": _Suite(tasks=robodesk.tasks, make=robodesk.make),
+    "dmc": _Suite(tasks=dmc.tasks, make=dmc.make, options=frozenset({"noise"})),
+    "metaworld": _Suite(
+        tasks=metaworld.tasks, make=metaworld.make, options=frozenset({"noise", "sparse"})
+    ),
+    "robodesk": _Suite(
+        tasks=robodesk.tasks,
+        make=robodesk.make,
+        options=frozenset({"corrected", "noise", "sparse"}),
+    ),
 }
+
+_OWN_OPTIONS = frozenset({"noise", "sparse"})
 
 TASKS = tuple(f"{suite}/{name}" for suite, entry in _SUITES.items() for name in entry.tasks())
 
@@ -41,12 +52,16 @@ def check_request(request: Request) -> Request:
     """
     task = parse_task(request.task)
     base = str(task._replace(options=()))
-    if base not in TASKS:
+    if base not in TASKS and ":" not in base:
         near = difflib.get_close_matches(base, TASKS, n=3, cutoff=0.0)
         raise ValueError(
             f"No task {base!r}; did you mean {near[0]!r}? Nearest: {', '.join(near)}; suites: "
             f"{', '.join(_SUITES)}."
         )
+    options = _SUITES[task.suite].options if task.suite else _OWN_OPTIONS
+    for option, _ in task.options:
+        if option not in options:
+            raise ValueError(f"{base} has no option {option}; it has {', '.join(sorted(options))}.")
     if request.profile not in PROFILES:
         raise ValueError(f"No render profile {request.profile!r}; known: {', '.join(PROFILES)}.")
     for name in ("image_size", "action_repeat", "episode_steps"):
@@ -67,7 +82,8 @@ def make_environment(
     """Build the simulator of ``task`` in this process, on this thread.
 
     Args:
-        task: a name in ``TASKS``, perhaps with options (see ``naming``).
+        task: a name in ``TASKS``, or ``module:function`` of your own (see ``adapters``), perhaps
+            with options (see ``naming``).
         profile: a name in ``PROFILES``.
         image_size: height and width of the frames in pixels.
         action_repeat: simulator steps per env_step; None: as the authors use the suite.
@@ -81,4 +97,25 @@ def make_environment(
     request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
     choose_backend()
     name = parse_task(request.task)
-    return _SUITES[name.suite].make(name.name, request)
+    if name.suite:
+        environment = _SUITES[name.suite].make(name.name, request)
+    else:
+        environment = _own(name.name)(request)
+    return apply_options(environment, name)
+
+
+def _own(name: str) -> Callable[[Request], Environment]:
+    """The user's function ``module:function``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{name}: {error}. Its folder must be the current one, or in PYTHONPATH."
+        ) from error
+    except AttributeError as error:
+        raise ValueError(f"{name}: {error}.") from error
