@@ -159,6 +159,9 @@ class AdaptedEnvironment:
                 f"{request.task} has no time limit: give simulator_steps to the adapter."
             )
         self._simulator = simulator
+        # Float64, and in this form: bounds of -1 and 1 leave an action as it is, to the last bit.
+        low, high = simulator.low.astype(np.float64), simulator.high.astype(np.float64)
+        self._middle, self._reach = (low + high) / 2.0, (high - low) / 2.0
         self._steps: int | None = None  # taken in the running episode
         repeat, episode_steps = request.counts(action_repeat, simulator_steps)
         self.spec = EnvironmentSpec(
@@ -185,8 +188,7 @@ class AdaptedEnvironment:
         """
         if self._steps is None:
             raise RuntimeError(f"{self.spec.task}: reset(seed) must come before this step.")
-        low, high = self._simulator.low, self._simulator.high
-        scaled = low + (np.clip(action, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
+        scaled = self._middle + self._reach * np.clip(np.asarray(action, np.float64), -1.0, 1.0)
         total = 0.0
         for _ in range(self.spec.action_repeat):
             observation, reward, discount, ended = self._simulator.step(scaled)

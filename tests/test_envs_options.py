@@ -1,0 +1,201 @@
+"""Options in names of tasks, and environments that the project does not know."""
+
+import gymnasium
+import numpy as np
+import pytest
+
+from coworld_jax.envs import (
+    EnvironmentPool,
+    RandomPolicy,
+    Request,
+    Timestep,
+    from_gymnasium,
+    make_environment,
+)
+from coworld_jax.envs.naming import parse_task
+from coworld_jax.envs.wrappers import NoisyActions, SparseReward
+
+DOOR = "metaworld/door-close"
+PENDULUM = "experiments.examples.pendulum:pendulum"
+CUP = """
+from dm_control import suite
+
+from coworld_jax.envs import from_dm_env
+
+
+def cup(request):
+    return from_dm_env(
+        lambda seed: suite.load("ball_in_cup", "catch", task_kwargs={"random": seed}),
+        request,
+        frame=lambda environment: environment.physics.render(48, 48),
+        simulator_steps=1000,
+        action_repeat=4,
+    )
+"""
+
+
+def test_a_name_has_one_spelling():
+    for text in (f"{DOOR}+sparse+noise=1.0", f"{DOOR}+noise=1+sparse", f"{DOOR}+noise=1e0+sparse"):
+        assert str(parse_task(text)) == f"{DOOR}+noise=1+sparse"
+    task = parse_task("my.tasks:own+noise=0.1")
+    assert (task.suite, task.name) == ("", "my.tasks:own")
+    assert (task.chosen("noise"), task.chosen("sparse")) == ("0.1", None)
+
+
+@pytest.mark.parametrize(
+    "name, sentence",
+    [
+        (f"{DOOR}+nosie=1", "no option 'nosie' of tasks; known: "),
+        (f"{DOOR}+noise", "noise= is no positive number"),
+        (f"{DOOR}+noise=nan", "noise=nan is no positive number"),
+        (f"{DOOR}+sparse=1", "sparse=1 is a switch, which takes no value"),
+        (f"{DOOR}+sparse+sparse", "the option sparse is given twice"),
+        (f"{DOOR}+corrected", f"{DOOR} has no option corrected; it has noise, sparse"),
+        ("dmc/walker_walk+sparse", "has no option sparse"),
+        ("metaworld/door-clos+sparse", "did you mean 'metaworld/door-close'"),
+        ("nowhere_at_all:own", "No module named 'nowhere_at_all'. Its folder must be"),
+        ("math:own", "math:own: module 'math' has no attribute 'own'"),
+        (f"{PENDULUM}+sparse", "this task does not say when it succeeded"),
+    ],
+)
+def test_bad_names_are_refused_in_one_sentence(name, sentence):
+    with pytest.raises(ValueError, match=sentence.replace("+", r"\+")):
+        make_environment(name, profile="fast").reset(0)
+
+
+class Recorder:
+    """An environment that keeps what it is told to do, and succeeds at its second step."""
+
+    def __init__(self, size):
+        self.taken, self._size = [], size
+
+    @property
+    def spec(self):
+        return make_spec(self._size)
+
+    def reset(self, seed):
+        self.taken = []
+        return self._timestep()
+
+    def step(self, action):
+        self.taken.append(action)
+        return self._timestep()
+
+    def close(self):
+        pass
+
+    def _timestep(self):
+        success = np.array(len(self.taken) == 2)
+        return Timestep(np.zeros((2, 2, 3), np.uint8), 3.0, 1.0, False, {"success": success})
+
+
+def make_spec(size):
+    from coworld_jax.envs import EnvironmentSpec
+
+    return EnvironmentSpec("test/recorder", size, 1, 10, 2, "fast", {})
+
+
+def test_noise_is_gaussian_clipped_and_the_seeds():
+    recorder = Recorder(20_000)
+    noisy = NoisyActions(recorder, 0.1)
+    noisy.reset(3)
+    for action in (0.5, 2.0):  # beyond the range counts as its end, before the noise
+        noisy.step(np.full(20_000, action, np.float32))
+    first, second = recorder.taken
+    assert (first.dtype, np.abs(second).max()) == (np.float32, 1.0)
+    assert first.mean() == pytest.approx(0.5, abs=0.005)
+    assert first.std() == pytest.approx(0.1, abs=0.005)
+    assert (second == 1.0).mean() == pytest.approx(0.5, abs=0.02)
+    noisy.reset(3)
+    noisy.step(np.full(20_000, 0.5, np.float32))
+    np.testing.assert_array_equal(recorder.taken[0], first)
+    noisy.reset(4)
+    noisy.step(np.full(20_000, 0.5, np.float32))
+    assert (recorder.taken[0] != first).mean() > 0.99
+    # A random policy of the same seed must not be the noise in disguise.
+    policy = RandomPolicy(20_000).episode(3)(np.zeros((2, 2, 3), np.uint8))
+    assert abs(np.corrcoef(policy, first)[0, 1]) < 0.05
+
+
+def test_an_episode_keeps_the_actions_that_were_chosen_and_not_the_noisy_ones():
+    settings = {"profile": "fast", "episode_steps": 6}
+    episodes = []
+    for task in ("dmc/walker_walk", "dmc/walker_walk+noise=1"):
+        with EnvironmentPool(task, **settings) as pool:
+            assert pool.spec.task == task
+            episodes.append(pool.submit(5, RandomPolicy(6)).result())
+    plain, noisy = episodes
+    np.testing.assert_array_equal(plain.action, noisy.action)
+    np.testing.assert_array_equal(plain.extras["state"][0], noisy.extras["state"][0])
+    assert (plain.extras["state"][1:] != noisy.extras["state"][1:]).any(axis=1).all()
+
+
+def test_a_sparse_reward_is_500_at_success_and_nothing_else():
+    sparse = SparseReward(Recorder(1))
+    rewards = [sparse.reset(0).reward, *(sparse.step(np.zeros(1)).reward for _ in range(3))]
+    assert rewards[1:] == [0.0, 500.0, 0.0]
+
+
+def test_meta_worlds_sparse_task_says_the_same_but_for_the_reward():
+    dense, sparse = (
+        make_environment(name, profile="fast", image_size=8) for name in (DOOR, f"{DOOR}+sparse")
+    )
+    here, there = dense.reset(1), sparse.reset(1)
+    here, there = dense.step(np.ones(4)), sparse.step(np.ones(4))
+    np.testing.assert_array_equal(here.extras["state"], there.extras["state"])
+    assert here.reward > 0 and there.reward == 0.0
+    dense.close(), sparse.close()
+
+
+def test_gymnasiums_pendulum_comes_in_through_one_function():
+    with EnvironmentPool(PENDULUM, image_size=32, workers=2) as pool:
+        assert (pool.spec.task, pool.spec.action_size) == (PENDULUM, 1)
+        assert (pool.spec.episode_steps, pool.spec.action_repeat) == (200, 1)
+        first, second, again = pool.map([3, 4, 3], RandomPolicy(1))
+    np.testing.assert_array_equal(first.image, again.image)
+    assert (first.extras["state"][0] != second.extras["state"][0]).any()
+    assert first.image.shape == (201, 32, 32, 3)
+    assert len(np.unique(first.image[-1].reshape(-1, 3), axis=0)) > 10  # something is drawn
+    theirs = gymnasium.make("Pendulum-v1")
+    state, _ = theirs.reset(seed=3)
+    np.testing.assert_array_equal(first.extras["state"][0], state)
+    for row in range(1, 201):
+        state, reward, _, _, _ = theirs.step(2.0 * first.action[row])  # torques of -2 to 2
+        np.testing.assert_array_equal(first.extras["state"][row], state)
+        assert first.reward[row] == np.float32(reward)
+    theirs.close()
+    assert not first.extras["is_terminal"].any()  # its time limit is no end of the task
+    assert first.extras["is_last"][-1]
+
+
+def test_a_dm_env_comes_in_from_a_users_file(tmp_path, monkeypatch):
+    (tmp_path / "users_cup.py").write_text(CUP)
+    monkeypatch.syspath_prepend(tmp_path)
+    with EnvironmentPool("users_cup:cup", episode_steps=5) as pool:
+        episodes = list(pool.map([7, 8, 7], RandomPolicy(2)))
+        assert (pool.spec.action_size, pool.spec.action_repeat) == (2, 4)
+    np.testing.assert_array_equal(episodes[0].image, episodes[2].image)
+    from dm_control import suite
+
+    theirs = suite.load("ball_in_cup", "catch", task_kwargs={"random": 7})
+    theirs.reset()
+    for row in range(1, 6):
+        total = 0.0
+        for _ in range(4):
+            inner = theirs.step(episodes[0].action[row])
+            total += inner.reward
+        flat = np.concatenate([np.ravel(part) for part in inner.observation.values()])
+        np.testing.assert_array_equal(episodes[0].extras["state"][row], flat.astype(np.float32))
+        assert episodes[0].reward[row] == np.float32(total)
+    assert (episodes[0].extras["state"][0] != episodes[1].extras["state"][0]).any()
+
+
+def test_an_environment_that_does_not_fit_is_refused():
+    request = Request("users:task", "fast", 64, None, None)
+    discrete = gymnasium.make("CartPole-v1", render_mode="rgb_array")
+    with pytest.raises(ValueError, match="users:task: actions must be a bounded Box, not Discrete"):
+        from_gymnasium(discrete, request)
+    endless = gymnasium.make("Pendulum-v1", render_mode="rgb_array", max_episode_steps=-1)
+    with pytest.raises(ValueError, match="users:task has no time limit: give simulator_steps"):
+        from_gymnasium(endless, request)
+    assert from_gymnasium(endless, request, simulator_steps=9).spec.episode_steps == 9
