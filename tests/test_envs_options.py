@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
+from PIL import Image
 
 from coworld_jax.envs import (
     EnvironmentPool,
@@ -12,6 +13,7 @@ from coworld_jax.envs import (
     from_gymnasium,
     make_environment,
 )
+from coworld_jax.envs.background import Background
 from coworld_jax.envs.naming import parse_task
 from coworld_jax.envs.wrappers import NoisyActions, SparseReward
 
@@ -199,3 +201,61 @@ def test_an_environment_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="users:task has no time limit: give simulator_steps"):
         from_gymnasium(endless, request)
     assert from_gymnasium(endless, request, simulator_steps=9).spec.episode_steps == 9
+
+
+def behind(environment, seed):
+    """Frames of three env_steps without motors."""
+    timesteps = [environment.reset(seed), *(environment.step(np.zeros(6)) for _ in range(2))]
+    return np.stack([timestep.image for timestep in timesteps])
+
+
+@pytest.mark.parametrize("profile", ["fast", "full"])
+def test_a_generated_background_moves_behind_the_body_and_nowhere_else(profile):
+    plain = make_environment("dmc/walker_walk", profile=profile)
+    moving = make_environment("dmc/walker_walk+background", profile=profile)
+    body, drawn, again, other = (
+        behind(environment, seed)
+        for environment, seed in ((plain, 2), (moving, 2), (moving, 2), (moving, 3))
+    )
+    np.testing.assert_array_equal(drawn, again)
+    kept = (drawn == body).all(axis=-1)
+    orange = body[..., 0].astype(int) > body[..., 2] + 60
+    assert kept[orange].mean() > 0.98  # up to the shaded rim of the body
+    assert kept[~orange].mean() < 0.05
+    corners = drawn[:, [0, 0, -1, -1], [0, -1, 0, -1]].astype(int)  # sky and ground
+    assert (corners[0] != corners[1]).any(axis=-1).all()
+    assert np.abs(np.diff(drawn[0, 0].astype(int), axis=0)).max() < 60  # smooth
+    assert (other[0, 0] != drawn[0, 0]).mean() > 0.9
+    plain.close(), moving.close()
+
+
+def test_a_users_clips_play_in_order_and_begin_again(tmp_path):
+    """Grey values tell clip and frame: 10, 20, 30 are stills of a folder, 100, 110 a GIF."""
+    (tmp_path / "street").mkdir()
+    for grey in (30, 10, 20):
+        Image.new("RGB", (40, 30), (grey,) * 3).save(tmp_path / "street" / f"{grey}.png")
+    first, second = (Image.new("RGB", (30, 40), (grey,) * 3) for grey in (100, 110))
+    first.save(tmp_path / "loop.gif", save_all=True, append_images=[second])
+    background = Background(str(tmp_path), 8)
+    seen = set()
+    for seed in range(30):
+        background.begin(seed)
+        frames = [background.frame(step) for step in range(6)]
+        assert all(frame.shape == (8, 8, 3) and frame.dtype == np.uint8 for frame in frames)
+        greys = [int(frame[0, 0, 0]) for frame in frames]
+        assert frames[0].min() == frames[0].max() == greys[0]
+        order = [100, 110] if greys[0] >= 100 else [10, 20, 30]
+        start = order.index(greys[0])
+        assert greys == [order[(start + step) % len(order)] for step in range(6)]
+        seen.add(greys[0])
+    assert seen == {10, 20, 30, 100, 110}
+
+
+def test_a_folder_that_cannot_be_shown_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="nowhere is no folder"):
+        Background(str(tmp_path / "nowhere"), 8)
+    with pytest.raises(ValueError, match="holds no images"):
+        Background(str(tmp_path), 8)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"broken\.png is no image that can be read"):
+        Background(str(tmp_path), 8)

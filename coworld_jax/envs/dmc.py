@@ -3,6 +3,9 @@
 The changed worlds are edits of dm_control's own XML, made when the model is loaded: tilted gravity
 with a camera tilted to match (a slope, seen as level ground would be), or a foot shrunk to nothing.
 Rewards are the published ones.
+
+The option ``background`` (or ``background=FOLDER``) puts moving pictures behind the body: in place
+of the sky and of the ground, of which nothing then tells how fast the body moves.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from coworld_jax.envs.background import Background
 from coworld_jax.envs.interface import EnvironmentSpec, Request, Timestep
+from coworld_jax.envs.naming import parse_task
 from coworld_jax.envs.rendering import prepare_model, prepare_scene
 from coworld_jax.envs.versions import explained, installed_versions
 
@@ -100,6 +105,10 @@ class DmcEnvironment:
         size = request.image_size
         self._camera = engine.Camera(self._physics, size, size, _CAMERA)
         prepare_scene(self._camera.scene, request.profile)
+        folder = parse_task(request.task).chosen("background")
+        self._background = None if folder is None else Background(folder, size)
+        # By geom, and last for what is none: whether it belongs to a body, and not to the world.
+        self._of_a_body = np.append(np.array(self._physics.model.geom_bodyid) > 0, False)
         self._simulator: Any = None  # of the running episode
         self._steps = 0  # taken in it
         action_repeat, episode_steps = request.counts(_ACTION_REPEAT, _SIMULATOR_STEPS)
@@ -125,6 +134,8 @@ class DmcEnvironment:
             self._physics, task, control_timestep=self._domain.control_timestep
         )
         self._steps = 0
+        if self._background is not None:
+            self._background.begin(seed)
         return self._timestep(self._simulator.reset().observation, 0.0, 1.0)
 
     def step(self, action: np.ndarray) -> Timestep:
@@ -156,10 +167,19 @@ class DmcEnvironment:
         is_last = discount == 0.0 or self._steps >= self.spec.episode_steps
         if is_last:
             self._simulator = None
+        state = np.concatenate([np.ravel(part) for part in observation.values()])
+        return Timestep(
+            self._frame(), reward, discount, is_last, {"state": state.astype(np.float32)}
+        )
+
+    def _frame(self) -> np.ndarray:
         # The camera reuses its buffer and hands out a flipped view of it.
         image = np.array(self._camera.render(), order="C")
-        state = np.concatenate([np.ravel(part) for part in observation.values()])
-        return Timestep(image, reward, discount, is_last, {"state": state.astype(np.float32)})
+        if self._background is None:
+            return image
+        geoms = self._camera.render(segmentation=True)[..., 0]  # -1 where there is none
+        body = self._of_a_body[geoms][..., None]
+        return np.where(body, image, self._background.frame(self._steps))
 
 
 def _load(suite: ModuleType, edits: tuple[_Edit, ...]) -> Any:

@@ -2,8 +2,16 @@
 
     metaworld/door-close
     metaworld/door-close+sparse
+    robodesk/open_slide+corrected
     dmc/walker_walk+background=pictures/street+noise=0.1
     my_tasks:pendulum+noise=1
+
+| option | tasks | meaning |
+|---|---|---|
+| ``noise=W`` | all | the simulator executes ``a + W * n`` where the agent chose ``a`` |
+| ``sparse`` | those with ``success`` | 500 for each env_step with success, otherwise 0 |
+| ``corrected`` | robodesk | without the package's fault, see ``robodesk.py`` |
+| ``background`` or ``background=FOLDER`` | dmc | moving pictures behind the body |
 
 An option changes what the task is, so it is a part of the name: a configuration, a dataset's
 record and a checkpoint all carry it without a field of their own, and an evaluation that compares
@@ -65,6 +73,10 @@ def _switch(value: str) -> str:
     return value
 
 
+def _text(value: str) -> str:
+    return value
+
+
 def _positive(value: str) -> str:
     try:
         number = float(value)
@@ -77,6 +89,7 @@ def _positive(value: str) -> str:
 
 # Every option, and what its value must be. Which suite takes it: suites.py.
 _OPTIONS: dict[str, Callable[[str], str]] = {
+    "background": _text,
     "corrected": _switch,
     "noise": _positive,
     "sparse": _switch,

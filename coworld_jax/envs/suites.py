@@ -26,7 +26,7 @@ class _Suite(NamedTuple):
 
 
 _SUITES = {
-    "dmc": _Suite(tasks=dmc.tasks, make=dmc.make, options=frozenset({"noise"})),
+    "dmc": _Suite(tasks=dmc.tasks, make=dmc.make, options=frozenset({"background", "noise"})),
     "metaworld": _Suite(
         tasks=metaworld.tasks, make=metaworld.make, options=frozenset({"noise", "sparse"})
     ),
