@@ -10,12 +10,14 @@ from coworld_jax.envs import (
     RandomPolicy,
     Request,
     Timestep,
+    WorkerFailed,
     from_gymnasium,
     make_environment,
 )
 from coworld_jax.envs.background import Background
 from coworld_jax.envs.naming import parse_task
 from coworld_jax.envs.wrappers import NoisyActions, SparseReward
+from experiments.benchmarks.env import measure
 
 DOOR = "metaworld/door-close"
 PENDULUM = "experiments.examples.pendulum:pendulum"
@@ -259,3 +261,17 @@ def test_a_folder_that_cannot_be_shown_is_refused(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"broken\.png is no image that can be read"):
         Background(str(tmp_path), 8)
+
+
+def test_the_measured_rate_is_that_of_delivered_steps():
+    figures = measure("dmc/walker_walk", 1, seconds=0.5, rounds=1)
+    assert set(figures) == {
+        "task",
+        "workers",
+        "env_steps_per_second",
+        "full_env_steps_per_second",
+        "fast_over_full",
+    }
+    assert figures["env_steps_per_second"] > 2 * figures["full_env_steps_per_second"] > 2
+    with pytest.raises(WorkerFailed, match="holds no images|is no folder"):
+        measure("dmc/walker_walk+background=nowhere", 1, seconds=0.1, rounds=1)

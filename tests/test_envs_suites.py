@@ -115,6 +115,18 @@ def test_meta_world_pays_what_its_own_simulator_pays(environments):
         assert mine.extras["success"] == bool(facts["success"])
 
 
+def test_meta_worlds_frames_are_the_packages_own_with_their_rows_flipped(environments):
+    from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
+
+    ours = environments(DOOR, "full")
+    image = ours.reset(3).image
+    theirs = MujocoRenderer(
+        ours._simulator.model, ours._simulator.data, None, 64, 64, camera_name="corner"
+    )
+    np.testing.assert_array_equal(image, theirs.render("rgb_array")[::-1])
+    theirs.close()
+
+
 def test_success_is_the_door_closed(environments):
     from metaworld.policies import SawyerDoorCloseV3Policy
 

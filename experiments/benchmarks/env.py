@@ -13,8 +13,7 @@ import numpy as np
 from coworld_jax.envs import PROFILES, EnvironmentPool, RandomPolicy
 
 _WARM_STEPS = 20  # of each worker, before the clock runs
-_EPISODES = 1000
-_ROUNDS = 3  # measurements of each profile, alternating: a machine that slows down slows both
+_EPISODES = 1000  # more than fit into the time
 
 
 class _Counted:
@@ -38,7 +37,12 @@ class _Counted:
 
 
 def measure(
-    task: str, workers: int, *, seconds: float = 6.0, profiles: Sequence[str] = tuple(PROFILES)
+    task: str,
+    workers: int,
+    *,
+    seconds: float = 6.0,
+    rounds: int = 3,
+    profiles: Sequence[str] = tuple(PROFILES),
 ) -> dict[str, Any]:
     """env_steps per second of ``task`` with a random policy, all workers together.
 
@@ -48,7 +52,8 @@ def measure(
     Args:
         task: see ``coworld_jax.envs``.
         workers: simulator processes of each pool.
-        seconds: of each measurement; three of each profile.
+        seconds: of each measurement.
+        rounds: measurements of each profile, in turns: a machine that slows down slows all.
         profiles: to measure.
 
     Returns:
@@ -60,7 +65,7 @@ def measure(
         ValueError, GraphicsError, VersionError, WorkerFailed: see ``EnvironmentPool``.
     """
     rates: dict[str, list[float]] = {profile: [] for profile in profiles}
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         for profile in profiles:
             rates[profile].append(_rate(task, profile, workers, seconds))
     figures: dict[str, Any] = {"task": task, "workers": workers}
@@ -78,7 +83,7 @@ def _rate(task: str, profile: str, workers: int, seconds: float) -> float:
     """One measurement, with workers of its own."""
     with EnvironmentPool(task, profile=profile, workers=workers) as pool:
         policy = _Counted(pool.spec.action_size)
-        # More episodes than fit into the time; closing the pool ends those that are left.
+        # Closing the pool ends those that are left.
         episodes = [pool.submit(seed, policy) for seed in range(_EPISODES)]
         while policy.actions < _WARM_STEPS * workers:
             if episodes[0].done():  # it failed, or is shorter than the warm-up
