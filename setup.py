@@ -28,8 +28,15 @@ setup(
         "pillow>=10",
     ],
     extras_require={
-        "envs": ["dm_control==1.0.28", "mujoco==3.3.0"],
-        "dev": ["mypy>=2.4,<3", "pytest>=8", "ruff>=0.17,<0.18"],
+        "envs": [
+            "dm_control==1.0.28",
+            "gymnasium>=1.1,<2",
+            "metaworld==3.1.1",
+            "mujoco==3.3.0",
+            "packaging",
+            "robodesk==1.0.0",
+        ],
+        "dev": ["mypy>=2.4,<3", "pygame>=2.6,<3", "pytest>=8", "ruff>=0.17,<0.18"],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         "tensorboard": ["tensorboard>=2.18", "tensorboardX>=2.6,<3"],

@@ -38,7 +38,9 @@ from coworld_jax.envs import (
 )
 from coworld_jax.metrics import format_duration
 
-_TASK = flags.DEFINE_string("task", None, "What to simulate, SUITE/TASK.", required=True)
+_TASK = flags.DEFINE_string(
+    "task", None, "SUITE/TASK, or MODULE:FUNCTION of your own; options after a +.", required=True
+)
 _POLICY = flags.DEFINE_string("policy", "random", "random, or a workdir of experiments.train.")
 _EPISODES = flags.DEFINE_integer("episodes", 20, "Episodes of the dataset.", lower_bound=1)
 _OUT = flags.DEFINE_string(

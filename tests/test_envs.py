@@ -55,7 +55,7 @@ def walker():
 
 
 def test_the_table_names_the_papers_eight_tasks():
-    assert set(TASKS) == set(WORLDS)
+    assert {task for task in TASKS if task.startswith("dmc/")} == set(WORLDS)
 
 
 @pytest.mark.parametrize("task", WORLDS)

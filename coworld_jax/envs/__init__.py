@@ -1,12 +1,14 @@
 """Simulators behind one interface: named tasks, seeded episodes, frames from worker processes.
 
-A task is named ``suite/task``. ``make_environment`` makes one in this process; ``EnvironmentPool``
-collects whole episodes from spawned processes that hold the simulators. Nothing here imports jax,
-and no simulator is imported before an environment is made.
+A task is named ``suite/task``, or ``module:function`` where it is a user's own.
+``make_environment`` makes one in this process; ``EnvironmentPool`` collects whole episodes from
+spawned processes that hold the simulators. Nothing here imports jax, and no simulator is imported
+before an environment is made.
 """
 
+from coworld_jax.envs.adapters import from_dm_env, from_gymnasium
 from coworld_jax.envs.graphics import GraphicsError
-from coworld_jax.envs.interface import Environment, EnvironmentSpec, Policy, Timestep
+from coworld_jax.envs.interface import Environment, EnvironmentSpec, Policy, Request, Timestep
 from coworld_jax.envs.policies import RandomPolicy
 from coworld_jax.envs.pool import EnvironmentPool
 from coworld_jax.envs.process import WorkerFailed
@@ -24,9 +26,12 @@ __all__ = [
     "GraphicsError",
     "Policy",
     "RandomPolicy",
+    "Request",
     "Timestep",
     "VersionError",
     "WorkerFailed",
     "episode_seed",
+    "from_dm_env",
+    "from_gymnasium",
     "make_environment",
 ]

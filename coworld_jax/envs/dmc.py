@@ -3,6 +3,9 @@
 The changed worlds are edits of dm_control's own XML, made when the model is loaded: tilted gravity
 with a camera tilted to match (a slope, seen as level ground would be), or a foot shrunk to nothing.
 Rewards are the published ones.
+
+The option ``background`` (or ``background=FOLDER``) puts moving pictures behind the body: in place
+of the sky and of the ground, of which nothing then tells how fast the body moves.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from coworld_jax.envs.interface import EnvironmentSpec, Timestep
+from coworld_jax.envs.background import Background
+from coworld_jax.envs.interface import EnvironmentSpec, Request, Timestep
+from coworld_jax.envs.naming import parse_task
 from coworld_jax.envs.rendering import prepare_model, prepare_scene
 from coworld_jax.envs.versions import explained, installed_versions
 
@@ -78,29 +83,16 @@ def tasks() -> tuple[str, ...]:
     return tuple(_TASKS)
 
 
-def make(
-    name: str,
-    *,
-    profile: str,
-    image_size: int,
-    action_repeat: int | None,
-    episode_steps: int | None,
-) -> DmcEnvironment:
+def make(name: str, request: Request) -> DmcEnvironment:
     """Build task ``name``; see ``suites.make_environment``."""
-    repeat = _ACTION_REPEAT if action_repeat is None else action_repeat
-    steps = max(_SIMULATOR_STEPS // repeat, 1) if episode_steps is None else episode_steps
     with explained(PACKAGES):
-        return DmcEnvironment(
-            name, profile=profile, image_size=image_size, action_repeat=repeat, episode_steps=steps
-        )
+        return DmcEnvironment(name, request)
 
 
 class DmcEnvironment:
     """One task with its camera. Extras: ``state``, the suite's own observation, float32 ``[N]``."""
 
-    def __init__(
-        self, name: str, *, profile: str, image_size: int, action_repeat: int, episode_steps: int
-    ) -> None:
+    def __init__(self, name: str, request: Request) -> None:
         from dm_control.mujoco import engine
         from dm_control.rl import control
 
@@ -108,19 +100,25 @@ class DmcEnvironment:
         self._suite = importlib.import_module(f"dm_control.suite.{self._domain.module}")
         self._control = control
         self._physics = _load(self._suite, edits)
-        prepare_model(self._physics.model, profile)
+        prepare_model(self._physics.model, request.profile)
         # Kept: physics.render() would build a camera, with its scene, for every frame.
-        self._camera = engine.Camera(self._physics, image_size, image_size, _CAMERA)
-        prepare_scene(self._camera.scene, profile)
+        size = request.image_size
+        self._camera = engine.Camera(self._physics, size, size, _CAMERA)
+        prepare_scene(self._camera.scene, request.profile)
+        folder = parse_task(request.task).chosen("background")
+        self._background = None if folder is None else Background(folder, size)
+        # By geom, and last for what is none: whether it belongs to a body, and not to the world.
+        self._of_a_body = np.append(np.array(self._physics.model.geom_bodyid) > 0, False)
         self._simulator: Any = None  # of the running episode
         self._steps = 0  # taken in it
+        action_repeat, episode_steps = request.counts(_ACTION_REPEAT, _SIMULATOR_STEPS)
         self.spec = EnvironmentSpec(
-            task=f"dmc/{name}",
+            task=request.task,
             action_size=int(self._physics.model.nu),
             action_repeat=action_repeat,
             episode_steps=episode_steps,
-            image_size=image_size,
-            profile=profile,
+            image_size=size,
+            profile=request.profile,
             versions=installed_versions(PACKAGES),
         )
         self._camera.render()  # a GL fault shows here, and not in the first episode
@@ -136,6 +134,8 @@ class DmcEnvironment:
             self._physics, task, control_timestep=self._domain.control_timestep
         )
         self._steps = 0
+        if self._background is not None:
+            self._background.begin(seed)
         return self._timestep(self._simulator.reset().observation, 0.0, 1.0)
 
     def step(self, action: np.ndarray) -> Timestep:
@@ -167,10 +167,19 @@ class DmcEnvironment:
         is_last = discount == 0.0 or self._steps >= self.spec.episode_steps
         if is_last:
             self._simulator = None
+        state = np.concatenate([np.ravel(part) for part in observation.values()])
+        return Timestep(
+            self._frame(), reward, discount, is_last, {"state": state.astype(np.float32)}
+        )
+
+    def _frame(self) -> np.ndarray:
         # The camera reuses its buffer and hands out a flipped view of it.
         image = np.array(self._camera.render(), order="C")
-        state = np.concatenate([np.ravel(part) for part in observation.values()])
-        return Timestep(image, reward, discount, is_last, {"state": state.astype(np.float32)})
+        if self._background is None:
+            return image
+        geoms = self._camera.render(segmentation=True)[..., 0]  # -1 where there is none
+        body = self._of_a_body[geoms][..., None]
+        return np.where(body, image, self._background.frame(self._steps))
 
 
 def _load(suite: ModuleType, edits: tuple[_Edit, ...]) -> Any:

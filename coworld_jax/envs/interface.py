@@ -8,10 +8,30 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 
+class Request(NamedTuple):
+    """Which environment is wanted: the arguments of ``make_environment``."""
+
+    task: str  # see naming.py
+    profile: str  # a name in rendering.PROFILES
+    image_size: int
+    action_repeat: int | None  # None: the suite's own figure
+    episode_steps: int | None  # None: the suite's own figure
+
+    def counts(self, action_repeat: int, simulator_steps: int) -> tuple[int, int]:
+        """Action repeat and env_steps per episode: as requested, or else a suite's own.
+
+        Args:
+            action_repeat: of the suite.
+            simulator_steps: of its episodes, all repeats counted.
+        """
+        repeat = self.action_repeat or action_repeat
+        return repeat, self.episode_steps or max(simulator_steps // repeat, 1)
+
+
 class EnvironmentSpec(NamedTuple):
     """What an environment is; a dataset keeps it, and an evaluation compares it."""
 
-    task: str  # "suite/task"
+    task: str  # "suite/name" with its options, see naming.py
     action_size: int  # A
     action_repeat: int  # simulator steps per env_step; their rewards are summed
     episode_steps: int  # env_steps until the time limit
@@ -27,7 +47,8 @@ class Timestep(NamedTuple):
     reward: float  # raw units, summed over the action repeat; 0 after a reset
     discount: float  # 0 where the task ended, 1 elsewhere, at a time limit too
     is_last: bool  # no step may follow
-    extras: Mapping[str, np.ndarray]  # the same keys at every step, e.g. "state" float32 [N]
+    # The same keys at every step: "state" float32 [N], and where it is defined "success" bool [].
+    extras: Mapping[str, np.ndarray]
 
 
 class Environment(Protocol):

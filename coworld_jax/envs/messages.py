@@ -1,19 +1,21 @@
-"""What a pool and its workers say to each other; both sides import this file."""
+"""What a worker answers; both sides import this file."""
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from typing import NamedTuple, Self
 
+import numpy as np
 
-class Request(NamedTuple):
-    """The arguments of ``make_environment``."""
 
-    task: str
-    profile: str
-    image_size: int
-    action_repeat: int | None
-    episode_steps: int | None
+class Answer(NamedTuple):
+    """A ``Timestep`` without its frame, which lies in shared memory."""
+
+    reward: float
+    discount: float
+    is_last: bool
+    extras: Mapping[str, np.ndarray]
 
 
 class Failure(NamedTuple):

@@ -19,8 +19,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from coworld_jax.envs.graphics import choose_backend
-from coworld_jax.envs.interface import EnvironmentSpec, Policy, Timestep
-from coworld_jax.envs.messages import Request
+from coworld_jax.envs.interface import EnvironmentSpec, Policy, Request, Timestep
 from coworld_jax.envs.process import WorkerDied, WorkerFailed, WorkerProcess
 from coworld_jax.envs.suites import check_request
 from coworld_jax.types import Episode
@@ -70,8 +69,7 @@ class EnvironmentPool:
             raise ValueError(
                 f"workers and max_deaths must be at least 1, not {min(workers, max_deaths)}."
             )
-        request = Request(task, profile, image_size, action_repeat, episode_steps)
-        check_request(**request._asdict())
+        request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
         backend = choose_backend()
         self._max_deaths = max_deaths
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -234,7 +232,7 @@ def _collect(worker: WorkerProcess, seed: int, policy: Policy) -> Episode:
     """One whole episode; actions are kept as the environment takes them, clipped to [-1, 1]."""
     spec = worker.spec
     actor = policy.episode(seed)
-    timesteps: list[Timestep] = [worker.ask(("reset", seed))]
+    timesteps: list[Timestep] = [worker.reset(seed)]
     actions = [np.zeros(spec.action_size, np.float32)]
     while not timesteps[-1].is_last:
         action = np.asarray(actor(timesteps[-1].image), np.float32)
@@ -244,7 +242,7 @@ def _collect(worker: WorkerProcess, seed: int, policy: Policy) -> Episode:
                 f"{spec.task} takes {spec.action_size} finite numbers."
             )
         actions.append(np.clip(action, -1.0, 1.0))
-        timesteps.append(worker.ask(("step", actions[-1])))
+        timesteps.append(worker.step(actions[-1]))
     discount = np.array([step.discount for step in timesteps], np.float32)
     row = np.arange(len(timesteps))
     return Episode(

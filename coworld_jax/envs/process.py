@@ -1,12 +1,14 @@
 """A worker process as its pool sees it: start, question and answer, death.
 
-Frames travel through a socket: 12 KB each, which takes tens of microseconds beside the hundreds of
-stepping and rendering, with nothing to clean up after a crash.
+Words travel through a socket, frames through memory that both processes map. It has no name, so
+that nothing is left of it when the last of them is gone, whatever its end.
 """
 
 from __future__ import annotations
 
 import logging
+import mmap
+import os
 import signal
 import socket
 import subprocess
@@ -14,9 +16,11 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
+
 from coworld_jax.envs.graphics import child_environment
-from coworld_jax.envs.interface import EnvironmentSpec
-from coworld_jax.envs.messages import Failure, Request
+from coworld_jax.envs.interface import EnvironmentSpec, Request, Timestep
+from coworld_jax.envs.messages import Answer, Failure
 
 _LOG = logging.getLogger(__name__)
 _ANSWER_SECONDS = 300.0  # a simulator that is silent for so long is stuck, and killed
@@ -48,19 +52,24 @@ class WorkerProcess:
         self._request = request
         self._backend = backend
         self._connection: Connection
+        self._frame: np.ndarray  # where the worker writes each frame
 
     def start(self) -> None:
         """Spawn the process; it says nothing before ``greet``."""
+        size = self._request.image_size
+        memory = os.memfd_create("coworld_jax frame")
+        os.ftruncate(memory, size * size * 3)
+        self._frame = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(size, size, 3)
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, os.fdopen(memory):  # which closes them: the process has its own
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-X", "faulthandler"),
-                    *("-m", "coworld_jax.envs.worker", str(theirs.fileno())),
+                    *("-m", "coworld_jax.envs.worker", str(theirs.fileno()), str(memory)),
                 ],
                 env=child_environment(self._backend),
                 stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), memory),
                 # Out of the terminal's group before the worker can ignore its signals itself.
                 process_group=0,
             )
@@ -69,6 +78,14 @@ class WorkerProcess:
     def greet(self) -> None:
         """Say which environment, hear what it is."""
         self.spec = self.ask(self._request)
+
+    def reset(self, seed: int) -> Timestep:
+        """``Environment.reset`` over there; raises as `ask` does."""
+        return self._timestep(self.ask(("reset", seed)))
+
+    def step(self, action: np.ndarray) -> Timestep:
+        """``Environment.step`` over there; raises as `ask` does."""
+        return self._timestep(self.ask(("step", action)))
 
     def ask(self, message: Any) -> Any:
         """The answer to ``message``.
@@ -106,6 +123,10 @@ class WorkerProcess:
         self.process.wait()
         self.process = None
         self._connection.close()
+
+    def _timestep(self, answer: Answer) -> Timestep:
+        # A copy: the next step overwrites the frame.
+        return Timestep(self._frame.copy(), *answer)
 
     def _label(self) -> str:
         assert self.process is not None

@@ -7,66 +7,68 @@ imports its simulator inside ``make``, so that naming a task costs nothing.
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from coworld_jax.envs import dmc
+from coworld_jax.envs import dmc, metaworld, robodesk
 from coworld_jax.envs.graphics import choose_backend
-from coworld_jax.envs.interface import Environment
+from coworld_jax.envs.interface import Environment, Request
+from coworld_jax.envs.naming import parse_task
 from coworld_jax.envs.rendering import PROFILES
-
-
-class _Make(Protocol):
-    def __call__(
-        self,
-        name: str,
-        *,
-        profile: str,
-        image_size: int,
-        action_repeat: int | None,
-        episode_steps: int | None,
-    ) -> Environment:
-        """Build the task ``name`` of the suite; None stands for the suite's own figure."""
+from coworld_jax.envs.wrappers import apply_options
 
 
 class _Suite(NamedTuple):
     tasks: Callable[[], tuple[str, ...]]
-    make: _Make
+    make: Callable[[str, Request], Environment]
+    options: frozenset[str]  # of names of its tasks
 
 
 _SUITES = {
-    "dmc": _Suite(tasks=dmc.tasks, make=dmc.make),
+    "dmc": _Suite(tasks=dmc.tasks, make=dmc.make, options=frozenset({"background", "noise"})),
+    "metaworld": _Suite(
+        tasks=metaworld.tasks, make=metaworld.make, options=frozenset({"noise", "sparse"})
+    ),
+    "robodesk": _Suite(
+        tasks=robodesk.tasks,
+        make=robodesk.make,
+        options=frozenset({"corrected", "noise", "sparse"}),
+    ),
 }
+
+_OWN_OPTIONS = frozenset({"noise", "sparse"})
 
 TASKS = tuple(f"{suite}/{name}" for suite, entry in _SUITES.items() for name in entry.tasks())
 
 
-def check_request(
-    task: str,
-    *,
-    profile: str,
-    image_size: int,
-    action_repeat: int | None,
-    episode_steps: int | None,
-) -> None:
-    """Refuse arguments of ``make_environment`` before a simulator is started.
+def check_request(request: Request) -> Request:
+    """The request with its task's name in the one spelling, if it can be met.
+
+    No simulator is started, or imported, for this.
 
     Raises:
-        ValueError: one of them is unknown or out of range.
+        ValueError: a part of it is unknown or out of range.
     """
-    if task not in TASKS:
-        near = difflib.get_close_matches(task, TASKS, n=1, cutoff=0.0)
-        raise ValueError(f"No task {task!r}; did you mean {near[0]!r}? Known: {', '.join(TASKS)}.")
-    if profile not in PROFILES:
-        raise ValueError(f"No render profile {profile!r}; known: {', '.join(PROFILES)}.")
-    counts = {
-        "image_size": image_size,
-        "action_repeat": action_repeat,
-        "episode_steps": episode_steps,
-    }
-    for name, count in counts.items():
+    task = parse_task(request.task)
+    base = str(task._replace(options=()))
+    if base not in TASKS and ":" not in base:
+        near = difflib.get_close_matches(base, TASKS, n=3, cutoff=0.0)
+        raise ValueError(
+            f"No task {base!r}; did you mean {near[0]!r}? Nearest: {', '.join(near)}; suites: "
+            f"{', '.join(_SUITES)}."
+        )
+    options = _SUITES[task.suite].options if task.suite else _OWN_OPTIONS
+    for option, _ in task.options:
+        if option not in options:
+            raise ValueError(f"{base} has no option {option}; it has {', '.join(sorted(options))}.")
+    if request.profile not in PROFILES:
+        raise ValueError(f"No render profile {request.profile!r}; known: {', '.join(PROFILES)}.")
+    for name in ("image_size", "action_repeat", "episode_steps"):
+        count = getattr(request, name)
         if count is not None and count < 1:
             raise ValueError(f"{name} of {task} must be at least 1, not {count}.")
+    return request._replace(task=str(task))
 
 
 def make_environment(
@@ -80,7 +82,8 @@ def make_environment(
     """Build the simulator of ``task`` in this process, on this thread.
 
     Args:
-        task: a name in ``TASKS``.
+        task: a name in ``TASKS``, or ``module:function`` of your own (see ``adapters``), perhaps
+            with options (see ``naming``).
         profile: a name in ``PROFILES``.
         image_size: height and width of the frames in pixels.
         action_repeat: simulator steps per env_step; None: as the authors use the suite.
@@ -91,19 +94,28 @@ def make_environment(
         VersionError: a package of the simulator is missing or does not work.
         GraphicsError: no way to render without a screen.
     """
-    check_request(
-        task,
-        profile=profile,
-        image_size=image_size,
-        action_repeat=action_repeat,
-        episode_steps=episode_steps,
-    )
+    request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
     choose_backend()
-    suite, name = task.split("/", 1)
-    return _SUITES[suite].make(
-        name,
-        profile=profile,
-        image_size=image_size,
-        action_repeat=action_repeat,
-        episode_steps=episode_steps,
-    )
+    name = parse_task(request.task)
+    if name.suite:
+        environment = _SUITES[name.suite].make(name.name, request)
+    else:
+        environment = _own(name.name)(request)
+    return apply_options(environment, name)
+
+
+def _own(name: str) -> Callable[[Request], Environment]:
+    """The user's function ``module:function``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{name}: {error}. Its folder must be the current one, or in PYTHONPATH."
+        ) from error
+    except AttributeError as error:
+        raise ValueError(f"{name}: {error}.") from error

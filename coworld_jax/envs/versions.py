@@ -11,7 +11,13 @@ import importlib.metadata
 from collections.abc import Iterator, Sequence
 
 # The same pins as in constraints.txt: tried together, with episodes collected.
-TESTED = {"mujoco": "3.3.0", "dm_control": "1.0.28"}
+TESTED = {
+    "mujoco": "3.3.0",
+    "dm_control": "1.0.28",
+    "metaworld": "3.1.1",
+    "robodesk": "1.0.0",
+    "gymnasium": "1.4.0",
+}
 
 
 class VersionError(RuntimeError):

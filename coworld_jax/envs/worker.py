@@ -1,36 +1,40 @@
-"""The process that holds one simulator: ``python -m coworld_jax.envs.worker DESCRIPTOR``.
+"""The process that holds one simulator: ``python -m coworld_jax.envs.worker SOCKET MEMORY``.
 
-It answers one message at a time on a socket, the inherited file descriptor, and ends when the
-other side is gone. It is started by command line and not by ``multiprocessing``, whose spawn
-imports the parent's main module, and jax with it.
+It answers one message at a time on a socket and writes frames into shared memory, both inherited
+as file descriptors, and ends when the other side is gone. It is started by command line and not by
+``multiprocessing``, whose spawn imports the parent's main module, and jax with it.
 
 Messages to it: the keyword arguments of ``make_environment`` (first), then ``("reset", seed)`` or
-``("step", action)``. Answers: ``EnvironmentSpec`` (first), then ``Timestep``, or ``Failure``.
+``("step", action)``. Answers: ``EnvironmentSpec`` (first), then ``Answer``, or ``Failure``.
 """
 
 from __future__ import annotations
 
+import mmap
 import signal
 import sys
 from multiprocessing.connection import Connection
 
-from coworld_jax.envs.messages import Failure, Request
+import numpy as np
+
+from coworld_jax.envs.interface import Request, Timestep
+from coworld_jax.envs.messages import Answer, Failure
 from coworld_jax.envs.suites import make_environment
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, memory: int) -> None:
     """Serve until the parent closes the connection or dies."""
     # Ctrl-C and SIGTERM reach a whole process group: what they mean is for the parent to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with Connection(descriptor) as parent:
         try:
-            _serve(parent)
+            _serve(parent, memory)
         except (EOFError, ConnectionError):
             return
 
 
-def _serve(parent: Connection) -> None:
+def _serve(parent: Connection, memory: int) -> None:
     request: Request = parent.recv()
     try:
         environment = make_environment(**request._asdict())
@@ -38,14 +42,18 @@ def _serve(parent: Connection) -> None:
         parent.send(Failure.of(error))
         return
     parent.send(environment.spec)
+    size = request.image_size
+    frame = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(size, size, 3)
     while True:
         kind, argument = parent.recv()
         try:
-            answer = getattr(environment, kind)(argument)
+            timestep: Timestep = getattr(environment, kind)(argument)
+            frame[:] = timestep.image
+            answer: Answer | Failure = Answer(*timestep[1:])
         except Exception as error:  # noqa: BLE001  # told to the parent, which raises
             answer = Failure.of(error)
         parent.send(answer)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,96 @@
+"""Names of tasks: ``suite/name``, or ``module:function`` for a user's own, and options after ``+``.
+
+    metaworld/door-close
+    metaworld/door-close+sparse
+    robodesk/open_slide+corrected
+    dmc/walker_walk+background=pictures/street+noise=0.1
+    my_tasks:pendulum+noise=1
+
+| option | tasks | meaning |
+|---|---|---|
+| ``noise=W`` | all | the simulator executes ``a + W * n`` where the agent chose ``a`` |
+| ``sparse`` | those with ``success`` | 500 for each env_step with success, otherwise 0 |
+| ``corrected`` | robodesk | without the package's fault, see ``robodesk.py`` |
+| ``background`` or ``background=FOLDER`` | dmc | moving pictures behind the body |
+
+An option changes what the task is, so it is a part of the name: a configuration, a dataset's
+record and a checkpoint all carry it without a field of their own, and an evaluation that compares
+names compares options too. Options have one order and one spelling, whatever the user typed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class TaskName(NamedTuple):
+    """A name taken apart; ``str()`` puts it together again."""
+
+    suite: str  # empty for a user's own environment
+    name: str
+    options: tuple[tuple[str, str], ...]  # sorted by option; the value of a mere switch is empty
+
+    def __str__(self) -> str:
+        base = f"{self.suite}/{self.name}" if self.suite else self.name
+        return "".join(
+            [base, *(f"+{key}={value}" if value else f"+{key}" for key, value in self.options)]
+        )
+
+    def chosen(self, option: str) -> str | None:
+        """The value of ``option``, empty for a switch, or None where it was not given."""
+        return dict(self.options)[option] if option in dict(self.options) else None
+
+
+def parse_task(text: str) -> TaskName:
+    """Take a task's name apart; says nothing about whether such a task exists.
+
+    Raises:
+        ValueError: an option is unknown, is given twice, or its value is missing or odd.
+    """
+    base, *parts = text.split("+")
+    options: dict[str, str] = {}
+    for part in parts:
+        key, _, value = part.partition("=")
+        if key not in _OPTIONS:
+            raise ValueError(f"{text}: no option {key!r} of tasks; known: {', '.join(_OPTIONS)}.")
+        if key in options:
+            raise ValueError(f"{text}: the option {key} is given twice.")
+        try:
+            options[key] = _OPTIONS[key](value)
+        except ValueError as error:
+            raise ValueError(f"{text}: {key}={value} is {error}.") from error
+    suite, name = "", base
+    if ":" not in base:
+        suite, _, name = base.rpartition("/")
+    return TaskName(suite, name, tuple(sorted(options.items())))
+
+
+def _switch(value: str) -> str:
+    if value:
+        raise ValueError("a switch, which takes no value")
+    return value
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _positive(value: str) -> str:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not (number > 0 and math.isfinite(number)):
+        raise ValueError("no positive number, for example 0.1")
+    return f"{number:g}"
+
+
+# Every option, and what its value must be. Which suite takes it: suites.py.
+_OPTIONS: dict[str, Callable[[str], str]] = {
+    "background": _text,
+    "corrected": _switch,
+    "noise": _positive,
+    "sparse": _switch,
+}

@@ -1,0 +1,1 @@
+"""Environments of one's own, as a user would write them."""
