@@ -29,7 +29,15 @@ setup(
     ],
     extras_require={
         "envs": ["dm_control==1.0.28", "mujoco==3.3.0"],
-        "dev": ["mypy>=2.4,<3", "pytest>=8", "ruff>=0.17,<0.18"],
+        "data": ["gymnasium>=1.1", "h5py>=3.11", "minari>=0.5.4,<0.6"],
+        "dev": [
+            "gymnasium>=1.1",
+            "h5py>=3.11",
+            "minari>=0.5.4,<0.6",
+            "mypy>=2.4,<3",
+            "pytest>=8",
+            "ruff>=0.17,<0.18",
+        ],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         "tensorboard": ["tensorboard>=2.18", "tensorboardX>=2.6,<3"],

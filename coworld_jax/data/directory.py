@@ -124,7 +124,7 @@ def load_directory(
             message is one sentence.
     """
     directory = Path(directory)
-    paths = _episode_files(directory)
+    paths = episode_files(directory)
     metadata = read_metadata(directory)
     headers, faults = _read_headers(paths, minimum_rows, action_size)
     if faults and not skip_bad:
@@ -179,7 +179,7 @@ def validate_directory(
     """
     directory = Path(directory)
     try:
-        paths = _episode_files(directory)
+        paths = episode_files(directory)
     except DataError as error:
         return list(error.faults)
     headers, faults = _read_headers(paths, minimum_rows, action_size)
@@ -203,7 +203,7 @@ def summarise(directory: Path | str) -> tuple[Summary | None, list[Fault]]:
     Raises:
         DataError: no episode files there.
     """
-    headers, faults = _read_headers(_episode_files(Path(directory)), 1, None)
+    headers, faults = _read_headers(episode_files(Path(directory)), 1, None)
     good, numbers = [], []
     for header in headers:
         try:
@@ -240,7 +240,7 @@ def return_quantiles(returns: Sequence[float]) -> dict[str, float]:
     return {"mean": float(np.mean(returns))} | dict(zip(names, map(float, quantiles)))
 
 
-def _episode_files(directory: Path) -> list[Path]:
+def episode_files(directory: Path) -> list[Path]:
     """Every file that claims to be an episode, in the order of their names."""
     if not directory.is_dir():
         raise DataError.of(directory, "", "is no directory")

@@ -11,6 +11,7 @@ from typing import Any
 from coworld_jax.data.faults import DataError
 
 METADATA_NAME = "dataset.json"
+IMPORT_NAME = "import.json"  # of a directory that was made from a foreign format
 # What an evaluation compares with its environment; other keys are for readers.
 _TEXTS, _COUNTS = ("task", "profile"), ("action_size", "action_repeat", "image_size")
 
