@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coworld_jax.data.episodes import IMAGE_SHAPE, Header, read_header, read_numbers, read_rows
+from coworld_jax.data.episodes import IMAGE_SHAPE, Header, read_header, read_rows
 from coworld_jax.data.faults import DataError, Fault
 from coworld_jax.data.memory import format_bytes, host_bytes
 from coworld_jax.data.metadata import read_metadata
@@ -90,21 +90,6 @@ class Dataset(NamedTuple):
         )
 
 
-class Summary(NamedTuple):
-    """Figures of a dataset that need no images."""
-
-    episodes: int
-    rows: int
-    env_steps: int  # rows without the resets
-    shortest: int  # rows
-    longest: int  # rows
-    action_size: int
-    actions_outside: int  # rows with a coordinate outside [-1, 1]
-    terminated: int  # episodes that end with discount 0
-    acting_resets: int  # episodes whose row 0 has an action or a reward
-    returns: dict[str, float]  # mean and quantiles, raw reward units
-
-
 def load_directory(
     directory: Path | str,
     *,
@@ -126,7 +111,7 @@ def load_directory(
     directory = Path(directory)
     paths = episode_files(directory)
     metadata = read_metadata(directory)
-    headers, faults = _read_headers(paths, minimum_rows, action_size)
+    headers, faults = read_headers(paths, minimum_rows, action_size)
     if faults and not skip_bad:
         raise _refusal(directory, faults)
     if not headers:
@@ -182,7 +167,7 @@ def validate_directory(
         paths = episode_files(directory)
     except DataError as error:
         return list(error.faults)
-    headers, faults = _read_headers(paths, minimum_rows, action_size)
+    headers, faults = read_headers(paths, minimum_rows, action_size)
     for header in headers:
         try:
             read_rows(header)
@@ -193,51 +178,6 @@ def validate_directory(
     except DataError as error:
         faults.extend(error.faults)
     return sorted(faults)
-
-
-def summarise(directory: Path | str) -> tuple[Summary | None, list[Fault]]:
-    """Figures of the files that can be read, or None; and what is wrong with the others.
-
-    Images are not decompressed: `validate_directory` does that.
-
-    Raises:
-        DataError: no episode files there.
-    """
-    headers, faults = _read_headers(episode_files(Path(directory)), 1, None)
-    good, numbers = [], []
-    for header in headers:
-        try:
-            numbers.append(read_numbers(header))
-            good.append(header)
-        except DataError as error:
-            faults.extend(error.faults)
-    if not good:
-        return None, sorted(faults)
-    lengths = [header.rows for header in good]
-    summary = Summary(
-        episodes=len(good),
-        rows=sum(lengths),
-        env_steps=sum(lengths) - len(good),
-        shortest=min(lengths),
-        longest=max(lengths),
-        action_size=good[0].action_size,
-        actions_outside=sum(
-            int((np.abs(action) > 1.0).any(axis=1).sum()) for action, _, _ in numbers
-        ),
-        terminated=sum(bool(discount[-1] == 0.0) for _, _, discount in numbers),
-        acting_resets=sum(
-            bool(action[0].any() or reward[0] != 0.0) for action, reward, _ in numbers
-        ),
-        returns=return_quantiles([float(reward.sum()) for _, reward, _ in numbers]),
-    )
-    return summary, sorted(faults)
-
-
-def return_quantiles(returns: Sequence[float]) -> dict[str, float]:
-    """Mean, and the quantiles 0, 0.25, 0.5, 0.75 and 1, of episodes' returns."""
-    names = ("min", "q25", "median", "q75", "max")
-    quantiles = np.quantile(returns, (0.0, 0.25, 0.5, 0.75, 1.0))
-    return {"mean": float(np.mean(returns))} | dict(zip(names, map(float, quantiles)))
 
 
 def episode_files(directory: Path) -> list[Path]:
@@ -252,7 +192,7 @@ def episode_files(directory: Path) -> list[Path]:
     return paths
 
 
-def _read_headers(
+def read_headers(
     paths: Iterable[Path], minimum_rows: int, action_size: int | None
 ) -> tuple[list[Header], list[Fault]]:
     """Headers of the files that fit together, and the faults of the others."""

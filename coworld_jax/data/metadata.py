@@ -23,6 +23,21 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     os.replace(temporary, path)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        DataError: it holds none.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DataError.of(path, "", f"is no JSON file ({error})") from error
+    if not isinstance(value, dict):
+        raise DataError.of(path, "", "is no JSON object")
+    return value
+
+
 def write_metadata(
     directory: Path | str, metadata: Mapping[str, Any], name: str = METADATA_NAME
 ) -> Path:
@@ -41,12 +56,7 @@ def read_metadata(directory: Path | str, name: str = METADATA_NAME) -> dict[str,
     path = Path(directory) / name
     if not path.exists():
         return None
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DataError.of(path, "", f"is no JSON file ({error})") from error
-    if not isinstance(metadata, dict):
-        raise DataError.of(path, "", "is no JSON object")
+    metadata = read_json(path)
     for keys, kind, what in ((_TEXTS, str, "a text"), (_COUNTS, int, "an integer")):
         for key in keys:
             if key not in metadata:

@@ -9,7 +9,6 @@ Minari reads them.
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from coworld_jax.data.formats.foreign import (
     share_rows,
     some_of,
 )
+from coworld_jax.data.metadata import read_json
 from coworld_jax.data.npz import explained
 from coworld_jax.types import Episode
 
@@ -165,9 +165,8 @@ def read_record(path: Path) -> dict[str, Any] | None:
     beside = path.parent / _METADATA
     if not beside.exists():
         return None
-    with explained(beside, "", "is no JSON file"):
-        metadata = json.loads(beside.read_text(encoding="utf-8"))
-    if not isinstance(metadata, dict) or _RECORD not in metadata:
+    metadata = read_json(beside)
+    if _RECORD not in metadata:
         return None
     record: dict[str, Any] = metadata[_RECORD]
     return record
