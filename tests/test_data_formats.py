@@ -98,7 +98,8 @@ def save_vd4rl(path, episodes=(0, 1, 2), size=84, **changes):
     with h5py.File(path, "w") as file:
         for key, value in arrays.items():
             if value is not None:
-                file.create_dataset(key, data=value, compression="gzip")
+                zipped = "gzip" if np.ndim(value) else None
+                file.create_dataset(key, data=value, compression=zipped)
     return path
 
 

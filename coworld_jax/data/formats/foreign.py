@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,7 @@ interpolation, as V-D4RL's conversion script does (Lanczos 1.00, bicubic 1.15, b
 1.47, bilinear 1.60). It has no negative weights, so that edges get no rings.
 """
 _FLOATS, _NUMBERS = "f", "fiub"
+_COMPRESSION = 1100  # deflate cannot make anything smaller by more than that
 
 
 class Request(NamedTuple):
@@ -140,14 +142,18 @@ def hdf5() -> ModuleType:
 def opened_hdf5(path: Path) -> Iterator[Any]:
     """The root group of an hdf5 file.
 
+    Damage to the structure of such a file can show at every access to it, also at asking whether
+    a key is there: so all that is done with it is explained.
+
     Raises:
-        DataError: it is none, or is cut short.
+        DataError: it is none, is cut short, or is damaged.
     """
     package = hdf5()
     with contextlib.ExitStack() as stack:
         with explained(path, "", "is no hdf5 file, or is cut short"):
             file = stack.enter_context(package.File(path, "r"))
-        yield file
+        with explained(path, ""):
+            yield file
 
 
 def member(path: Path, group: Any, key: str) -> Any:
@@ -168,11 +174,15 @@ def read_all(path: Path, dataset: Any, rows: slice = slice(None)) -> np.ndarray:
     """Rows of an hdf5 array.
 
     Raises:
-        DataError: its bytes are damaged, or it has no rows at all.
+        DataError: its bytes are damaged, or it is a single value.
     """
     key = dataset.name.strip("/")
     if not dataset.shape:
         raise DataError.of(path, key, "is a single value instead of an array")
+    claimed = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if claimed > _COMPRESSION * path.stat().st_size:
+        reason = f"is damaged: it claims {claimed} bytes in a file of {path.stat().st_size}"
+        raise DataError.of(path, key, reason)
     with explained(path, key):
         return np.asarray(dataset[rows])
 
