@@ -20,7 +20,6 @@ from coworld_jax.data import (
     validate_directory,
     write_metadata,
 )
-from coworld_jax.data import directory as directory_module
 from coworld_jax.store import sample
 
 # --- files ----------------------------------------------------------------------------------------
@@ -187,14 +186,6 @@ def test_figures_by_hand(tmp_path):
     assert (summary.episodes, summary.rows, summary.env_steps) == (6, 20, 14)
     assert (summary.shortest, summary.longest, summary.action_size) == (3, 5, 3)
     assert (summary.actions_outside, summary.terminated, summary.acting_resets) == (2, 1, 1)
-
-
-def test_too_large_a_dataset_is_refused_before_it_is_read(mixed, monkeypatch):
-    need = 23 * (64 * 64 * 3 + 4 * (3 + 1 + 1))
-    monkeypatch.setattr(directory_module, "read_rows", None)  # reading would fail
-    monkeypatch.setattr(directory_module, "host_bytes", lambda: need - 1)
-    with pytest.raises(DataError, match="needs 283 kB of memory, but 283 kB are free: move some"):
-        load_directory(mixed, minimum_rows=1)
 
 
 def test_a_containers_limit_counts(tmp_path, monkeypatch):

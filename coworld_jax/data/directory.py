@@ -1,4 +1,4 @@
-"""An offline dataset: a directory of episode files, as flat arrays in memory.
+"""An offline dataset: a directory of episode files, as flat arrays in memory or on the disk.
 
 Sizes come from the files' headers first. So the need of memory is known before anything is
 loaded, the arrays are made once, and the peak is the data and one episode.
@@ -7,7 +7,7 @@ loaded, the arrays are made once, and the peak is the data and one episode.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +17,14 @@ import numpy as np
 
 from coworld_jax.data.episodes import IMAGE_SHAPE, Header, read_header, read_rows
 from coworld_jax.data.faults import DataError, Fault
+from coworld_jax.data.mapped import Fill, Mapped, Rows, cache_place, mapped_rows
 from coworld_jax.data.memory import format_bytes, host_bytes
 from coworld_jax.data.metadata import read_metadata
 from coworld_jax.store import EpisodeStore
 
 # XLA's CPU backend takes over a NumPy buffer, instead of copying it, if it is aligned like this.
 _ALIGNMENT = 64
+_LOADED_SHARE = 0.8  # of the free memory that a loaded dataset may take; training needs the rest
 
 
 class Dataset(NamedTuple):
@@ -37,6 +39,7 @@ class Dataset(NamedTuple):
     lengths: np.ndarray  # int32 [episodes], its rows
     metadata: dict[str, Any] | None  # dataset.json, if there is one
     skipped: tuple[Fault, ...]  # why files were left out; empty unless that was allowed
+    cache: Path | None  # where the arrays are mapped from, if the memory could not hold them
 
     @property
     def nbytes(self) -> int:
@@ -96,17 +99,22 @@ def load_directory(
     minimum_rows: int,
     action_size: int | None = None,
     skip_bad: bool = False,
+    cache: Path | str | None = None,
 ) -> Dataset:
     """Read every ``*.npz`` of ``directory``, in the order of their names.
+
+    What the memory cannot hold is unpacked once into a cache on the disk and mapped from there:
+    the arrays look the same, and only the rows that are asked for are read.
 
     Args:
         minimum_rows: of an episode; a chunk has to fit into it.
         action_size: coordinates that every file must have; those of most files if not given.
         skip_bad: leave bad files out and record why, instead of refusing the directory.
+        cache: directory of that cache; ``DIRECTORY.cache``, beside the dataset, if not given.
 
     Raises:
-        DataError: bad files, no (good) files, a bad ``dataset.json``, or too little memory. The
-            message is one sentence.
+        DataError: bad files, no (good) files, a bad ``dataset.json``, or neither memory nor disk
+            for the rows. The message is one sentence.
     """
     directory = Path(directory)
     paths = episode_files(directory)
@@ -117,41 +125,74 @@ def load_directory(
     if not headers:
         raise _all_bad(directory, faults)
     need, free = sum(header.nbytes for header in headers), host_bytes()
-    if need > free:
-        raise DataError(
-            f"{directory} needs {format_bytes(need)} of memory, but {format_bytes(free)} are free: "
-            f"move some of its {len(headers)} episodes to another directory, or use a machine with "
-            "more memory."
+
+    def fill(put: Callable[[Rows], None]) -> tuple[list[int], list[Fault]]:
+        lengths, unreadable = _read_all(directory, headers, put, skip_bad)
+        if not lengths:
+            raise _all_bad(directory, [*faults, *unreadable])
+        return lengths, unreadable
+
+    place = None
+    if need > _LOADED_SHARE * free:
+        reason = (
+            f"{directory} needs {format_bytes(need)} of memory, but {format_bytes(free)} are free"
         )
-    total = sum(header.rows for header in headers)
+        place = cache_place(directory) if cache is None else Path(cache)
+        arrays, lengths, unreadable = mapped_rows(directory, headers, place, reason, fill)
+    else:
+        arrays, lengths, unreadable = _loaded_rows(headers, fill)
+    if unreadable and not skip_bad:  # a cache that was built when they might be left out
+        raise _refusal(directory, unreadable)
+    faults += unreadable
+    ends = np.cumsum(lengths, dtype=np.int32)
+    rows = np.array(lengths, np.int32)
+    return Dataset(directory, *arrays, ends - rows, rows, metadata, tuple(faults), place)
+
+
+def _loaded_rows(headers: Sequence[Header], fill: Fill) -> Mapped:
+    """The rows in arrays of their final size, which a device may share: they are read-only."""
+    total, first = sum(header.rows for header in headers), 0
     arrays = (
         _aligned((total, *IMAGE_SHAPE), np.uint8),
         _aligned((total, headers[0].action_size), np.float32),
         _aligned((total,), np.float32),
         _aligned((total,), np.float32),
     )
+
+    def put(rows: Rows) -> None:
+        nonlocal first
+        last = first + len(rows[0])
+        for array, value in zip(arrays, rows, strict=True):
+            array[first:last] = value
+        first = last
+
+    lengths, faults = fill(put)
+    image, action, reward, discount = (array[:first] for array in arrays)
+    for array in (image, action, reward, discount):
+        array.setflags(write=False)
+    return Mapped((image, action, reward, discount), lengths, faults)
+
+
+def _read_all(
+    directory: Path, headers: Sequence[Header], put: Callable[[Rows], None], skip_bad: bool
+) -> tuple[list[int], list[Fault]]:
+    """Read the files in order into ``put``; returns their lengths, and the faults of bad ones.
+
+    Raises:
+        DataError: a bad file, unless those may be skipped.
+    """
     lengths: list[int] = []
+    faults: list[Fault] = []
     for header in headers:
-        first = sum(lengths)
         try:
-            for array, value in zip(arrays, read_rows(header), strict=True):
-                array[first : first + header.rows] = value
+            put(read_rows(header))
         except DataError as error:
             if not skip_bad:
                 raise _refusal(directory, error.faults) from error
             faults.extend(error.faults)
         else:
             lengths.append(header.rows)
-    if not lengths:
-        raise _all_bad(directory, faults)
-    image, action, reward, discount = (array[: sum(lengths)] for array in arrays)
-    for array in (image, action, reward, discount):
-        array.setflags(write=False)  # a device may share it
-    ends = np.cumsum(lengths, dtype=np.int32)
-    rows = np.array(lengths, np.int32)
-    return Dataset(
-        directory, image, action, reward, discount, ends - rows, rows, metadata, tuple(faults)
-    )
+    return lengths, faults
 
 
 def validate_directory(
