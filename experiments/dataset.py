@@ -35,7 +35,7 @@ from coworld_jax.data import (
 from coworld_jax.data.episodes import row_bytes
 from coworld_jax.data.formats import FORMATS, Request, export_minari, import_episodes
 from coworld_jax.data.memory import host_bytes
-from coworld_jax.data.metadata import IMPORT_NAME, read_json
+from coworld_jax.data.metadata import read_import
 
 _MINIMUM_ROWS = flags.DEFINE_integer(
     "minimum_rows", 50, "validate: an episode with fewer rows is a fault (learning.length).",
@@ -87,7 +87,11 @@ def inspect(directory: Path, out: Path | None = None) -> int:
             print(f"  {name:<11} {text}")
         name = directory.resolve().name
         out = directory.resolve().with_name(f"{name}.pictures") if out is None else out
-        faults = sorted({*faults, *_draw(found, out, name)})
+        try:
+            faults = sorted({*faults, *_draw(found, out, name)})
+        except OSError as error:
+            reason = f"cannot be written to ({error.strerror}): name another place with --out"
+            raise DataError.of(out, "", reason) from error
     if faults:
         files = len({fault.file for fault in faults})
         print(f"  {'faults':<11} {len(faults)} in {files} files:")
@@ -106,9 +110,10 @@ def _origin(directory: Path) -> str:
             f"{metadata['task']}, profile {metadata['profile']}, action repeat "
             f"{metadata['action_repeat']}"
         )
-    if (directory / IMPORT_NAME).exists():
-        record = read_json(directory / IMPORT_NAME)
-        return ", ".join(f"{key} {value}" for key, value in record.items() if value)
+    record = read_import(directory)
+    if record is not None:
+        resized = f", {record['resized']}" if record["resized"] else ""
+        return f"imported from {record['source']} ({record['format']}){resized}"
     return "unknown: no dataset.json, as in released datasets"
 
 

@@ -174,7 +174,8 @@ def test_figures_by_hand(tmp_path):
     bad = make_episode(7, 5)
     bad.reward[:] = 0.0
     bad.action[:] = (0.0, 1.0, -1.0)  # the reset has an action
-    bad.action[2:4, 1] = (1.5, -1.01)  # two rows outside
+    bad.action[2:4, 1] = (1.5, -1.01)  # two env_steps outside
+    bad.action[0, 2] = -7.0  # which is no env_step
     bad.discount[-1] = 0.0
     save_episode(tmp_path, bad, name="7")
     summary, faults = summarise(tmp_path)

@@ -15,7 +15,8 @@ from PIL import Image
 from test_data_formats import LENGTHS, assert_counts, save_minari, save_ogbench, save_vd4rl
 
 from coworld_jax.data import DataError, load_directory, save_episode
-from coworld_jax.data.formats import Request, import_episodes
+from coworld_jax.data.formats import Request, export_minari, import_episodes
+from experiments import dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = sum(LENGTHS)
@@ -215,6 +216,18 @@ def test_rewards_belong_to_one_npz_file(tmp_path):
         import_episodes(source, tmp_path / "out", request=Request(rewards=tmp_path / "r.npy"))
 
 
+@pytest.mark.parametrize("package", ["h5py", "minari"])
+def test_a_package_that_is_not_there_is_named_with_the_extra(tmp_path, monkeypatch, package):
+    source, episodes = save_vd4rl(tmp_path / "x.hdf5"), episode_directory(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    with pytest.raises(DataError, match=f"needs {package}: install the extra `data`"):
+        if package == "h5py":
+            import_episodes(source, tmp_path / "out")
+        else:
+            export_minari(episodes, tmp_path / "out-v0")
+    assert not list(tmp_path.glob("*out*"))
+
+
 def command(*arguments):
     done = subprocess.run(
         [sys.executable, "-m", "experiments.dataset", *map(str, arguments)],
@@ -224,12 +237,14 @@ def command(*arguments):
     return done
 
 
-def test_the_commands_import_and_export(tmp_path):
+def test_the_commands_import_and_export(tmp_path, capsys):
     save_minari(tmp_path / "data", jpeg=True)
     done = command("import", tmp_path / "data", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert f"3 episodes, {ROWS} rows, from {tmp_path / 'data'} (minari)" in done.stdout
     assert "Left out: infos/short of 3 episodes" in done.stdout
+    assert dataset.inspect(tmp_path / "out") == 0
+    assert f"imported from {tmp_path / 'data'} (minari)\n" in capsys.readouterr().out
     done = command("export", tmp_path / "out", tmp_path / "again-v0")
     assert done.returncode == 0 and "minari.load_dataset('again-v0')" in done.stdout
     done = command("import", tmp_path / "data", tmp_path / "out")

@@ -9,7 +9,7 @@ import pytest
 from episodes import make_episode
 from PIL import Image
 
-from coworld_jax.data import save_episode
+from coworld_jax.data import DataError, save_episode
 from coworld_jax.evaluation.dataset_pictures import (
     action_histograms,
     contact_sheet,
@@ -35,6 +35,8 @@ def test_pictures_lie_beside_the_episodes(tmp_path, capsys):
     assert "in 7 of 64 env_steps (10.94%) one is outside [-1, 1]" in text
     assert dataset.inspect(directory, tmp_path / "elsewhere") == 0
     assert len(list((tmp_path / "elsewhere").iterdir())) == 3
+    with pytest.raises(DataError, match="0.npz/x cannot be written to .*: name another place with"):
+        dataset.inspect(directory, directory / "0.npz" / "x")
 
 
 def test_damaged_images_are_a_fault_and_the_other_episodes_are_drawn(tmp_path, capsys):

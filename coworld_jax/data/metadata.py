@@ -64,3 +64,19 @@ def read_metadata(directory: Path | str, name: str = METADATA_NAME) -> dict[str,
             if not isinstance(metadata[key], kind):
                 raise DataError.of(path, key, f"is {metadata[key]!r} instead of {what}")
     return metadata
+
+
+def read_import(directory: Path | str) -> dict[str, Any] | None:
+    """What `formats.import_episodes` noted about a directory, or None where it did not make it.
+
+    Raises:
+        DataError: it is no JSON object, or a text is missing.
+    """
+    path = Path(directory) / IMPORT_NAME
+    if not path.exists():
+        return None
+    record = read_json(path)
+    for key in ("format", "source", "resized"):
+        if key not in record:
+            raise DataError.of(path, key, "is missing")
+    return record

@@ -90,7 +90,7 @@ def import_episodes(
                 left_out.update(found.left_out)
                 rows += len(episode.reward)
                 name = found.name
-                if name is None or name in names or "/" in name:
+                if name is None or name in names or "/" in name or name.startswith("."):
                     name = f"{len(names):06d}-{len(episode.reward)}"
                 names.add(name)
                 save_episode(temporary, episode._replace(image=resize(episode.image)), name=name)
