@@ -77,7 +77,7 @@ def mapped_rows(
                 index = _valid(place, wanted, forms)
                 assert index is not None
             else:
-                _LOG.warning("%s: its rows are read from %s.", reason, place)
+                _LOG.info("%s: its rows are read from %s.", reason, place)
     except OSError as error:  # no permission, a read-only disk, a disk that fills up meanwhile
         raise DataError(
             f"{reason}, and its cache cannot be written to {place} ({error.strerror}): name "
