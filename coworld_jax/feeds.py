@@ -46,6 +46,7 @@ class TargetFeed:
             minimum_rows=learning.length,
             action_size=spec.action_size,
             skip_bad=config.run.skip_bad_files,
+            cache=config.run.cache or None,
         )
         remarks = [f"left out: {fault}" for fault in dataset.skipped] + _agreement(dataset, spec)
         # Of all memory, not of what is free just now: a resumed run must choose the same feed.
@@ -54,7 +55,8 @@ class TargetFeed:
         self.announcement = (
             f"{config.data}: {len(dataset.lengths):,} episodes, {format_bytes(dataset.nbytes)}, "
             f"{share:.0%} of the memory: "
-            f"{'resident on the device' if resident else 'streamed from the host'}."
+            f"{'resident on the device' if resident else 'streamed from the host'}"
+            f"{'' if dataset.cache is None else f', mapped from {dataset.cache}'}."
         )
         self.announcement = "\n".join([self.announcement, *remarks])
         self._mesh = mesh

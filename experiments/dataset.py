@@ -1,30 +1,41 @@
-"""Look at an offline dataset, or look for what is wrong with it.
+"""Look at an offline dataset, look for what is wrong with it, or bring it from elsewhere.
 
-    python -m experiments.dataset inspect DIR     # what it is: sizes, returns, actions
-    python -m experiments.dataset validate DIR    # every fault, by file and key
+    python -m experiments.dataset inspect DIR          # what it is, in figures and pictures
+    python -m experiments.dataset validate DIR         # every fault, by file and key
+    python -m experiments.dataset import SOURCE DIR    # V-D4RL 84 px, OGBench or Minari
+    python -m experiments.dataset export DIR NAME-v0   # a Minari dataset, without loss
 
-``inspect`` reads no images; ``validate`` reads every file to its last byte. Both exit with 1 where
-there are faults.
+``inspect`` draws frames, returns and actions into ``DIR.pictures``; ``validate`` reads every file
+to its last byte. Both exit with 1 where there are faults. ``import`` finds the format out, and
+resizes frames of another size to 64 pixels.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from absl import app, flags
 
 from coworld_jax.data import (
     DataError,
+    Fault,
     Summary,
+    Survey,
     format_bytes,
+    load_episode,
     read_metadata,
-    summarise,
+    survey,
     validate_directory,
 )
 from coworld_jax.data.episodes import row_bytes
+from coworld_jax.data.formats import FORMATS, Request, export_minari, import_episodes
 from coworld_jax.data.memory import host_bytes
+from coworld_jax.data.metadata import read_import
 
 _MINIMUM_ROWS = flags.DEFINE_integer(
     "minimum_rows", 50, "validate: an episode with fewer rows is a fault (learning.length).",
@@ -35,33 +46,102 @@ _ACTION_SIZE = flags.DEFINE_integer(
     lower_bound=1,
 )  # fmt: skip
 
+_OUT = flags.DEFINE_string(
+    "out", None, "inspect: where the pictures go; DIR.pictures, beside DIR, if not given.",
+    allow_override=True,  # experiments.collect has one as well; a process runs one command
+)  # fmt: skip
+_FORMAT = flags.DEFINE_enum("format", None, list(FORMATS), "import: found out if not given.")
+_IMAGE_KEY = flags.DEFINE_string(
+    "image_key", None, "import: the array of frames, where a source has several."
+)
+_REWARDS = flags.DEFINE_string(
+    "rewards", None, "import: .npy of rewards, a row for each action, where an npz has none."
+)
 
-def inspect(directory: Path) -> int:
-    """Print what a dataset is; returns the exit status.
+_PLACES = {
+    "inspect": ["DIR"],
+    "validate": ["DIR"],
+    "import": ["SOURCE", "DIR"],
+    "export": ["DIR", "NAME-v0"],
+}
+_LISTED = 20  # faults that `inspect` names
+_STRIPS = 6  # episodes on the contact sheet, from the best to the worst
+_SECONDS = 5.0  # between two lines of progress
+
+
+def inspect(directory: Path, out: Path | None = None) -> int:
+    """Print what a dataset is and draw it; returns the exit status.
+
+    Args:
+        directory: of the episodes.
+        out: where the pictures go; ``DIRECTORY.pictures``, beside the episodes, if not given.
 
     Raises:
         DataError: no episode files there, or a bad ``dataset.json``.
     """
-    metadata = read_metadata(directory)
-    summary, faults = summarise(directory)
+    found, faults = survey(directory)
     print(directory)
-    if metadata is None:
-        print("  origin      unknown: no dataset.json, as in released datasets")
-    else:
-        print(
-            f"  origin      {metadata['task']}, profile {metadata['profile']}, action repeat "
-            f"{metadata['action_repeat']}"
-        )
-    if summary is not None:
-        for name, text in _lines(summary):
+    print(f"  {'origin':<11} {_origin(directory)}")
+    if found is not None:
+        for name, text in _lines(found.summary):
             print(f"  {name:<11} {text}")
+        name = directory.resolve().name
+        out = directory.resolve().with_name(f"{name}.pictures") if out is None else out
+        try:
+            faults = sorted({*faults, *_draw(found, out, name)})
+        except OSError as error:
+            reason = f"cannot be written to ({error.strerror}): name another place with --out"
+            raise DataError.of(out, "", reason) from error
     if faults:
         files = len({fault.file for fault in faults})
-        print(
-            f"  faults      {len(faults)} in {files} files, for example: {faults[0]}\n"
-            f"              All: python -m experiments.dataset validate {directory}"
-        )
+        print(f"  {'faults':<11} {len(faults)} in {files} files:")
+        for fault in faults[:_LISTED]:
+            print(f"    {fault}")
+        if len(faults) > _LISTED:
+            print(f"    and {len(faults) - _LISTED} more.")
+        print(f"    Images included: python -m experiments.dataset validate {directory}")
     return 1 if faults else 0
+
+
+def _origin(directory: Path) -> str:
+    metadata = read_metadata(directory)
+    if metadata is not None:
+        return (
+            f"{metadata['task']}, profile {metadata['profile']}, action repeat "
+            f"{metadata['action_repeat']}"
+        )
+    record = read_import(directory)
+    if record is not None:
+        resized = f", {record['resized']}" if record["resized"] else ""
+        return f"imported from {record['source']} ({record['format']}){resized}"
+    return "unknown: no dataset.json, as in released datasets"
+
+
+def _draw(found: Survey, out: Path, title: str) -> list[Fault]:
+    """Write the pictures and say where; returns the faults of images that could not be shown."""
+    from coworld_jax.evaluation import dataset_pictures  # Matplotlib takes a second to import
+
+    order = np.argsort(found.returns, kind="stable")[::-1]
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, _STRIPS).round().astype(int))]
+    clips, titles = [], []
+    faults: list[Fault] = []
+    for index in chosen:
+        path = found.paths[index]
+        try:
+            clips.append(load_episode(path).image)
+        except DataError as error:
+            faults.extend(error.faults)
+        else:
+            titles.append(f"return {found.returns[index]:.4g}   {path.name}")
+    if clips:
+        dataset_pictures.contact_sheet(out / "frames.png", clips, titles)
+        print(f"  {'pictures':<11} {out / 'frames.png'}")
+    dataset_pictures.returns_histogram(out / "returns.png", found.returns, title=title)
+    print(f"  {'':<11} {out / 'returns.png'}")
+    if len(found.played):
+        dataset_pictures.action_histograms(out / "actions.png", found.played, title=title)
+        print(f"  {'':<11} {out / 'actions.png'}")
+    return faults
 
 
 def _lines(summary: Summary) -> list[tuple[str, str]]:
@@ -70,6 +150,7 @@ def _lines(summary: Summary) -> list[tuple[str, str]]:
     else:
         rows = f"of {summary.shortest} to {summary.longest} rows"
     size = summary.rows * row_bytes(summary.action_size)
+    outside = summary.actions_outside / max(summary.env_steps, 1)
     returns = ", ".join(f"{name} {value:.4g}" for name, value in summary.returns.items())
     lines = [
         ("episodes", f"{summary.episodes}, {rows}; {summary.terminated} end in a terminal state"),
@@ -77,8 +158,8 @@ def _lines(summary: Summary) -> list[tuple[str, str]]:
         ("memory", f"{format_bytes(size)} when loaded; {format_bytes(host_bytes())} are free"),
         (
             "actions",
-            f"{summary.action_size} coordinates; {summary.actions_outside} of {summary.rows} rows "
-            "have one outside [-1, 1]",
+            f"{summary.action_size} coordinates; in {summary.actions_outside} of "
+            f"{summary.env_steps} env_steps ({outside:.2%}) one is outside [-1, 1]",
         ),
         ("returns", returns),
     ]
@@ -105,19 +186,77 @@ def validate(directory: Path, *, minimum_rows: int, action_size: int | None) -> 
     return 0
 
 
+def import_source(source: Path, out: Path, *, form: str | None, request: Request) -> int:
+    """Make an episode directory of another project's dataset; returns the exit status.
+
+    Raises:
+        DataError: the source cannot be used as it is.
+    """
+    made = import_episodes(
+        source,
+        out,
+        form=form,
+        request=request,
+        command=shlex.join(["python", "-m", "experiments.dataset", *sys.argv[1:]]),
+        progress=_Progress(),
+    )
+    print(f"{out}: {made.episodes} episodes, {made.rows} rows, from {source} ({made.form}).")
+    if made.resized:
+        print(f"Frames were resized, {made.resized}.")
+    for name, episodes in made.left_out.items():
+        print(f"Left out: {name} of {episodes} episodes, which is not one number row per frame.")
+    print(f"Look at it: python -m experiments.dataset inspect {out}")
+    return 0
+
+
+def export(directory: Path, out: Path) -> int:
+    """Write an episode directory as a Minari dataset; returns the exit status.
+
+    Raises:
+        DataError: bad files, or a name that Minari refuses.
+    """
+    export_minari(directory, out, progress=_Progress())
+    print(f"{out}: a Minari dataset, lossless; with MINARI_DATASETS_PATH={out.absolute().parent}")
+    print(f"it is minari.load_dataset({out.name!r}).")
+    return 0
+
+
+class _Progress:
+    """A line every few seconds."""
+
+    def __init__(self) -> None:
+        self._shown = time.monotonic()
+
+    def __call__(self, episodes: int, rows: int) -> None:
+        if time.monotonic() - self._shown >= _SECONDS:
+            self._shown = time.monotonic()
+            print(f"dataset: {episodes} episodes, {rows} rows ...", file=sys.stderr, flush=True)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run the command that the arguments name."""
-    if len(arguments) != 3 or arguments[1] not in ("inspect", "validate"):
-        raise app.UsageError("Use: python -m experiments.dataset inspect DIR, or validate DIR.")
-    directory = Path(arguments[2])
+    command, *places = arguments[1:] if len(arguments) > 1 else [""]
+    if command not in _PLACES or len(places) != len(_PLACES[command]):
+        uses = ", or ".join(f"{name} {' '.join(places)}" for name, places in _PLACES.items())
+        raise app.UsageError(f"Use: python -m experiments.dataset {uses}.")
+    directory, *others = map(Path, places)
     try:
-        if arguments[1] == "inspect":
-            sys.exit(inspect(directory))
-        sys.exit(
-            validate(directory, minimum_rows=_MINIMUM_ROWS.value, action_size=_ACTION_SIZE.value)
-        )
-    except DataError as error:
+        match command:
+            case "inspect":
+                status = inspect(directory, None if _OUT.value is None else Path(_OUT.value))
+            case "validate":
+                status = validate(
+                    directory, minimum_rows=_MINIMUM_ROWS.value, action_size=_ACTION_SIZE.value
+                )
+            case "import":
+                rewards = None if _REWARDS.value is None else Path(_REWARDS.value)
+                request = Request(_IMAGE_KEY.value, rewards)
+                status = import_source(directory, others[0], form=_FORMAT.value, request=request)
+            case _:
+                status = export(directory, others[0])
+    except (DataError, OSError) as error:  # OSError: no permission, no room on the disk
         sys.exit(str(error))
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -43,3 +43,12 @@ def save_three(directory: Path) -> Path:
     for index, rows in enumerate((9, 6, 8)):
         save_episode(directory, make_episode(index, rows), name=f"{index:06d}")
     return directory
+
+
+def assert_same_episode(one: Episode, two: Episode) -> None:
+    """Bit for bit, dtypes and the names of extras included."""
+    left, right = arrays(one), arrays(two)
+    assert left.keys() == right.keys()
+    for key, value in left.items():
+        assert value.dtype == right[key].dtype, key
+        np.testing.assert_array_equal(value, right[key], err_msg=key)

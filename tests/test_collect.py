@@ -72,7 +72,7 @@ def test_a_dataset_is_collected(collected, capsys):
     assert dataset.inspect(out) == 0
     text = capsys.readouterr().out
     assert "dmc/walker_downhill, profile fast, action repeat 2" in text
-    assert "12, 9 rows each" in text and "0 of 108 rows" in text
+    assert "12, 9 rows each" in text and "0 of 96 env_steps" in text
     assert f"median {record['returns']['median']:.4g}" in text
 
 
@@ -219,6 +219,7 @@ def test_an_agent_that_cannot_play_is_refused(workdir, tmp_path):
 
 
 def test_faults_are_counted_and_listed(tmp_path, capsys):
+    tmp_path = tmp_path / "episodes"  # whose sibling gets the pictures
     for index in range(3):
         save_episode(tmp_path, make_episode(index, 9), name=str(index))
     (tmp_path / "3.npz").write_text("no zip")
@@ -228,7 +229,7 @@ def test_faults_are_counted_and_listed(tmp_path, capsys):
     assert dataset.inspect(tmp_path) == 1
     text = capsys.readouterr().out
     assert "unknown: no dataset.json" in text and "3, 9 rows each" in text
-    assert "2 in 2 files, for example:" in text
+    assert "2 in 2 files:" in text and "3.npz is no npz" in text and "4.npz: key 'reward'" in text
     assert dataset.validate(tmp_path, minimum_rows=10, action_size=None) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6 and lines[-1] == "5 faults."

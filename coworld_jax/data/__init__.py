@@ -4,20 +4,14 @@ What is read is checked, and what is wrong is named by file and key. Written are
 a kill leaves whole or absent.
 """
 
-from coworld_jax.data.directory import (
-    Dataset,
-    Summary,
-    load_directory,
-    return_quantiles,
-    summarise,
-    validate_directory,
-)
+from coworld_jax.data.directory import Dataset, load_directory, validate_directory
 from coworld_jax.data.episodes import load_episode, save_episode
 from coworld_jax.data.faults import DataError, Fault
 from coworld_jax.data.memory import available_bytes, format_bytes, total_bytes
 from coworld_jax.data.metadata import read_metadata, write_json, write_metadata
 from coworld_jax.data.replay import Replay
 from coworld_jax.data.streamed import StreamedFeed
+from coworld_jax.data.survey import Summary, Survey, return_quantiles, summarise, survey
 
 __all__ = [
     "DataError",
@@ -26,6 +20,7 @@ __all__ = [
     "Replay",
     "StreamedFeed",
     "Summary",
+    "Survey",
     "available_bytes",
     "format_bytes",
     "load_directory",
@@ -34,6 +29,7 @@ __all__ = [
     "return_quantiles",
     "save_episode",
     "summarise",
+    "survey",
     "total_bytes",
     "validate_directory",
     "write_json",

@@ -1,4 +1,4 @@
-"""An offline dataset: a directory of episode files, as flat arrays in memory.
+"""An offline dataset: a directory of episode files, as flat arrays in memory or on the disk.
 
 Sizes come from the files' headers first. So the need of memory is known before anything is
 loaded, the arrays are made once, and the peak is the data and one episode.
@@ -7,7 +7,7 @@ loaded, the arrays are made once, and the peak is the data and one episode.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coworld_jax.data.episodes import IMAGE_SHAPE, Header, read_header, read_numbers, read_rows
+from coworld_jax.data.episodes import IMAGE_SHAPE, Header, read_header, read_rows
 from coworld_jax.data.faults import DataError, Fault
+from coworld_jax.data.mapped import Fill, Mapped, Rows, cache_place, mapped_rows
 from coworld_jax.data.memory import format_bytes, host_bytes
 from coworld_jax.data.metadata import read_metadata
 from coworld_jax.store import EpisodeStore
 
 # XLA's CPU backend takes over a NumPy buffer, instead of copying it, if it is aligned like this.
 _ALIGNMENT = 64
+_LOADED_SHARE = 0.8  # of the free memory that a loaded dataset may take; training needs the rest
 
 
 class Dataset(NamedTuple):
@@ -37,6 +39,7 @@ class Dataset(NamedTuple):
     lengths: np.ndarray  # int32 [episodes], its rows
     metadata: dict[str, Any] | None  # dataset.json, if there is one
     skipped: tuple[Fault, ...]  # why files were left out; empty unless that was allowed
+    cache: Path | None  # where the arrays are mapped from, if the memory could not hold them
 
     @property
     def nbytes(self) -> int:
@@ -90,83 +93,106 @@ class Dataset(NamedTuple):
         )
 
 
-class Summary(NamedTuple):
-    """Figures of a dataset that need no images."""
-
-    episodes: int
-    rows: int
-    env_steps: int  # rows without the resets
-    shortest: int  # rows
-    longest: int  # rows
-    action_size: int
-    actions_outside: int  # rows with a coordinate outside [-1, 1]
-    terminated: int  # episodes that end with discount 0
-    acting_resets: int  # episodes whose row 0 has an action or a reward
-    returns: dict[str, float]  # mean and quantiles, raw reward units
-
-
 def load_directory(
     directory: Path | str,
     *,
     minimum_rows: int,
     action_size: int | None = None,
     skip_bad: bool = False,
+    cache: Path | str | None = None,
 ) -> Dataset:
     """Read every ``*.npz`` of ``directory``, in the order of their names.
+
+    What the memory cannot hold is unpacked once into a cache on the disk and mapped from there:
+    the arrays look the same, and only the rows that are asked for are read.
 
     Args:
         minimum_rows: of an episode; a chunk has to fit into it.
         action_size: coordinates that every file must have; those of most files if not given.
         skip_bad: leave bad files out and record why, instead of refusing the directory.
+        cache: directory of that cache; ``DIRECTORY.cache``, beside the dataset, if not given.
 
     Raises:
-        DataError: bad files, no (good) files, a bad ``dataset.json``, or too little memory. The
-            message is one sentence.
+        DataError: bad files, no (good) files, a bad ``dataset.json``, or neither memory nor disk
+            for the rows. The message is one sentence.
     """
     directory = Path(directory)
-    paths = _episode_files(directory)
+    paths = episode_files(directory)
     metadata = read_metadata(directory)
-    headers, faults = _read_headers(paths, minimum_rows, action_size)
+    headers, faults = read_headers(paths, minimum_rows, action_size)
     if faults and not skip_bad:
         raise _refusal(directory, faults)
     if not headers:
         raise _all_bad(directory, faults)
     need, free = sum(header.nbytes for header in headers), host_bytes()
-    if need > free:
-        raise DataError(
-            f"{directory} needs {format_bytes(need)} of memory, but {format_bytes(free)} are free: "
-            f"move some of its {len(headers)} episodes to another directory, or use a machine with "
-            "more memory."
+
+    def fill(put: Callable[[Rows], None]) -> tuple[list[int], list[Fault]]:
+        lengths, unreadable = _read_all(directory, headers, put, skip_bad)
+        if not lengths:
+            raise _all_bad(directory, [*faults, *unreadable])
+        return lengths, unreadable
+
+    place = None
+    if need > _LOADED_SHARE * free:
+        reason = (
+            f"{directory} needs {format_bytes(need)} of memory, but {format_bytes(free)} are free"
         )
-    total = sum(header.rows for header in headers)
+        place = cache_place(directory) if cache is None else Path(cache)
+        arrays, lengths, unreadable = mapped_rows(directory, headers, place, reason, fill)
+    else:
+        arrays, lengths, unreadable = _loaded_rows(headers, fill)
+    if unreadable and not skip_bad:  # a cache that was built when they might be left out
+        raise _refusal(directory, unreadable)
+    faults += unreadable
+    ends = np.cumsum(lengths, dtype=np.int32)
+    rows = np.array(lengths, np.int32)
+    return Dataset(directory, *arrays, ends - rows, rows, metadata, tuple(faults), place)
+
+
+def _loaded_rows(headers: Sequence[Header], fill: Fill) -> Mapped:
+    """The rows in arrays of their final size, which a device may share: they are read-only."""
+    total, first = sum(header.rows for header in headers), 0
     arrays = (
         _aligned((total, *IMAGE_SHAPE), np.uint8),
         _aligned((total, headers[0].action_size), np.float32),
         _aligned((total,), np.float32),
         _aligned((total,), np.float32),
     )
+
+    def put(rows: Rows) -> None:
+        nonlocal first
+        last = first + len(rows[0])
+        for array, value in zip(arrays, rows, strict=True):
+            array[first:last] = value
+        first = last
+
+    lengths, faults = fill(put)
+    image, action, reward, discount = (array[:first] for array in arrays)
+    for array in (image, action, reward, discount):
+        array.setflags(write=False)
+    return Mapped((image, action, reward, discount), lengths, faults)
+
+
+def _read_all(
+    directory: Path, headers: Sequence[Header], put: Callable[[Rows], None], skip_bad: bool
+) -> tuple[list[int], list[Fault]]:
+    """Read the files in order into ``put``; returns their lengths, and the faults of bad ones.
+
+    Raises:
+        DataError: a bad file, unless those may be skipped.
+    """
     lengths: list[int] = []
+    faults: list[Fault] = []
     for header in headers:
-        first = sum(lengths)
         try:
-            for array, value in zip(arrays, read_rows(header), strict=True):
-                array[first : first + header.rows] = value
+            put(read_rows(header))
         except DataError as error:
             if not skip_bad:
                 raise _refusal(directory, error.faults) from error
             faults.extend(error.faults)
         else:
             lengths.append(header.rows)
-    if not lengths:
-        raise _all_bad(directory, faults)
-    image, action, reward, discount = (array[: sum(lengths)] for array in arrays)
-    for array in (image, action, reward, discount):
-        array.setflags(write=False)  # a device may share it
-    ends = np.cumsum(lengths, dtype=np.int32)
-    rows = np.array(lengths, np.int32)
-    return Dataset(
-        directory, image, action, reward, discount, ends - rows, rows, metadata, tuple(faults)
-    )
+    return lengths, faults
 
 
 def validate_directory(
@@ -179,10 +205,10 @@ def validate_directory(
     """
     directory = Path(directory)
     try:
-        paths = _episode_files(directory)
+        paths = episode_files(directory)
     except DataError as error:
         return list(error.faults)
-    headers, faults = _read_headers(paths, minimum_rows, action_size)
+    headers, faults = read_headers(paths, minimum_rows, action_size)
     for header in headers:
         try:
             read_rows(header)
@@ -195,52 +221,7 @@ def validate_directory(
     return sorted(faults)
 
 
-def summarise(directory: Path | str) -> tuple[Summary | None, list[Fault]]:
-    """Figures of the files that can be read, or None; and what is wrong with the others.
-
-    Images are not decompressed: `validate_directory` does that.
-
-    Raises:
-        DataError: no episode files there.
-    """
-    headers, faults = _read_headers(_episode_files(Path(directory)), 1, None)
-    good, numbers = [], []
-    for header in headers:
-        try:
-            numbers.append(read_numbers(header))
-            good.append(header)
-        except DataError as error:
-            faults.extend(error.faults)
-    if not good:
-        return None, sorted(faults)
-    lengths = [header.rows for header in good]
-    summary = Summary(
-        episodes=len(good),
-        rows=sum(lengths),
-        env_steps=sum(lengths) - len(good),
-        shortest=min(lengths),
-        longest=max(lengths),
-        action_size=good[0].action_size,
-        actions_outside=sum(
-            int((np.abs(action) > 1.0).any(axis=1).sum()) for action, _, _ in numbers
-        ),
-        terminated=sum(bool(discount[-1] == 0.0) for _, _, discount in numbers),
-        acting_resets=sum(
-            bool(action[0].any() or reward[0] != 0.0) for action, reward, _ in numbers
-        ),
-        returns=return_quantiles([float(reward.sum()) for _, reward, _ in numbers]),
-    )
-    return summary, sorted(faults)
-
-
-def return_quantiles(returns: Sequence[float]) -> dict[str, float]:
-    """Mean, and the quantiles 0, 0.25, 0.5, 0.75 and 1, of episodes' returns."""
-    names = ("min", "q25", "median", "q75", "max")
-    quantiles = np.quantile(returns, (0.0, 0.25, 0.5, 0.75, 1.0))
-    return {"mean": float(np.mean(returns))} | dict(zip(names, map(float, quantiles)))
-
-
-def _episode_files(directory: Path) -> list[Path]:
+def episode_files(directory: Path) -> list[Path]:
     """Every file that claims to be an episode, in the order of their names."""
     if not directory.is_dir():
         raise DataError.of(directory, "", "is no directory")
@@ -252,7 +233,7 @@ def _episode_files(directory: Path) -> list[Path]:
     return paths
 
 
-def _read_headers(
+def read_headers(
     paths: Iterable[Path], minimum_rows: int, action_size: int | None
 ) -> tuple[list[Header], list[Fault]]:
     """Headers of the files that fit together, and the faults of the others."""

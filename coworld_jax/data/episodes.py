@@ -7,44 +7,23 @@ found, without decompressing an image.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import lzma
 import math
 import os
-import struct
-import tokenize
 import uuid
 import zipfile
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from coworld_jax.data.faults import DataError
+from coworld_jax.data.npz import array_names, opened, read_array, read_form
 from coworld_jax.types import Episode
 
 IMAGE_SHAPE = (64, 64, 3)
 FLAGS = ("is_first", "is_last", "is_terminal")  # bool or uint8 in released files
 _NUMBERS = "fiub"  # kinds of dtype that become float32 without surprises
-# What the zip, zlib and npy readers raise on damaged bytes.
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    KeyError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    lzma.LZMAError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 class Header(NamedTuple):
@@ -104,10 +83,10 @@ def load_episode(path: Path | str) -> Episode:
         raise FileNotFoundError(f"There is no episode file {path}.")
     header = read_header(path)
     image, action, reward, discount = read_rows(header)
-    with _opened(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
+    with opened(path) as archive:
+        names = array_names(archive)
         used = ("image", "action", "reward", "discount")
-        extras = {name: _read(path, archive, name) for name in names if name not in used}
+        extras = {name: read_array(path, archive, name) for name in names if name not in used}
     for flag in FLAGS:
         if flag in extras:
             extras[flag] = extras[flag].reshape(-1).astype(bool)
@@ -122,7 +101,7 @@ def read_header(path: Path) -> Header:
     Raises:
         DataError: unreadable file, missing key, wrong shape or dtype, or rows that disagree.
     """
-    with _opened(path) as archive:
+    with opened(path) as archive:
         names = set(archive.namelist())
         discount_key = "discount"
         if "discount.npy" not in names and "is_terminal.npy" in names:
@@ -148,15 +127,15 @@ def read_rows(header: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     Raises:
         DataError: damaged bytes, NaN or infinity, a discount outside [0, 1], or several episodes.
     """
-    with _opened(header.path) as archive:
-        image = _read(header.path, archive, "image")
+    with opened(header.path) as archive:
+        image = read_array(header.path, archive, "image")
         numbers = _read_numbers(header, archive)
     return image, *numbers
 
 
 def read_numbers(header: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``action``, ``reward`` and ``discount`` of `read_rows`, without decompressing the images."""
-    with _opened(header.path) as archive:
+    with opened(header.path) as archive:
         return _read_numbers(header, archive)
 
 
@@ -164,26 +143,28 @@ def _read_numbers(
     header: Header, archive: zipfile.ZipFile
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     path, key = header.path, header.discount_key
-    action = _read_finite(path, archive, "action")
-    reward = _read_finite(path, archive, "reward").reshape(header.rows)
-    discount = _read_finite(path, archive, key).reshape(header.rows)
-    outside = np.flatnonzero((discount < 0.0) | (discount > 1.0))
-    if outside.size:
-        row = outside[0]
-        raise DataError.of(path, key, f"is {discount[row]:g} in row {row}, outside [0, 1]")
+    action = finite_rows(path, "action", read_array(path, archive, "action"))
+    reward = finite_rows(path, "reward", read_array(path, archive, "reward")).reshape(header.rows)
+    discount = read_array(path, archive, key).reshape(header.rows)
+    discount = discount_rows(path, key, discount)
     if key == "is_terminal":
         discount = 1.0 - discount
     if header.has_is_first:
-        first = np.flatnonzero(_read(path, archive, "is_first").reshape(-1)[1:])
+        first = np.flatnonzero(read_array(path, archive, "is_first").reshape(-1)[1:])
         if first.size:
             reason = f"is set in row {first[0] + 1}: the file holds more than one episode"
             raise DataError.of(path, "is_first", reason)
     return action, reward, discount
 
 
-def _read_finite(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray:
+def finite_rows(path: Path, key: str, value: np.ndarray) -> np.ndarray:
+    """``value`` ``[rows, ...]`` as float32.
+
+    Raises:
+        DataError: it holds NaN or infinity, or what is infinity in float32.
+    """
     with np.errstate(over="ignore"):  # a float64 beyond float32 shows as infinity below
-        value = _read(path, archive, key).astype(np.float32)
+        value = value.astype(np.float32)
     bad = ~np.isfinite(value).reshape(len(value), -1).all(axis=1)
     if bad.any():
         rows = np.flatnonzero(bad)
@@ -192,11 +173,25 @@ def _read_finite(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray:
     return value
 
 
+def discount_rows(path: Path, key: str, value: np.ndarray) -> np.ndarray:
+    """``value`` ``[rows]`` as float32.
+
+    Raises:
+        DataError: a row is outside [0, 1], NaN or infinite.
+    """
+    value = finite_rows(path, key, value)
+    outside = np.flatnonzero((value < 0.0) | (value > 1.0))
+    if outside.size:
+        row = outside[0]
+        raise DataError.of(path, key, f"is {value[row]:g} in row {row}, outside [0, 1]")
+    return value
+
+
 def _check_shape(
     path: Path, archive: zipfile.ZipFile, key: str, tail: tuple[int | None, ...], kinds: str
 ) -> tuple[int, ...]:
     """Shape ``[rows, *tail]`` of an array; None stands for any size, and [rows, 1] for [rows]."""
-    shape, dtype = _read_form(path, archive, key)
+    shape, dtype, _ = read_form(path, archive, key)
     wanted = {"u": "uint8", "f": "a float"}[kinds] if kinds in ("u", "f") else "a number"
     if dtype.kind not in kinds or (kinds == "u" and dtype != np.uint8):
         raise DataError.of(path, key, f"has dtype {dtype}, but {wanted} is needed")
@@ -209,58 +204,3 @@ def _check_shape(
         needed = f"[rows, {sizes}]" if tail else "[rows]"
         raise DataError.of(path, key, f"has shape {list(shape)}, but {needed} is needed")
     return found
-
-
-def _read_form(path: Path, archive: zipfile.ZipFile, key: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype by the header of an array."""
-    try:
-        member = archive.getinfo(f"{key}.npy")
-    except KeyError:
-        names = sorted(name.removesuffix(".npy") for name in archive.namelist())
-        some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        raise DataError.of(path, key, f"is missing; the file has: {some or 'nothing'}") from None
-    with _explained(path, key), archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        elif version == (2, 0):
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-        else:
-            raise ValueError(f"npy format {version}")
-        claimed = file.tell() + math.prod(shape) * dtype.itemsize
-    if dtype.hasobject:
-        raise DataError.of(path, key, "holds Python objects, which are never unpickled")
-    if claimed != member.file_size or min(shape, default=0) < 0:
-        reason = f"is cut short or damaged: {member.file_size} bytes instead of {claimed}"
-        raise DataError.of(path, key, reason)
-    return shape, dtype
-
-
-def _read(path: Path, archive: zipfile.ZipFile, key: str) -> np.ndarray:
-    _read_form(path, archive, key)  # never allocate what a damaged header claims
-    with _explained(path, key), archive.open(f"{key}.npy") as file:
-        value: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-        # The last bytes are read for their checksum.
-        if file.read(1):
-            raise ValueError("bytes follow the array")
-        return value
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    with contextlib.ExitStack() as stack:
-        with _explained(path, ""):
-            archive = stack.enter_context(zipfile.ZipFile(path))
-        yield archive
-
-
-@contextlib.contextmanager
-def _explained(path: Path, key: str) -> Iterator[None]:
-    """Turn what damaged bytes raise into a sentence."""
-    try:
-        yield
-    except DataError:
-        raise
-    except _UNREADABLE as error:
-        what = "cannot be read" if key else "is no npz file, or is cut short"
-        raise DataError.of(path, key, f"{what} ({type(error).__name__}: {error})") from error

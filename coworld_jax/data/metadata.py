@@ -11,6 +11,7 @@ from typing import Any
 from coworld_jax.data.faults import DataError
 
 METADATA_NAME = "dataset.json"
+IMPORT_NAME = "import.json"  # of a directory that was made from a foreign format
 # What an evaluation compares with its environment; other keys are for readers.
 _TEXTS, _COUNTS = ("task", "profile"), ("action_size", "action_repeat", "image_size")
 
@@ -20,6 +21,21 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        DataError: it holds none.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DataError.of(path, "", f"is no JSON file ({error})") from error
+    if not isinstance(value, dict):
+        raise DataError.of(path, "", "is no JSON object")
+    return value
 
 
 def write_metadata(
@@ -40,12 +56,7 @@ def read_metadata(directory: Path | str, name: str = METADATA_NAME) -> dict[str,
     path = Path(directory) / name
     if not path.exists():
         return None
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DataError.of(path, "", f"is no JSON file ({error})") from error
-    if not isinstance(metadata, dict):
-        raise DataError.of(path, "", "is no JSON object")
+    metadata = read_json(path)
     for keys, kind, what in ((_TEXTS, str, "a text"), (_COUNTS, int, "an integer")):
         for key in keys:
             if key not in metadata:
@@ -53,3 +64,19 @@ def read_metadata(directory: Path | str, name: str = METADATA_NAME) -> dict[str,
             if not isinstance(metadata[key], kind):
                 raise DataError.of(path, key, f"is {metadata[key]!r} instead of {what}")
     return metadata
+
+
+def read_import(directory: Path | str) -> dict[str, Any] | None:
+    """What `formats.import_episodes` noted about a directory, or None where it did not make it.
+
+    Raises:
+        DataError: it is no JSON object, or a text is missing.
+    """
+    path = Path(directory) / IMPORT_NAME
+    if not path.exists():
+        return None
+    record = read_json(path)
+    for key in ("format", "source", "resized"):
+        if key not in record:
+            raise DataError.of(path, key, "is missing")
+    return record

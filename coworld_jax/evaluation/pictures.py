@@ -25,7 +25,7 @@ RETURN_MEAN = "evaluation/return_mean"
 RETURN_STD = "evaluation/return_std"
 """Names of the evaluation metrics after ``source/`` or ``target/``."""
 
-_BLUE, _ORANGE, _GREY = "#1f6fb4", "#d95f02", "#777777"
+BLUE, ORANGE, GREY = "#1f6fb4", "#d95f02", "#777777"
 
 
 def _check_frames(frames: np.ndarray, rank: int) -> np.ndarray:
@@ -166,11 +166,12 @@ def open_loop_frames(truth: np.ndarray, model: np.ndarray, context: int) -> np.n
     return np.concatenate([tile(true), tile(seen), tile(error)], axis=1)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path, *, dpi: int = 110) -> None:
+    """Writes a figure as PNG; the directory is made when it is missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=dpi)
 
 
 def returns_figure(
@@ -220,17 +221,17 @@ def returns_figure(
                 for record in points
             ]
         )
-        axes.fill_between(updates, mean - std, mean + std, color=_BLUE, alpha=0.2, linewidth=0)
-        axes.plot(updates, mean, color=_BLUE, marker="o", markersize=3, label="mean ± std")
+        axes.fill_between(updates, mean - std, mean + std, color=BLUE, alpha=0.2, linewidth=0)
+        axes.plot(updates, mean, color=BLUE, marker="o", markersize=3, label="mean ± std")
         if domain in baselines:
-            axes.axhline(baselines[domain], color=_GREY, linestyle="--", label="random policy")
+            axes.axhline(baselines[domain], color=GREY, linestyle="--", label="random policy")
         axes.set_xlabel("updates")
         axes.set_ylabel("evaluation return")
         axes.set_title(headings[domain])
         axes.legend(frameon=False, fontsize=8)
         axes.grid(alpha=0.25)
         _label_env_steps(axes, records)
-    _save(figure, path)
+    save_figure(figure, path)
     return dict(zip(domains, panels, strict=True))
 
 
@@ -285,8 +286,8 @@ def value_bias_figure(
     steps = np.arange(len(bias.per_state))
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
-    axes.plot(steps, values, color=_ORANGE, label="critic's value")
-    axes.plot(steps, discounted_returns(rewards, discount), color=_BLUE, label="realised return")
+    axes.plot(steps, values, color=ORANGE, label="critic's value")
+    axes.plot(steps, discounted_returns(rewards, discount), color=BLUE, label="realised return")
     if not bias.valid.all():
         axes.fill_between(
             steps,
@@ -294,7 +295,7 @@ def value_bias_figure(
             1,
             where=~bias.valid,
             transform=axes.get_xaxis_transform(),
-            color=_GREY,
+            color=GREY,
             alpha=0.15,
             linewidth=0,
             label="not counted",
@@ -304,5 +305,5 @@ def value_bias_figure(
     axes.set_title(f"{title + ': ' if title else ''}value bias {bias.mean:+.3g}")
     axes.legend(frameon=False, fontsize=8)
     axes.grid(alpha=0.25)
-    _save(figure, path)
+    save_figure(figure, path)
     return bias, axes

@@ -1,0 +1,205 @@
+"""Datasets of other projects: into a directory of episodes, and out of it.
+
+The rule of an episode is ``action[t]`` and ``reward[t]`` led to ``image[t]``, row 0 is the reset.
+What is made appears under its name when it is whole; a kill before that leaves nothing there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from coworld_jax.data.directory import episode_files
+from coworld_jax.data.episodes import save_episode
+from coworld_jax.data.faults import DataError
+from coworld_jax.data.formats import minari, ogbench, vd4rl
+from coworld_jax.data.formats.foreign import (
+    FILTER,
+    PIXELS,
+    Request,
+    opened_hdf5,
+    resize,
+    some_of,
+)
+from coworld_jax.data.metadata import IMPORT_NAME, read_metadata, write_json, write_metadata
+from coworld_jax.data.npz import array_names, opened
+
+FORMATS = {"vd4rl": vd4rl.read, "ogbench": ogbench.read, "minari": minari.read}
+_HDF5, _NPZ = (".hdf5", ".h5"), (".npz",)
+_DATASET_ID = re.compile(r"[-\w]+-v\d+")
+
+__all__ = ["FORMATS", "Imported", "Request", "export_minari", "import_episodes"]
+
+Progress = Callable[[int, int], None]
+"""Called with episodes and rows so far."""
+
+
+class Imported(NamedTuple):
+    """What an import made."""
+
+    form: str
+    episodes: int
+    rows: int
+    resized: str  # "84 to 64 pixels, filter hamming", or empty
+    left_out: dict[str, int]  # arrays without a place in an episode file: in how many episodes
+
+
+def import_episodes(
+    source: Path,
+    out: Path,
+    *,
+    form: str | None = None,
+    request: Request | None = None,
+    command: str = "",
+    progress: Progress = lambda episodes, rows: None,
+) -> Imported:
+    """Make the episode directory ``out`` from a dataset in a foreign format.
+
+    Args:
+        source: a file, or a directory of files, which are taken in the order of their names.
+        out: empty or missing.
+        form: a key of `FORMATS`; found out if not given.
+        request: what the source leaves open.
+        command: recorded in ``import.json`` for the reader.
+
+    Raises:
+        DataError: a source that cannot be used as it is; nothing is made then.
+    """
+    request = Request() if request is None else request
+    form, files = _find(source, form)
+    if request.rewards is not None and (form != "ogbench" or len(files) > 1):
+        raise DataError(f"--rewards belongs to one npz file of OGBench, and {source} is none.")
+    rows, sizes, left_out, names = 0, Counter[int](), Counter[str](), set[str]()
+    with _emerging(out) as temporary:
+        action_size = None
+        for file in files:
+            for found in FORMATS[form](file, request):
+                episode = found.episode
+                size = episode.action.shape[1]
+                if action_size not in (None, size):
+                    reason = f"has {size} coordinates, but episodes before have {action_size}"
+                    raise DataError.of(file, "action", reason)
+                action_size = size
+                sizes[episode.image.shape[1]] += 1
+                left_out.update(found.left_out)
+                rows += len(episode.reward)
+                name = found.name
+                if name is None or name in names or "/" in name or name.startswith("."):
+                    name = f"{len(names):06d}-{len(episode.reward)}"
+                names.add(name)
+                save_episode(temporary, episode._replace(image=resize(episode.image)), name=name)
+                progress(len(names), rows)
+        if not names:
+            raise DataError.of(source, "", "holds no episodes")
+        foreign = sorted(set(sizes) - {PIXELS})
+        resized = ""
+        if foreign:
+            resized = f"{', '.join(map(str, foreign))} to {PIXELS} pixels, filter {FILTER}"
+        record = minari.read_record(files[0]) if form == "minari" else None
+        if record is not None:
+            write_metadata(temporary, record)
+            read_metadata(temporary)
+        write_json(
+            temporary / IMPORT_NAME,
+            {
+                "format": form, "source": str(source), "files": len(files),
+                "resized": resized, "left_out": dict(left_out), "command": command,
+            },
+        )  # fmt: skip
+    return Imported(form, len(names), rows, resized, dict(left_out))
+
+
+def export_minari(
+    directory: Path, out: Path, progress: Progress = lambda episodes, rows: None
+) -> None:
+    """Write an episode directory as a Minari dataset, without loss: importing it gives it back.
+
+    Args:
+        out: empty or missing; Minari finds it by its name, ``NAME-v0``.
+
+    Raises:
+        DataError: bad files, a name that Minari refuses, or no Minari here; nothing is made then.
+    """
+    if not _DATASET_ID.fullmatch(out.name):
+        raise DataError(
+            f"Minari knows a dataset by the name of its folder, which ends in a version: name it "
+            f"{out.with_name(out.name + '-v0')} instead of {out}."
+        )
+    paths, record = episode_files(directory), read_metadata(directory)
+    with _emerging(out) as temporary:
+        rows = 0
+        for index, written in enumerate(minari.write(temporary / "data", out.name, paths, record)):
+            rows += written
+            progress(index + 1, rows)
+
+
+@contextlib.contextmanager
+def _emerging(out: Path) -> Iterator[Path]:
+    """A directory that takes the name ``out`` when all went well, and vanishes otherwise."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} is there already and is not empty: name another one.")
+    temporary = out.with_name(f".{out.name}.unfinished")
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    os.replace(temporary, out)
+
+
+def _find(source: Path, form: str | None) -> tuple[str, list[Path]]:
+    """The format of a source, and its files.
+
+    Raises:
+        DataError: nothing there, or nothing of a known format.
+    """
+    if not source.exists():
+        raise DataError.of(source, "", "is not there")
+    if source.is_file():
+        files = [source]
+    else:
+        places = [source, source / "data"]  # Minari keeps its file in data/
+        inside = sorted(path for place in places if place.is_dir() for path in place.iterdir())
+        wanted = _HDF5 + _NPZ if form is None else _NPZ if form == "ogbench" else _HDF5
+        files = [path for path in inside if path.suffix in wanted and path.name[0] != "."]
+        if len({path.suffix in _NPZ for path in files}) > 1:
+            raise DataError.of(source, "", "holds hdf5 and npz files: say which with --format")
+        if not files:
+            reason = f"holds no files {', '.join('*' + suffix for suffix in wanted)}"
+            raise DataError.of(source, "", reason)
+    return (_recognise(files[0]) if form is None else form), files
+
+
+def _recognise(path: Path) -> str:
+    """The format of a file by what it holds."""
+    keys: list[str]
+    if path.suffix in _NPZ:
+        with opened(path) as archive:
+            keys = array_names(archive)
+        if ogbench.MARK in keys:
+            return "ogbench"
+        if "image" in keys and "action" in keys:
+            reason = "is an episode file: its directory loads as it is, without an import"
+            raise DataError.of(path, "", reason)
+    else:
+        with opened_hdf5(path) as file:
+            keys = list(file)
+        if vd4rl.MARK in keys:
+            return "vd4rl"
+        if any(minari.MARK.fullmatch(key) for key in keys):
+            return "minari"
+    raise DataError.of(
+        path,
+        "",
+        f"is of no known format, for it holds {some_of(keys) or 'nothing'}: V-D4RL's hdf5 has "
+        f"{vd4rl.MARK!r}, OGBench's npz {ogbench.MARK!r}, Minari's hdf5 'episode_0'",
+    )
