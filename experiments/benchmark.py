@@ -7,6 +7,8 @@
     python -m experiments.benchmark loop --preset=small
     python -m experiments.benchmark profile --preset=released --batch=50 --length=50
     python -m experiments.benchmark flops --preset=paper
+    python -m experiments.benchmark env --task=metaworld/door-close
+    python -m experiments.benchmark data --frames=100000
 
 * ``update``: chunks of updates in one jitted call on random data, in turns with single updates,
   with the matrix product that the utilisation refers to and, given ``--against``, with another
@@ -16,6 +18,8 @@
 * ``loop``: the whole training loop on a real task, and where its time goes.
 * ``profile``: the operations that an update spends most of its time in.
 * ``flops``: the counted arithmetic of an update, part by part.
+* ``env``: env_steps per second of a task in both render profiles, all workers together.
+* ``data``: reading compressed episodes into the resident store.
 """
 
 from __future__ import annotations
@@ -31,7 +35,8 @@ from absl import app, flags, logging
 from coworld_jax import config as configuration
 from coworld_jax import flops, runtime
 from coworld_jax.config import PRESETS, Config
-from experiments.benchmarks import layers, loop, profile, update
+from coworld_jax.envs import GraphicsError, VersionError, WorkerFailed
+from experiments.benchmarks import data, env, layers, loop, profile, update
 from experiments.benchmarks.timing import where
 
 _PRESET = flags.DEFINE_enum("preset", "small", list(PRESETS), "Sizes of networks and batches.")
@@ -50,16 +55,18 @@ _TARGET = flags.DEFINE_string("target", "dmc/walker_downhill", "loop: the task w
 _UPDATES = flags.DEFINE_integer(
     "updates", 300, "loop: of each agent, in whole collections.", lower_bound=1
 )
-_WORKERS = flags.DEFINE_integer("workers", 1, "loop: simulators of a domain.", lower_bound=1)
+_WORKERS = flags.DEFINE_integer("workers", 2, "env, loop: simulator processes.", lower_bound=1)
+_TASK = flags.DEFINE_string("task", "dmc/walker_walk", "env: the task that is simulated.")
+_FRAMES = flags.DEFINE_integer("frames", 100_000, "data: frames that are read.", lower_bound=2)
 
 
 _SHOWN = 15  # parts of a profile
-_SUITE = (  # preset, batch, length
-    ("released", 50, 50),
-    ("released", 16, 64),
+_SUITE = (  # preset, batch, length; by the memory that they take, whose peak is the process's
+    ("small", 16, 16),
     ("released", 16, 16),
     ("paper", 16, 16),
-    ("small", 16, 16),
+    ("released", 16, 64),
+    ("released", 50, 50),
 )
 
 
@@ -162,7 +169,23 @@ _COMMANDS = {
     "loop": measure_loop,
     "profile": measure_profile,
     "flops": count_flops,
+    "env": measure_env,
+    "data": measure_data,
 }
+
+
+def measure_env(config: Config) -> dict[str, Any]:
+    """env_steps per second; the configuration plays no part."""
+    figures = env.measure(_TASK.value, _WORKERS.value)
+    show([[name, _text(value)] for name, value in figures.items()])
+    return figures
+
+
+def measure_data(config: Config) -> dict[str, Any]:
+    """Seconds and memory of reading a dataset; the configuration plays no part."""
+    figures = data.measure(_FRAMES.value)
+    show([[name, _text(value)] for name, value in figures.items()])
+    return figures
 
 
 def show(rows: Sequence[Sequence[str]]) -> None:
@@ -187,7 +210,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         config = chosen(_PRESET.value, _BATCH.value, _LENGTH.value)
         figures: Mapping[str, Any] = _COMMANDS[arguments[1]](config)
-    except ValueError as error:
+    except (ValueError, GraphicsError, VersionError, WorkerFailed) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     print(json.dumps({**figures, **where()}))
 
