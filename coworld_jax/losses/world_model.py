@@ -27,6 +27,7 @@ def image_loss(mean: jax.Array, image: jax.Array) -> jax.Array:
     Reference: CoWorld Eq. 3; Hafner et al. (2021), DreamerV2, Eq. 2.
     """
     chex.assert_rank([mean, image], 5)
+    chex.assert_equal_shape([mean, image])
     values = math.prod(image.shape[-3:])
     squares = jnp.sum(jnp.square(image - mean), axis=(-3, -2, -1))
     return 0.5 * squares + 0.5 * values * math.log(2.0 * math.pi)
