@@ -162,18 +162,6 @@ def count_flops(config: Config) -> dict[str, Any]:
     return setting(config) | {"parts": parts, "flops": total}
 
 
-_COMMANDS = {
-    "update": measure_update,
-    "suite": measure_suite,
-    "layers": measure_layers,
-    "loop": measure_loop,
-    "profile": measure_profile,
-    "flops": count_flops,
-    "env": measure_env,
-    "data": measure_data,
-}
-
-
 def measure_env(config: Config) -> dict[str, Any]:
     """env_steps per second; the configuration plays no part."""
     figures = env.measure(_TASK.value, _WORKERS.value)
@@ -186,6 +174,18 @@ def measure_data(config: Config) -> dict[str, Any]:
     figures = data.measure(_FRAMES.value)
     show([[name, _text(value)] for name, value in figures.items()])
     return figures
+
+
+_COMMANDS = {
+    "update": measure_update,
+    "suite": measure_suite,
+    "layers": measure_layers,
+    "loop": measure_loop,
+    "profile": measure_profile,
+    "flops": count_flops,
+    "env": measure_env,
+    "data": measure_data,
+}
 
 
 def show(rows: Sequence[Sequence[str]]) -> None:
