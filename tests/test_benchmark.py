@@ -62,6 +62,8 @@ def test_bad_commands_get_one_sentence():
          "observe/RSSM.recur, backward"),
         ("jit(run)/while/body/closed_call/jvp(Decoder)/cond/branch_0_fun/while", "Decoder"),
         ("jit(run)/while/body/closed_call/sample/gather", "sample"),
+        ("jit(run)/while/body/eval_jaxpr/jvp(observe)/while/body/eval_jaxpr/RSSM.prior/dot",
+         "observe/RSSM.prior"),
         ("jit(run)/while/body/add", ""),
     ],
 )  # fmt: skip
