@@ -18,6 +18,7 @@ from experiments.collecting.references import reference_return
 
 ROOT = Path(__file__).resolve().parent.parent
 UPDATES = 24  # one episode for every two of them, after two random ones
+CONFIG = replace(tiny.CONFIG, run=replace(tiny.CONFIG.run, checkpoint_every=1000))
 ROWS = tiny.CONFIG.schedule.episode_steps + 1
 
 
@@ -40,7 +41,7 @@ def test_references_are_the_tasks():
 
 
 def collect(out, workdir, until="medium", reference=0.0):
-    config = online_config(tiny.CONFIG, "dmc/walker_downhill", seed=5, updates=UPDATES)
+    config = online_config(CONFIG, "dmc/walker_downhill", seed=5, updates=UPDATES)
     return collect_online(
         out, workdir, config, until=until, reference=reference, command="the command"
     )
