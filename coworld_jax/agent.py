@@ -19,7 +19,15 @@ import optax
 from coworld_jax import behavior, distributions, losses, world_model
 from coworld_jax.behavior import Imagined
 from coworld_jax.config import LearningConfig, NetworkConfig
-from coworld_jax.networks import MLP, RSSM, ActorHead, Decoder, Encoder
+from coworld_jax.networks import (
+    MLP,
+    RSSM,
+    ActorHead,
+    Decoder,
+    Encoder,
+    VectorDecoder,
+    VectorEncoder,
+)
 from coworld_jax.types import Batch, Latent, Metrics
 from coworld_jax.world_model import Observation, Params, Prediction, WorldModel
 
@@ -58,19 +66,28 @@ class ActingState(NamedTuple):
     action: jax.Array  # [B, A]
 
 
-# (parameters, observation, heads, normalised images) -> unreduced terms of the world-model loss
+# (parameters, observation, heads, normalised images or states) -> unreduced terms of the
+# world-model loss
 ModelTerms = Callable[[Params, Observation, Prediction, jax.Array], dict[str, jax.Array]]
 # (imagined states, critic's value there) -> further terms of the critic's loss, and what is only
 # logged, both [H - 1, N]
 CriticTerms = Callable[[Imagined, jax.Array], tuple[Metrics, Metrics]]
 
 
-def make_agent(network: NetworkConfig, learning: LearningConfig, action_size: int) -> Agent:
-    """Build the networks and optimisers that a configuration describes."""
+def make_agent(
+    network: NetworkConfig, learning: LearningConfig, action_size: int, state_size: int = 0
+) -> Agent:
+    """Build the networks and optimisers that a configuration describes.
+
+    Args:
+        state_size: V of an agent that reads states; 0 for one that reads images.
+    """
     dtype = jnp.dtype(network.dtype)
     common: dict[str, Any] = {"initializer": network.initializer, "dtype": dtype}
+    image_encoder, embed = Encoder(network.depth, **common), 32 * network.depth
+    layers, units = network.state_layers, network.units
     model = WorldModel(
-        encoder=Encoder(network.depth, **common),
+        encoder=VectorEncoder(layers, units, embed, **common) if state_size else image_encoder,
         rssm=RSSM(
             latent=network.latent,
             groups=network.groups,
@@ -78,16 +95,20 @@ def make_agent(network: NetworkConfig, learning: LearningConfig, action_size: in
             deter=network.deter,
             hidden=network.hidden,
             cell=network.cell,
-            embed=32 * network.depth,
+            embed=embed,
             **common,
         ),
-        decoder=Decoder(network.depth, **common),
+        decoder=VectorDecoder(layers, units, state_size, **common)
+        if state_size
+        else Decoder(network.depth, **common),
         reward=MLP(network.reward_layers, network.units, **common),
         continuation=MLP(network.continue_layers, network.units, **common)
         if network.discount_head
         else None,
         action_size=action_size,
         unroll=network.unroll,
+        bridge=image_encoder if state_size else None,
+        state_size=state_size,
     )
 
     def optimizer(learning_rate: float) -> optax.GradientTransformation:
@@ -141,7 +162,7 @@ def update_world_model(
     """One gradient step on the world model (Eq. 3).
 
     Args:
-        batch: ``[T, B, ...]``, uint8 images.
+        batch: ``[T, B, ...]``, uint8 images, and states for an agent that reads those.
         key: consumed by the posterior samples.
         extra_terms: terms that a coupling adds to, or puts in the place of, the likelihood terms.
         scales: weight of each extra term that is no likelihood term.
@@ -153,17 +174,25 @@ def update_world_model(
     learning = agent.learning
     time, chunks = batch.reward.shape
     noise = world_model.latent_noise(agent.model, key, time, chunks, axis_name)
-    image = world_model.normalise_image(batch.image)
-    weights = {"image": 1.0, "reward": learning.reward_scale, "kl": learning.kl_scale} | scales
+    raw = world_model.raw_observation(agent.model, batch)
+    observed = world_model.normalise(agent.model, raw)
+    weights = {"image": 1.0}
+    if agent.model.bridge is not None:
+        weights = {"state": learning.state_scale, "bridge": 1.0}
+    weights |= {"reward": learning.reward_scale, "kl": learning.kl_scale} | scales
     if agent.model.continuation is not None:
         weights["continue"] = learning.continue_scale
 
     def loss(params: Params) -> tuple[jax.Array, tuple[Observation, Metrics]]:
-        embed = world_model.encode(agent.model, params, image)
+        embed = world_model.encode(agent.model, params, observed)
         seen = world_model.observe(agent.model, params, embed, batch.action, noise)
         prediction = world_model.predict(agent.model, params, seen)
-        terms = world_model.likelihood_losses(prediction, batch, image)
-        terms |= extra_terms(params, seen, prediction, image)
+        terms = world_model.likelihood_losses(agent.model, prediction, batch, observed)
+        if agent.model.bridge is not None:
+            image = world_model.normalise_image(batch.image)
+            bridged = world_model.encode_image(agent.model, params, image)
+            terms["bridge"] = losses.bridge_loss(bridged, embed)
+        terms |= extra_terms(params, seen, prediction, observed)
         means = _means(terms)
         means["kl"] = world_model.balanced_kl(
             seen, learning.kl_balance, learning.free_nats, axis_name
@@ -283,15 +312,15 @@ def act(
     world_params: Params,
     actor_params: Params,
     state: ActingState,
-    image: jax.Array,
+    observation: jax.Array,
     key: jax.Array,
     *,
     explore: bool,
 ) -> ActingState:
-    """See one frame and choose an action.
+    """See one frame, or one state of the simulator, and choose an action.
 
     Args:
-        image: uint8 ``[B, 64, 64, 3]``.
+        observation: uint8 ``[B, 64, 64, 3]``, or float32 ``[B, V]`` for an agent of states.
         key: consumed by the posterior sample and, when exploring, the action.
         explore: sample the policy; otherwise its mode. The posterior is sampled either way.
 
@@ -299,9 +328,10 @@ def act(
         The new state; its ``action`` ``[B, A]`` is in (-1, 1).
     """
     key_latent, key_action = jax.random.split(key)
-    embed = world_model.encode(agent.model, world_params, world_model.normalise_image(image))
+    observed = world_model.normalise(agent.model, observation)
+    embed = world_model.encode(agent.model, world_params, observed)
     projected = agent.model.rssm.apply(world_params["rssm"], embed, method="project")
-    noise = world_model.latent_noise(agent.model, key_latent, 1, image.shape[0])[0]
+    noise = world_model.latent_noise(agent.model, key_latent, 1, observation.shape[0])[0]
     latent = world_model.observe_step(
         agent.model, world_params, state.latent, state.action, projected, noise
     )

@@ -1,5 +1,15 @@
 """CoWorld: two kinds of agents, three couplings, and the scanned phase that trains them in turns.
 
+The source may read its simulator's state vector instead of images (the paper's Table 4). The
+couplings show the target's images to the source's encoder, which such a source does not have. It
+therefore learns one more network on its simulated steps, of which it knows state and image: the
+*bridge*, an encoder of images that gives what the state encoder gives for the same moment
+(`losses.bridge_loss`). Coupling A then compares the target's encoder with the bridge, and coupling
+B filters the target's images through it; what they teach the target is what the states taught the
+source. Nothing flows back from the bridge into the state encoder, so the source's own learning is
+that of a DreamerV2 agent on states. How far simulated and target images look alike decides how well
+the bridge carries, as it does for an encoder of images.
+
 The update of a phase is a pure function ``(state, batches, key) -> (state, metrics)``; a phase runs
 it ``updates`` times inside one `jax.lax.scan` that samples its batches from the device.
 """
@@ -43,11 +53,20 @@ class CoWorldState:
 
 
 class CoWorld(NamedTuple):
-    """The agent that all domains share in shape, and how they are coupled."""
+    """The agents of both kinds of domains, and how they are coupled.
 
-    agent: Agent
+    They are the same where both read images, and share all sizes but those of encoder and decoder
+    where the source reads its simulator's state.
+    """
+
+    source_agent: Agent
+    target_agent: Agent
     coupling: CouplingConfig
     aligned_updates: int  # source updates over which eta anneals
+
+    def agent(self, domain: str) -> Agent:
+        """The agent of a domain: ``target``, or any source."""
+        return self.target_agent if domain == TARGET else self.source_agent
 
 
 class Update(Protocol):
@@ -62,23 +81,36 @@ class Update(Protocol):
     ) -> tuple[CoWorldState, Metrics]: ...
 
 
-def make_coworld(config: Config, action_size: int, aligned_updates: int) -> CoWorld:
+def make_coworld(
+    config: Config, action_size: int, aligned_updates: int, state_size: int = 0
+) -> CoWorld:
     """The method that a configuration describes.
 
     Args:
         action_size: the largest of all domains; the others leave the surplus coordinates at zero.
         aligned_updates: see `schedule.aligned_updates`.
+        state_size: see `schedule.shared_state_size`; 0 where the source reads images.
     """
-    agent = make_agent(config.network, config.learning, action_size)
-    return CoWorld(agent, config.coupling, aligned_updates)
+    target = source = make_agent(config.network, config.learning, action_size)
+    if state_size:
+        source = make_agent(config.network, config.learning, action_size, state_size)
+    return CoWorld(source, target, config.coupling, aligned_updates)
 
 
 def init_coworld(method: CoWorld, sources: int, key: jax.Array) -> CoWorldState:
     """Fresh agents, each from a key of its own."""
     keys = jax.random.split(key, 2 + sources)
-    # One traced initialisation for all: half of the compile time for two agents.
-    agents = jax.vmap(lambda key: init_agent(method.agent, key))(keys[1:])
-    target, *others = (jax.tree.map(lambda x, i=i: x[i], agents) for i in range(1 + sources))
+
+    def fresh(agent: Agent, keys: jax.Array) -> list[AgentState]:
+        # One traced initialisation for all: half of the compile time for two agents.
+        agents = jax.vmap(lambda key: init_agent(agent, key))(keys)
+        return [jax.tree.map(lambda x, i=i: x[i], agents) for i in range(len(keys))]
+
+    if method.source_agent is method.target_agent:
+        target, *others = fresh(method.target_agent, keys[1:])
+    else:
+        [target] = fresh(method.target_agent, keys[1:2])
+        others = fresh(method.source_agent, keys[2:])
     return CoWorldState(
         target=target,
         sources=tuple(others),
@@ -118,10 +150,10 @@ def nearest_source(
     A less-trained encoder has a flatter softmax and therefore a smaller distance: log the choice.
     """
     image = world_model.normalise_image(batch.image)
-    embed = world_model.encode(method.agent.model, target.world_model, image)
+    embed = world_model.encode(method.target_agent.model, target.world_model, image)
 
     def distance(source: AgentState) -> jax.Array:
-        other = world_model.encode(method.agent.model, source.world_model, image)
+        other = world_model.encode_image(method.source_agent.model, source.world_model, image)
         return jnp.mean(losses.alignment_loss(embed, other))
 
     distances = jnp.stack([distance(source) for source in sources])
@@ -152,18 +184,19 @@ def source_update(
         The new state and metrics. **Gradient:** the source's own parameters; no target parameter
         is read.
     """
-    agent, model = method.agent, method.agent.model
+    agent, model = method.source_agent, method.source_agent.model
     key_model, key_behavior, key_aligned = jax.random.split(key, 3)
     eta = source_reward_weight(method.coupling, source.aligned_updates, method.aligned_updates)
 
     def reward_alignment(
-        params: Params, seen: Observation, prediction: Prediction, image: jax.Array
+        params: Params, seen: Observation, prediction: Prediction, observed: jax.Array
     ) -> dict[str, jax.Array]:
         if target_batch is None:
             return {}
         time, chunks = target_batch.reward.shape
         noise = world_model.latent_noise(model, key_aligned, time, chunks, axis_name)
-        embed = world_model.encode(model, params, world_model.normalise_image(target_batch.image))
+        image = world_model.normalise_image(target_batch.image)
+        embed = world_model.encode_image(model, params, image)
         across = world_model.observe(model, params, embed, target_batch.action, noise)
         reward = losses.reward_alignment_loss(
             prediction.reward,
@@ -209,7 +242,7 @@ def target_update(
     Returns:
         The new state and metrics. **Gradient:** the target's own parameters.
     """
-    agent, coupling = method.agent, method.coupling
+    agent, coupling = method.target_agent, method.coupling
     key_model, key_behavior = jax.random.split(key)
 
     def state_alignment(
@@ -217,7 +250,9 @@ def target_update(
     ) -> dict[str, jax.Array]:
         if not coupling.state_alignment:
             return {}
-        source_embed = world_model.encode(agent.model, source.world_model, image)
+        source_embed = world_model.encode_image(
+            method.source_agent.model, source.world_model, image
+        )
         return {"alignment": losses.alignment_loss(seen.embed, source_embed)}
 
     target, seen, metrics = update_world_model(
@@ -233,7 +268,7 @@ def target_update(
         return target, metrics
 
     def value_constraint(imagined: Imagined, value: jax.Array) -> tuple[Metrics, Metrics]:
-        source_value = agent.critic.apply(source.critic, imagined.feat)
+        source_value = method.source_agent.critic.apply(source.critic, imagined.feat)
         logged = {
             "source_value": source_value,
             "above_source": (value > source_value).astype(jnp.float32),

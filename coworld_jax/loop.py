@@ -122,7 +122,10 @@ class _Run:
         specs = {domain: pool.spec for domain, pool in self.pools.items()}
         action_size = max(spec.action_size for spec in specs.values())
         self.interval = schedule.collection_interval(config, episode_steps)
-        self.method = make_coworld(config, action_size, schedule.aligned_updates(self.phases))
+        state_size = schedule.shared_state_size(config, [specs[domain] for domain in self.domains])
+        self.method = make_coworld(
+            config, action_size, schedule.aligned_updates(self.phases), state_size
+        )
         self.feed: TargetFeed | None = None
         if TARGET in specs:
             self.feed = TargetFeed(config, specs[TARGET], action_size, mesh)
@@ -135,10 +138,11 @@ class _Run:
                 self.pools[domain],
                 Replay(
                     workdir / "replay" / domain,
-                    slots=self._planned_episodes(index, episode_steps),
+                    slots=schedule.replay_slots(config, self.phases, index, episode_steps),
                     rows=episode_steps + 1,
                     action_size=action_size,
                     minimum_rows=config.learning.length,
+                    state_size=state_size,
                     place=lambda store: parallel.replicate(store, mesh),
                 ),
                 config.seed,
@@ -152,7 +156,7 @@ class _Run:
         write_tasks(workdir, specs)
         self.position = Position()
         self.stopwatch = Stopwatch()
-        self.evaluator = Evaluator(self.method.agent, config, self.pools, workdir)
+        self.evaluator = Evaluator(self.method, config, self.pools, workdir)
         self.checkpoints = resources.enter_context(
             Checkpointer(workdir / CHECKPOINTS, keep=config.run.keep)
         )
@@ -184,15 +188,6 @@ class _Run:
                 episode_steps=self.config.schedule.episode_steps or None,
             )
         )
-
-    def _planned_episodes(self, source: int, episode_steps: int) -> int:
-        """Slots that the replay of a source needs: no more than the plan fills."""
-        steps = sum(
-            phase.env_steps
-            for phase in self.phases
-            if phase.kind in ("prefill", "source") and phase.source == source
-        )
-        return min(self.config.schedule.replay_episodes, steps // episode_steps)
 
     # --- where the run is -----------------------------------------------------------------------
 
@@ -284,7 +279,7 @@ class _Run:
             return
         with self.stopwatch.measure("collection"):
             policy = AgentPolicy(
-                self.method.agent,
+                self.method.source_agent,
                 self.state.sources[phase.source],
                 action_size=self.pools[domain].spec.action_size,
                 explore=True,

@@ -108,6 +108,33 @@ def shared_episode_steps(specs: list[EnvironmentSpec]) -> int:
     return specs[0].episode_steps
 
 
+def shared_state_size(config: Config, specs: list[EnvironmentSpec]) -> int:
+    """V of the state vectors that the sources read; 0 where they read images.
+
+    Raises:
+        ValueError: a source has no state vector, or theirs differ in size.
+    """
+    if config.source_observation == "image":
+        return 0
+    sizes = {spec.task: spec.state_size for spec in specs}
+    if 0 in sizes.values() or len(set(sizes.values())) > 1:
+        raise ValueError(
+            f"source_observation is state, but the state vectors of the sources have {sizes} "
+            "numbers: use sources that share one size, or source_observation=image."
+        )
+    return specs[0].state_size
+
+
+def replay_slots(config: Config, phases: list[Phase], source: int, episode_steps: int) -> int:
+    """Episodes that the replay of a source holds: no more than the plan fills."""
+    steps = sum(
+        phase.env_steps
+        for phase in phases
+        if phase.kind in ("prefill", "source") and phase.source == source
+    )
+    return min(config.schedule.replay_episodes, steps // episode_steps)
+
+
 def collection_interval(config: Config, episode_steps: int) -> int:
     """Updates that one collection of whole episodes pays for."""
     schedule = config.schedule

@@ -1,8 +1,9 @@
 """Records that cross the floors, and the alphabet in which their shapes are written.
 
 Sizes: ``T`` time, ``B`` batch, ``H`` imagined states per rollout, ``A`` action, ``S`` stochastic
-state (flat), ``D`` deterministic state, ``F = S + D`` feature, ``E`` embedding, ``R`` rows of an
-episode (steps + 1). Arrays are time-major ``[T, B, ...]`` everywhere but in ``data``.
+state (flat), ``D`` deterministic state, ``F = S + D`` feature, ``E`` embedding, ``V`` the
+simulator's state vector, ``R`` rows of an episode (steps + 1). Arrays are time-major
+``[T, B, ...]`` everywhere but in ``data``.
 
 Symbols of the paper and their names here:
 
@@ -52,6 +53,7 @@ class Batch(NamedTuple):
     action: jax.Array  # float32 [T, B, A]
     reward: jax.Array  # float32 [T, B]
     discount: jax.Array  # float32 [T, B]
+    state: jax.Array  # float32 [T, B, V]; V = 0 where no agent reads states
 
 
 class Latent(NamedTuple):

@@ -13,22 +13,33 @@ import jax
 import jax.numpy as jnp
 
 from coworld_jax import distributions, losses
-from coworld_jax.networks import MLP, RSSM, Decoder, Encoder
+from coworld_jax.networks import MLP, RSSM, Decoder, Encoder, VectorDecoder, VectorEncoder
 from coworld_jax.types import Batch, Latent
 
 Params = dict[str, Any]
 
 
 class WorldModel(NamedTuple):
-    """The networks of one world model; ``continuation`` is None without a discount head."""
+    """The networks of one world model; ``continuation`` is None without a discount head.
 
-    encoder: Encoder
+    One that reads states (``state_size`` > 0) has a ``bridge`` as well: an encoder of images that
+    learns to give the embedding that ``encoder`` gives for the state of the same moment.
+    """
+
+    encoder: Encoder | VectorEncoder
     rssm: RSSM
-    decoder: Decoder
+    decoder: Decoder | VectorDecoder
     reward: MLP
     continuation: MLP | None
     action_size: int
     unroll: int = 1  # steps that one turn of a loop over time makes
+    bridge: Encoder | None = None
+    state_size: int = 0  # V
+
+    @property
+    def reads(self) -> str:
+        """What it observes: ``image`` or ``state``."""
+        return "state" if self.state_size else "image"
 
 
 class Observation(NamedTuple):
@@ -47,7 +58,7 @@ class Observation(NamedTuple):
 class Prediction(NamedTuple):
     """What the heads say about a batch."""
 
-    image: jax.Array  # mean, [T, B, 64, 64, 3]
+    observation: jax.Array  # mean of the image, [T, B, 64, 64, 3], or of the state, [T, B, V]
     reward: jax.Array  # mean, [T, B]
     continue_logits: jax.Array | None  # [T, B]
 
@@ -58,9 +69,13 @@ def init_world_model(model: WorldModel, key: jax.Array, image_size: int = 64) ->
     stoch, deter = jnp.zeros((1, model.rssm.stoch)), jnp.zeros((1, model.rssm.deter))
     action, embed = jnp.zeros((1, model.action_size)), jnp.zeros((1, model.rssm.embed))
     feat = jnp.concatenate([stoch, deter], axis=-1)
-    image = jnp.zeros((1, image_size, image_size, 3))
-    params = {
-        "encoder": model.encoder.init(key_encoder, image),
+    image, state = jnp.zeros((1, image_size, image_size, 3)), jnp.zeros((1, model.state_size))
+    params = {}
+    if model.bridge is not None:
+        key_encoder, key_bridge = jax.random.split(key_encoder)
+        params["bridge"] = model.bridge.init(key_bridge, image)
+    params |= {
+        "encoder": model.encoder.init(key_encoder, state if model.state_size else image),
         "rssm": model.rssm.init(key_rssm, stoch, deter, action, embed),
         "decoder": model.decoder.init(key_decoder, feat),
         "reward": model.reward.init(key_reward, feat),
@@ -75,6 +90,24 @@ def normalise_image(image: jax.Array) -> jax.Array:
     return image.astype(jnp.float32) / 255.0 - 0.5
 
 
+def normalise_state(state: jax.Array) -> jax.Array:
+    """``sign(x) log(1 + |x|)``: positions stay as they are, velocities of tens become 3 or 4.
+
+    Reference: DreamerV3, Eq. 9 (symlog).
+    """
+    return jnp.sign(state) * jnp.log1p(jnp.abs(state))
+
+
+def raw_observation(model: WorldModel, batch: Batch) -> jax.Array:
+    """What the model reads of a batch: uint8 ``[T, B, 64, 64, 3]`` or float32 ``[T, B, V]``."""
+    return batch.state if model.state_size else batch.image
+
+
+def normalise(model: WorldModel, observation: jax.Array) -> jax.Array:
+    """Raw images or states (`raw_observation`) as the encoder takes them, float32, same shape."""
+    return normalise_state(observation) if model.state_size else normalise_image(observation)
+
+
 def features(latent: Latent) -> jax.Array:
     """``(stoch, deter)`` along the last axis, ``[..., F]``."""
     return jnp.concatenate([latent.stoch, latent.deter.astype(latent.stoch.dtype)], axis=-1)
@@ -85,14 +118,40 @@ def without_stats(latent: Latent) -> Latent:
     return latent._replace(stats={})
 
 
-def encode(model: WorldModel, params: Params, image: jax.Array) -> jax.Array:
-    """Embeddings of images in [-0.5, 0.5], float32: ``[..., 64, 64, 3] -> [..., E]``."""
-    flat = model.encoder.apply(params["encoder"], image.reshape(-1, *image.shape[-3:]))
-    return flat.reshape(*image.shape[:-3], -1).astype(jnp.float32)  # for coupling A's KL
+def encode(model: WorldModel, params: Params, observed: jax.Array) -> jax.Array:
+    """Embeddings, float32: images in [-0.5, 0.5] ``[..., 64, 64, 3]``, or states ``[..., V]``.
+
+    Args:
+        observed: from `normalise`.
+
+    Returns:
+        ``[..., E]``.
+    """
+    axes = 1 if model.state_size else 3
+    return _encode(model.encoder, params["encoder"], observed, axes)
+
+
+def encode_image(model: WorldModel, params: Params, image: jax.Array) -> jax.Array:
+    """Embeddings of images in [-0.5, 0.5], whatever the model reads: ``[..., 64, 64, 3]``.
+
+    A model of states shows images to its bridge; this is how the couplings let it see the target.
+
+    Returns:
+        ``[..., E]``, float32.
+    """
+    if model.bridge is None:
+        return encode(model, params, image)
+    return _encode(model.bridge, params["bridge"], image, 3)
+
+
+def _encode(network: Encoder | VectorEncoder, params: Params, x: jax.Array, axes: int) -> jax.Array:
+    """``network`` over all but the last ``axes`` axes; float32 for coupling A's KL."""
+    flat = network.apply(params, x.reshape(-1, *x.shape[-axes:]))
+    return flat.reshape(*x.shape[:-axes], -1).astype(jnp.float32)
 
 
 def decode(model: WorldModel, params: Params, feat: jax.Array) -> jax.Array:
-    """Means of the images, float32, about [-0.5, 0.5]: ``[..., F] -> [..., 64, 64, 3]``."""
+    """Means of normalised images or states, float32: ``[..., F]`` to the shape of `encode`'s."""
     flat = model.decoder.apply(params["decoder"], feat.reshape(-1, feat.shape[-1]))
     return flat.reshape(*feat.shape[:-1], *flat.shape[1:]).astype(jnp.float32)
 
@@ -242,7 +301,7 @@ def predict(model: WorldModel, params: Params, seen: Observation) -> Prediction:
     """All heads at the posterior features of a batch; ``params`` is differentiated."""
     feat = seen.feat
     return Prediction(
-        image=decode(model, params, feat),
+        observation=decode(model, params, feat),
         reward=predict_reward(model, params, feat),
         continue_logits=None
         if model.continuation is None
@@ -251,20 +310,21 @@ def predict(model: WorldModel, params: Params, seen: Observation) -> Prediction:
 
 
 def likelihood_losses(
-    prediction: Prediction, batch: Batch, image: jax.Array
+    model: WorldModel, prediction: Prediction, batch: Batch, observed: jax.Array
 ) -> dict[str, jax.Array]:
     """Likelihood terms of Eq. 3, unreduced.
 
     Args:
         prediction: heads at the posterior features, differentiated.
         batch: ``[T, B, ...]``.
-        image: normalised images of the batch, ``[T, B, 64, 64, 3]``.
+        observed: images or states of the batch, from `normalise`.
 
     Returns:
-        ``{"image", "reward"[, "continue"]}``, each ``[T, B]``, nats.
+        ``{"image" or "state", "reward"[, "continue"]}``, each ``[T, B]``, nats.
     """
+    observation_loss = losses.state_loss if model.state_size else losses.image_loss
     terms = {
-        "image": losses.image_loss(prediction.image, image),
+        model.reads: observation_loss(prediction.observation, observed),
         "reward": losses.reward_loss(prediction.reward, batch.reward),
     }
     if prediction.continue_logits is not None:

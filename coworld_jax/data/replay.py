@@ -31,6 +31,7 @@ class Replay:
         slots: episodes that the store holds; the oldest makes room for the newest.
         rows: of a slot, steps + 1 of the longest episode.
         action_size: of the store; episodes with fewer coordinates get zeros in the others.
+        state_size: of the state vectors that are kept, 0 for none.
         minimum_rows: of an episode, so that a chunk fits into it (`store.sample`).
         place: puts the store on its devices (`parallel.replicate`); as it is made if not given.
 
@@ -51,15 +52,16 @@ class Replay:
         rows: int,
         action_size: int,
         minimum_rows: int = 1,
+        state_size: int = 0,
         place: Callable[[EpisodeStore], EpisodeStore] | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.slots, self.rows, self.action_size = slots, rows, action_size
-        self._minimum_rows = minimum_rows
+        self._minimum_rows, self._state_size = minimum_rows, state_size
         self.returns: list[float] = []
         self._files: list[str] = []
         self._place = (lambda store: store) if place is None else place
-        need, free = slots * rows * row_bytes(action_size), available_bytes()
+        need, free = slots * rows * (row_bytes(action_size) + 4 * state_size), available_bytes()
         if need > free:
             raise ValueError(
                 f"The replay {self.directory} needs {format_bytes(need)} for {slots} episodes of "
@@ -67,7 +69,7 @@ class Replay:
                 "schedule.replay_episodes."
             )
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.store = self._place(init_store(slots, rows, action_size, IMAGE_SHAPE[0]))
+        self.store = self._place(init_store(slots, rows, action_size, IMAGE_SHAPE[0], state_size))
 
     @property
     def appended(self) -> int:
@@ -156,7 +158,7 @@ class Replay:
         padded = episode._replace(action=np.pad(episode.action, ((0, 0), (0, surplus))))
         self.store = _write_in_place(
             self.store,
-            pad_episode(padded, self.rows),
+            pad_episode(padded, self.rows, self._state_size),
             jnp.int32(slot),
             jnp.int32(len(episode.reward)),
         )

@@ -33,6 +33,7 @@ class StreamedFeed:
             dataset.padded_action(action_size),
             dataset.reward,
             dataset.discount,
+            np.zeros((len(dataset.reward), 0), np.float32),  # nobody knows the target's states
         )
         sample = functools.partial(
             sample_rows,

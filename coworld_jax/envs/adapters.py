@@ -172,6 +172,7 @@ class AdaptedEnvironment:
             image_size=request.image_size,
             profile=request.profile,
             versions={package: importlib.metadata.version(package)},
+            state_size=sum(part.size for part in _state(simulator.reset(0)).values()),
         )
 
     def reset(self, seed: int) -> Timestep:

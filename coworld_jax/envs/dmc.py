@@ -120,15 +120,14 @@ class DmcEnvironment:
             image_size=size,
             profile=request.profile,
             versions=installed_versions(PACKAGES),
+            state_size=_state(self._make_task(0).get_observation(self._physics)).size,
         )
         self._camera.render()  # a GL fault shows here, and not in the first episode
 
     def reset(self, seed: int) -> Timestep:
         """See ``Environment.reset``."""
         # A new task around the same physics: its random state is the seed's alone.
-        task = getattr(self._suite, self._domain.task_class)(
-            random=seed, **self._domain.task_arguments
-        )
+        task = self._make_task(seed)
         # The time limit is counted here, in env_steps; what ends sooner is the task itself.
         self._simulator = self._control.Environment(
             self._physics, task, control_timestep=self._domain.control_timestep
@@ -156,6 +155,11 @@ class DmcEnvironment:
         self._steps += 1
         return self._timestep(inner.observation, reward, inner.discount)
 
+    def _make_task(self, seed: int) -> Any:
+        return getattr(self._suite, self._domain.task_class)(
+            random=seed, **self._domain.task_arguments
+        )
+
     def close(self) -> None:
         """See ``Environment.close``."""
         self._simulator = None
@@ -167,10 +171,7 @@ class DmcEnvironment:
         is_last = discount == 0.0 or self._steps >= self.spec.episode_steps
         if is_last:
             self._simulator = None
-        state = np.concatenate([np.ravel(part) for part in observation.values()])
-        return Timestep(
-            self._frame(), reward, discount, is_last, {"state": state.astype(np.float32)}
-        )
+        return Timestep(self._frame(), reward, discount, is_last, {"state": _state(observation)})
 
     def _frame(self) -> np.ndarray:
         # The camera reuses its buffer and hands out a flipped view of it.
@@ -180,6 +181,11 @@ class DmcEnvironment:
         geoms = self._camera.render(segmentation=True)[..., 0]  # -1 where there is none
         body = self._of_a_body[geoms][..., None]
         return np.where(body, image, self._background.frame(self._steps))
+
+
+def _state(observation: Mapping[str, np.ndarray]) -> np.ndarray:
+    """All numbers of the suite's observation in a row, float32 ``[V]``."""
+    return np.concatenate([np.ravel(part) for part in observation.values()]).astype(np.float32)
 
 
 def _load(suite: ModuleType, edits: tuple[_Edit, ...]) -> Any:

@@ -38,6 +38,7 @@ class EnvironmentSpec(NamedTuple):
     image_size: int  # frames are [image_size, image_size, 3]
     profile: str  # a name in rendering.PROFILES
     versions: Mapping[str, str]  # of the simulator's packages
+    state_size: int = 0  # V, of the extra "state"; 0 where there is none
 
 
 class Timestep(NamedTuple):
@@ -71,10 +72,15 @@ class Environment(Protocol):
 class Policy(Protocol):
     """A source of actors."""
 
-    def episode(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-        """A fresh actor, called once for each frame of one episode, in order.
+    @property
+    def reads(self) -> str:
+        """What its actors are called with: ``image`` or ``state``."""
 
-        An actor maps a frame, uint8 ``[image_size, image_size, 3]``, to an action, float32 ``[A]``.
-        Its choices depend on the frames and ``seed`` alone: an episode whose worker died is
-        collected again with another actor of the same seed and must come out the same.
+    def episode(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+        """A fresh actor, called once for each timestep of one episode, in order.
+
+        An actor maps a frame, uint8 ``[image_size, image_size, 3]``, or a state vector, float32
+        ``[V]``, to an action, float32 ``[A]``. Its choices depend on those and ``seed`` alone: an
+        episode whose worker died is collected again with another actor of the same seed and must
+        come out the same.
         """

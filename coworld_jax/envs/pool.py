@@ -235,7 +235,9 @@ def _collect(worker: WorkerProcess, seed: int, policy: Policy) -> Episode:
     timesteps: list[Timestep] = [worker.reset(seed)]
     actions = [np.zeros(spec.action_size, np.float32)]
     while not timesteps[-1].is_last:
-        action = np.asarray(actor(timesteps[-1].image), np.float32)
+        latest = timesteps[-1]
+        seen = latest.extras["state"] if policy.reads == "state" else latest.image
+        action = np.asarray(actor(seen), np.float32)
         if action.shape != (spec.action_size,) or not np.isfinite(action).all():
             raise ValueError(
                 f"The policy gave {action} at env_step {len(timesteps)} of seed {seed}, but "

@@ -13,7 +13,7 @@ import numpy as np
 from coworld_jax import world_model
 from coworld_jax.agent import Agent
 from coworld_jax.types import Episode
-from coworld_jax.world_model import Params
+from coworld_jax.world_model import Params, WorldModel
 
 
 class Clips(NamedTuple):
@@ -21,18 +21,22 @@ class Clips(NamedTuple):
 
     image: np.ndarray  # uint8 [T, N, 64, 64, 3]
     action: np.ndarray  # float32 [T, N, A]
+    read: np.ndarray  # what the agent reads: the images, or states float32 [T, N, V]
     rows: tuple[int, ...]  # rows of each episode before padding
 
 
-def side_by_side(episodes: Sequence[Episode], action_size: int) -> Clips:
+def side_by_side(episodes: Sequence[Episode], model: WorldModel) -> Clips:
     """Time-major `Clips`; actions get zeros in the coordinates that their task lacks."""
     rows = tuple(len(episode.reward) for episode in episodes)
     image = np.zeros((max(rows), len(rows), *episodes[0].image.shape[1:]), np.uint8)
-    action = np.zeros((max(rows), len(rows), action_size), np.float32)
+    action = np.zeros((max(rows), len(rows), model.action_size), np.float32)
+    state = np.zeros((max(rows), len(rows), model.state_size), np.float32)
     for i, episode in enumerate(episodes):
         image[: rows[i], i] = episode.image
         action[: rows[i], i, : episode.action.shape[1]] = episode.action
-    return Clips(image, action, rows)
+        if model.state_size:
+            state[: rows[i], i] = episode.extras["state"]
+    return Clips(image, action, state if model.state_size else image, rows)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -40,18 +44,18 @@ def episode_values(
     agent: Agent,
     world_params: Params,
     critics: tuple[Params, ...],
-    image: jax.Array,
+    read: jax.Array,
     action: jax.Array,
     key: jax.Array,
 ) -> jax.Array:
     """Values of several critics along filtered episodes.
 
-    Frames are encoded one time step after the other, so that a long episode costs no memory.
+    Observations are encoded one time step after the other, so that a long episode costs no memory.
 
     Args:
         critics: parameters of critics that read this world model's features.
-        image: uint8 ``[T, N, 64, 64, 3]``.
-        action: ``[T, N, A]``; ``action[t]`` led to ``image[t]``.
+        read: uint8 images ``[T, N, 64, 64, 3]``, or states ``[T, N, V]``, as the agent reads them.
+        action: ``[T, N, A]``; ``action[t]`` led to ``read[t]``.
         key: consumed by the posterior samples.
 
     Returns:
@@ -64,35 +68,36 @@ def episode_values(
     def step(
         latent: world_model.Latent, inputs: tuple[jax.Array, jax.Array, jax.Array]
     ) -> tuple[world_model.Latent, jax.Array]:
-        frame, led, draw = inputs
-        embed = world_model.encode(model, world_params, world_model.normalise_image(frame))
+        observation, led, draw = inputs
+        embed = world_model.encode(model, world_params, world_model.normalise(model, observation))
         projected = model.rssm.apply(world_params["rssm"], embed, method="project")
         latent = world_model.observe_step(model, world_params, latent, led, projected, draw)
         return world_model.without_stats(latent), world_model.features(latent)
 
     start = world_model.initial_latent(model, action.shape[1])
-    _, feat = jax.lax.scan(step, start, (image, action, noise))
+    _, feat = jax.lax.scan(step, start, (read, action, noise))
     return jnp.stack([agent.critic.apply(params, feat) for params in critics])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def open_loop(
-    agent: Agent, world_params: Params, image: jax.Array, action: jax.Array, context: int
+    agent: Agent, world_params: Params, read: jax.Array, action: jax.Array, context: int
 ) -> jax.Array:
-    """Reconstructions of the first ``context`` frames, then predictions from actions alone.
+    """Reconstructions of the first ``context`` timesteps, then predictions from actions alone.
 
     Args:
-        image: uint8 ``[T, N, 64, 64, 3]``; only the first ``context`` frames are looked at.
+        read: as for `episode_values`; only the first ``context`` timesteps are looked at.
         action: ``[T, N, A]``.
         context: in [1, T - 1].
 
     Returns:
-        Means of the images, about [0, 1], ``[T, N, 64, 64, 3]``, with modes for samples.
+        Means of the normalised images or states (`world_model.normalise`), with modes for samples.
     """
     model = agent.model
-    embed = world_model.encode(model, world_params, world_model.normalise_image(image[:context]))
+    observed = world_model.normalise(model, read[:context])
+    embed = world_model.encode(model, world_params, observed)
     seen = world_model.observe(model, world_params, embed, action[:context], None)
     last = jax.tree.map(lambda leaf: leaf[-1], seen.post)
     future = world_model.replay_actions(model, world_params, last, action[context:], None)
     feat = jnp.concatenate([seen.feat, world_model.features(future)])
-    return world_model.decode(model, world_params, feat) + 0.5
+    return world_model.decode(model, world_params, feat)

@@ -1,7 +1,7 @@
 """The three couplings of CoWorld: state alignment (A), reward alignment (B), value constraint (C).
 
 Only two things cross the domains: target data goes to the source (B), source parameters go to the
-target (A, C).
+target (A, C). A source that reads states sees the target's images through a bridge of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +29,27 @@ def alignment_loss(target_embed: jax.Array, source_embed: jax.Array) -> jax.Arra
     """
     chex.assert_equal_shape([target_embed, source_embed])
     return distributions.categorical_kl(jax.lax.stop_gradient(source_embed), target_embed)
+
+
+def bridge_loss(image_embed: jax.Array, state_embed: jax.Array) -> jax.Array:
+    """``½ |e_image - sg[e_state]|²``: what lets couplings A and B show images to a state's agent.
+
+    The embeddings themselves are compared, and not their softmax as in coupling A: coupling B feeds
+    them to the RSSM, and a softmax forgets what all coordinates have in common.
+
+    Args:
+        image_embed: the bridge's embedding of simulated frames, ``[T, B, E]``.
+        state_embed: the state encoder's embedding of the same moments, ``[T, B, E]``.
+
+    Returns:
+        ``[T, B]``, summed over the embedding. **Gradient:** to ``image_embed`` alone.
+
+    Reference: ours; Table 4 does not say how its state encoder reads the target's images.
+    """
+    chex.assert_rank([image_embed, state_embed], 3)
+    chex.assert_equal_shape([image_embed, state_embed])
+    error = image_embed - jax.lax.stop_gradient(state_embed)
+    return 0.5 * jnp.sum(jnp.square(error), axis=-1)
 
 
 def mixed_reward(

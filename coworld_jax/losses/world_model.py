@@ -1,4 +1,4 @@
-"""Loss terms of the world model (Eq. 3 without its last term): images, rewards, KL."""
+"""Loss terms of the world model (Eq. 3 without its last term): observations, rewards, KL."""
 
 from __future__ import annotations
 
@@ -31,6 +31,23 @@ def image_loss(mean: jax.Array, image: jax.Array) -> jax.Array:
     values = math.prod(image.shape[-3:])
     squares = jnp.sum(jnp.square(image - mean), axis=(-3, -2, -1))
     return 0.5 * squares + 0.5 * values * math.log(2.0 * math.pi)
+
+
+def state_loss(mean: jax.Array, state: jax.Array) -> jax.Array:
+    """Negative log-likelihood of state vectors under a normal of unit variance, summed over them.
+
+    Args:
+        mean: predicted state, ``[T, B, V]``.
+        state: the observed one, ``[T, B, V]``.
+
+    Returns:
+        ``[T, B]``, nats. **Gradient:** to ``mean``.
+
+    Reference: CoWorld Eq. 3, with the state of Table 4 in the place of the image.
+    """
+    chex.assert_rank([mean, state], 3)
+    chex.assert_equal_shape([mean, state])
+    return -jnp.sum(distributions.normal_log_prob(state, mean), axis=-1)
 
 
 def reward_loss(mean: jax.Array, reward: jax.Array) -> jax.Array:

@@ -55,6 +55,7 @@ def random_store(seed: int, action_size: int) -> EpisodeStore:
         action=jnp.asarray(rng.uniform(-1, 1, (rows, action_size)).astype(np.float32)),
         reward=jnp.asarray(rng.normal(size=rows).astype(np.float32)),
         discount=jnp.ones((rows,), jnp.float32),
+        state=jnp.zeros((rows, 0), jnp.float32),
         starts=jnp.arange(_EPISODES, dtype=jnp.int32) * _ROWS,
         lengths=jnp.full((_EPISODES,), _ROWS, jnp.int32),
         episodes=jnp.asarray(_EPISODES, jnp.int32),
