@@ -44,6 +44,7 @@ from coworld_jax.workdir import (
 # Metrics that the progress line shows, by the end of their names.
 _SHOWN = {
     "model/image": "image",
+    "model/state": "state",
     "model/kl": "kl",
     "critic/loss": "critic",
     "actor/return": "return",
