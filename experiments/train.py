@@ -3,9 +3,12 @@
     python -m experiments.train --config=experiments/configs/dmc.py:small \\
         --config.source=dmc/walker_walk --config.target=dmc/walker_downhill \\
         --config.data=DIR --workdir=runs/x
+    python -m experiments.train --config=experiments/configs/robodesk.py:push_green,small \\
+        --config.data=DIR --workdir=runs/y
 
-Any field of `coworld_jax.config.Config` is a flag, for example ``--config.learning.batch=32``. The
-same command goes on with a run that was interrupted.
+The second names a pair of the paper; the files in `experiments.configs` list them. Any field of
+`coworld_jax.config.Config` is a flag, for example ``--config.learning.batch=32``. The same command
+goes on with a run that was interrupted.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from coworld_jax.finite import NonFiniteError
 from coworld_jax.loop import train
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", "experiments/configs/dmc.py:small", "Configuration file and preset, FILE:PRESET."
+    "config", "experiments/configs/dmc.py:small", "Configuration file and what of it, FILE:STRING."
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of this run; made when missing.", required=True
@@ -124,6 +127,21 @@ def main(arguments: Sequence[str]) -> None:
     print(f"Summary: {_WORKDIR.value}/summary.json")
 
 
+def parse(arguments: Sequence[str]) -> list[str]:
+    """What is left of the command line after its flags; a bad flag ends the program.
+
+    An error in the configuration file, such as an unknown pair, reaches absl as the text of a
+    traceback; what the user can act on is the error at its bottom.
+    """
+    try:
+        return list(flags.FLAGS(arguments))
+    except flags.Error as error:
+        bottom: BaseException = error
+        while (below := bottom.__cause__ or bottom.__context__) is not None:
+            bottom = below
+        sys.exit(str(bottom))
+
+
 def run() -> None:
     """Parse the command line; a bad one gets one sentence."""
     runtime.restart_with_huge_pages()
@@ -131,7 +149,7 @@ def run() -> None:
         arguments = normalise(sys.argv)
     except ValueError as error:
         sys.exit(str(error))
-    app.run(main, argv=arguments)
+    app.run(main, argv=arguments, flags_parser=parse)
 
 
 if __name__ == "__main__":
