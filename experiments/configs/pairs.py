@@ -17,8 +17,8 @@ other tasks in mind starts from ``SIZE``.
 | Meta-World, RoboDesk | 30,099 over 150,000 (and 5,000 random) | 20,000, 60,099 |
 | DeepMind Control | 15,099 over 75,000 (and 2,500 random) | 10,000, 12,099 |
 
-The paper's Table 8 counts env_steps of such a round, of which every fifth pays for an update: 2e4
-for the source and 5e4 for the target (DeepMind Control 2e4, in frames of its action repeat 2).
+The paper's Table 8 counts a round's env_steps, of which every fifth pays for an update: 2e4 for the
+source and 5e4 for the target, on DeepMind Control 2e4 for both, in frames, two to an env_step.
 ``small`` and ``quickstart`` keep their own, shorter schedule.
 """
 
