@@ -130,16 +130,16 @@ def main(arguments: Sequence[str]) -> None:
 def parse(arguments: Sequence[str]) -> list[str]:
     """What is left of the command line after its flags; a bad flag ends the program.
 
-    An error in the configuration file, such as an unknown pair, reaches absl as the text of a
+    An error in a configuration file, such as an unknown pair, reaches absl as the text of a
     traceback; what the user can act on is the error at its bottom.
     """
     try:
         return list(flags.FLAGS(arguments))
     except flags.Error as error:
-        bottom: BaseException = error
-        while (below := bottom.__cause__ or bottom.__context__) is not None:
-            bottom = below
-        sys.exit(str(bottom))
+        cause: BaseException = error
+        while "Traceback" in str(cause) and cause.__context__ is not None:
+            cause = cause.__context__
+        sys.exit(str(cause))
 
 
 def run() -> None:
