@@ -29,8 +29,8 @@ Table 3, dataset medium-replay, and Table 9, medium-expert (names that end in ``
 For ``-expert`` the dataset is collected with ``--until=expert``; nothing else differs. ``small``
 and ``quickstart`` render ``fast``, which the dataset must then do as well (``--profile=fast``).
 
-Table 10: the target is the source's own task before a moving background. The paper prints no std,
-and does not say which dataset; medium-replay is taken here.
+Table 10: the target is the source's own task before a moving background. The paper prints no std;
+the dataset is taken to be medium-replay.
 
 | pair | source | target | CoWorld | DV2 Finetune |
 |---|---|---|---|---|
@@ -43,7 +43,7 @@ and does not say which dataset; medium-replay is taken here.
     python -m experiments.train --config=experiments/configs/dmc.py:walker_walk-background \\
         --config.data=data/walker_walk-background-medium --workdir=runs/walker_walk-background
 
-The authors' videos are not public: ``+background`` alone draws pictures of its own, and
+The paper's videos do not come along: ``+background`` alone draws pictures of its own, and
 ``+background=FOLDER`` in both commands (``--task`` and ``--config.target``) takes yours.
 """
 

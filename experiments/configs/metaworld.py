@@ -31,12 +31,12 @@ Table 2, dataset medium-replay, row "best source", and row "multi-source" (names
 
 ``small`` and ``quickstart`` render ``fast``, which the dataset must then do as well
 (``--profile=fast``). The paper lets the best and the worst source compete, and sometimes a third,
-without listing them. Here they are the best and the worst of the target's row in Figure 3 (for
+without a list of them. Here they are the best and the worst of the target's row in Figure 3 (for
 window-close two are equally bad, and one is taken), and the source of Table 13 that was chosen in
 the end where it is neither. Each source trains as long as a single one does.
 
 Table 10: the target is the source's own task, whose simulator executes a + W n. The paper prints no
-std, and does not say which dataset; medium-replay is taken here.
+std; the dataset is taken to be medium-replay.
 
 | pair (source button-press-topdown) | target | CoWorld | DV2 Finetune |
 |---|---|---|---|

@@ -6,7 +6,7 @@ mean ± std over 3 seeds of 10 episodes. Hours: not yet measured.
 
 The sources are Meta-World's, with 4 actions where RoboDesk has 5, another camera and rewards of 0
 to 10 where RoboDesk's are 0 to 1; the agents of a run share the larger action size. The dataset is
-medium-replay everywhere, though the paper says so for none of these.
+taken to be medium-replay everywhere.
 
 Figure 4, best source; its values are only drawn
 
@@ -18,8 +18,8 @@ Figure 4, best source; its values are only drawn
 | upright_block_off_table | handle-press | upright_block_off_table |
 
 and multi-source: ``push_green-multi``, ``open_slide-multi``, ``open_drawer-multi`` and
-``upright_block_off_table-multi``. Which sources competed is not published; here they are the
-figure's four, the target's own first, and each trains as long as a single one does.
+``upright_block_off_table-multi``. Which sources competed is not stated; here they are the
+figure's four, the best one first, and each trains as long as a single one does.
 
     python -m experiments.collect --task=robodesk/push_green --policy=dreamer --until=medium \\
         --workdir=runs/push_green-data --out=data/push_green-medium
