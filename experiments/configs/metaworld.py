@@ -45,10 +45,10 @@ std; the dataset is taken to be medium-replay.
 | button-press-topdown-noise-5 | button-press-topdown+noise=5 | 951 | 670 |
 
     python -m experiments.collect --task=metaworld/button-press-topdown+noise=1 --policy=dreamer \\
-        --until=medium --workdir=runs/noise-1-data --out=data/button-press-topdown-noise-1-medium
+        --until=medium --workdir=runs/topdown-noise-1-data --out=data/topdown-noise-1-medium
     python -m experiments.train \\
         --config=experiments/configs/metaworld.py:button-press-topdown-noise-1 \\
-        --config.data=data/button-press-topdown-noise-1-medium --workdir=runs/noise-1
+        --config.data=data/topdown-noise-1-medium --workdir=runs/topdown-noise-1
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ Table 10: the target is the source's own task, whose simulator executes a + n; n
 | push_green-noise-1 | push_green | push_green+noise=1 | 406 | 358 |
 
     python -m experiments.collect --task=robodesk/push_green+noise=1 --policy=dreamer \\
-        --until=medium --workdir=runs/noise-1-data --out=data/push_green-noise-1-medium
+        --until=medium --workdir=runs/push_green-noise-1-data \\
+        --out=data/push_green-noise-1-medium
     python -m experiments.train --config=experiments/configs/robodesk.py:push_green-noise-1 \\
         --config.data=data/push_green-noise-1-medium --workdir=runs/push_green-noise-1
 """
