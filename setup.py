@@ -37,7 +37,9 @@ setup(
             "robodesk==1.0.0",
         ],
         "data": ["gymnasium>=1.1,<2", "h5py>=3.11", "minari>=0.5.4,<0.6"],
+        "video": ["av>=14"],
         "dev": [
+            "av>=14",
             "h5py>=3.11",
             "minari>=0.5.4,<0.6",
             "mypy>=2.4,<3",

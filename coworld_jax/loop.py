@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,7 @@ from coworld_jax import parallel, runtime, schedule
 from coworld_jax.checkpoint import Checkpointer, state_digest
 from coworld_jax.collection import Collector
 from coworld_jax.config import Config
-from coworld_jax.coworld import (
-    TARGET,
-    CoWorldState,
-    init_coworld,
-    make_coworld,
-)
+from coworld_jax.coworld import TARGET, CoWorldState, init_coworld, make_coworld
 from coworld_jax.data import Replay, write_json
 from coworld_jax.envs import EnvironmentPool, RandomPolicy
 from coworld_jax.evaluation.evaluator import Evaluator
@@ -52,6 +48,8 @@ _SHOWN = {
     "critic/loss": "critic",
     "actor/return": "return",
 }
+# Whether a run may end early, by the returns of all episodes of each source's domain so far.
+Until = Callable[[Mapping[str, Sequence[float]]], bool]
 # It runs once: optimising it would take longer than that.
 _init = jax.jit(
     init_coworld, static_argnums=(0, 1), compiler_options={"xla_backend_optimization_level": 0}
@@ -70,16 +68,17 @@ class Position:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # of it, by purpose
 
 
-def train(config: Config, workdir: str | Path) -> dict[str, Any] | None:
+def train(config: Config, workdir: str | Path, until: Until | None = None) -> dict[str, Any] | None:
     """Carry a run out, or go on with it where its last checkpoint lies.
 
     Args:
         config: see `config.Config`; checked before anything starts.
         workdir: of this run alone; it holds everything that the run writes.
+        until: asked between updates; once it says yes, the run stops.
 
     Returns:
-        The summary, which is also in ``workdir/summary.json``; None if SIGTERM or SIGINT asked the
-        run to stop early, which leaves a checkpoint.
+        The summary, which is also in ``workdir/summary.json``; None if ``until``, SIGTERM or SIGINT
+        stopped the run early, which leaves a checkpoint.
 
     Raises:
         ValueError: bad configuration or data, in one sentence.
@@ -92,7 +91,7 @@ def train(config: Config, workdir: str | Path) -> dict[str, Any] | None:
         stop = resources.enter_context(runtime.StopRequest())
         run = _Run(config, workdir, resources)
         run.resume()
-        finished = run.carry_out(stop)
+        finished = run.carry_out(stop, until)
         return run.summarise() if finished else None
 
 
@@ -226,14 +225,16 @@ class _Run:
 
     # --- the phases -----------------------------------------------------------------------------
 
-    def carry_out(self, stop: runtime.StopRequest) -> bool:
+    def carry_out(self, stop: runtime.StopRequest, until: Until | None) -> bool:
         """All phases that are left; False if the run was asked to stop."""
+        replays = zip(self.domains, self.collectors, strict=True)
+        returns = {domain: collector.replay.returns for domain, collector in replays}
         while self.position.phase < len(self.phases):
             phase = self.phases[self.position.phase]
             if phase.kind == "prefill":
                 self._prefill(phase)
             while self.position.done < phase.updates:
-                if stop.requested:
+                if stop.requested or (until is not None and until(returns)):
                     return self._stopped()
                 self._advance(phase)
             self.position.phase += 1

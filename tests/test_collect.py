@@ -18,7 +18,8 @@ from coworld_jax.checkpoint import Checkpointer
 from coworld_jax.data import DataError, load_directory, load_episode, save_episode
 from coworld_jax.envs import EnvironmentSpec, RandomPolicy
 from coworld_jax.workdir import CHECKPOINTS, write_config, write_tasks
-from experiments import collect, dataset
+from experiments import dataset
+from experiments.collecting import played
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 120
@@ -119,7 +120,7 @@ class FakePool:
 
 def run(out, episodes=3, seed=0, pool=None, played_by="random"):
     pool = FakePool() if pool is None else pool
-    collect.collect(
+    played.collect(
         out, pool, RandomPolicy(3), played_by=played_by, episodes=episodes, seed=seed, command="c"
     )
     return pool.seeds
@@ -196,7 +197,7 @@ def workdir(tmp_path_factory):
 
 def test_the_agent_of_the_task_plays(workdir, capsys):
     spec = SPEC._replace(task="dmc/walker_downhill", profile="full")
-    policy, description = collect.trained_policy(workdir, spec, domain="", explore=False)
+    policy, description = played.trained_policy(workdir, spec, domain="", explore=False)
     assert description == {
         "workdir": str(workdir), "domain": "target", "explore": False, "updates": 3
     }  # fmt: skip
@@ -208,11 +209,11 @@ def test_the_agent_of_the_task_plays(workdir, capsys):
 def test_an_agent_that_cannot_play_is_refused(workdir, tmp_path):
     other = SPEC._replace(task="dmc/cheetah_run", action_size=6)
     with pytest.raises(ValueError, match="trained on dmc/cheetah_run: choose --domain"):
-        collect.trained_policy(workdir, other, domain="", explore=True)
+        played.trained_policy(workdir, other, domain="", explore=True)
     with pytest.raises(ValueError, match="takes 3 actions, but dmc/cheetah_run takes 6"):
-        collect.trained_policy(workdir, other, domain="source", explore=True)
+        played.trained_policy(workdir, other, domain="source", explore=True)
     with pytest.raises(ValueError, match="no workdir of a run"):
-        collect.trained_policy(tmp_path, SPEC, domain="", explore=True)
+        played.trained_policy(tmp_path, SPEC, domain="", explore=True)
 
 
 # --- inspect and validate -------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import pytest
 
 from coworld_jax import config as configuration
 from coworld_jax.config import PRESETS, Config
+from experiments.config_flags import normalise, resolve
 from experiments.configs import dmc
-from experiments.train import normalise, resolve
 
 
 def test_a_configuration_survives_json():

@@ -21,10 +21,11 @@ from coworld_jax.envs.interface import Request
 from coworld_jax.envs.suites import check_request
 from coworld_jax.metrics import read_metrics
 from coworld_jax.workdir import read_tasks
-from experiments import collect
+from experiments.collecting.played import collect
+from experiments.collecting.references import reference_return
+from experiments.config_flags import resolve
 from experiments.configs import dmc, metaworld, robodesk
 from experiments.configs.pairs import Score
-from experiments.train import resolve
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {"dmc": dmc, "metaworld": metaworld, "robodesk": robodesk}
@@ -209,7 +210,13 @@ def test_the_docstring_lists_nothing_else_and_its_commands_exist(file):
     commanded = re.findall(rf"--config=experiments/configs/{file}\.py:(\S+)", text)
     assert commanded
     for name in commanded:
-        assert name in FILES[file].PAIRS or name.startswith("STRING")
+        assert name in FILES[file].PAIRS or name in PRESETS or name.startswith("STRING")
+    collected = re.findall(r"experiments\.collect --task=(\S+)(.*?)\n    python", text, re.DOTALL)
+    assert collected
+    for task, flags in collected:
+        assert task in {line.target for line in FILES[file].PAIRS.values()}
+        if "--reference" not in flags:
+            assert reference_return(task) > 0
     for where in {line.where for line in FILES[file].PAIRS.values()}:
         assert where in text
 
@@ -261,7 +268,7 @@ def dataset(tmp_path_factory):
         if task not in made:
             made[task] = root / str(len(made))
             with EnvironmentPool(task, profile="fast", episode_steps=STEPS) as pool:
-                collect.collect(
+                collect(
                     made[task],
                     pool,
                     RandomPolicy(pool.spec.action_size),

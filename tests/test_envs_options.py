@@ -1,5 +1,6 @@
 """Options in names of tasks, and environments that the project does not know."""
 
+import av
 import gymnasium
 import numpy as np
 import pytest
@@ -256,11 +257,32 @@ def test_a_users_clips_play_in_order_and_begin_again(tmp_path):
 def test_a_folder_that_cannot_be_shown_is_refused(tmp_path):
     with pytest.raises(ValueError, match="nowhere is no folder"):
         Background(str(tmp_path / "nowhere"), 8)
-    with pytest.raises(ValueError, match="holds no images"):
+    with pytest.raises(ValueError, match="holds no pictures"):
         Background(str(tmp_path), 8)
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"broken\.png is no image that can be read"):
+    with pytest.raises(ValueError, match=r"broken\.png cannot be read as pictures"):
         Background(str(tmp_path), 8)
+    (tmp_path / "broken.png").rename(tmp_path / "broken.mp4")
+    with pytest.raises(ValueError, match=r"broken\.mp4 cannot be read as pictures"):
+        Background(str(tmp_path), 8)
+
+
+def test_a_users_video_plays(tmp_path):
+    """Twelve frames, each brighter than the last, through a lossy codec."""
+    with av.open(str(tmp_path / "film.mp4"), "w") as film:
+        stream = film.add_stream("mpeg4", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for index in range(12):
+            picture = np.full((32, 48, 3), 20 * index, np.uint8)
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        film.mux(stream.encode())
+    background = Background(str(tmp_path), 16)
+    background.begin(4)
+    greys = [background.frame(step).astype(int) for step in range(12)]
+    assert all(frame.shape == (16, 16, 3) for frame in greys)
+    start = round(greys[0].mean() / 20)
+    for step, frame in enumerate(greys):
+        assert abs(frame - 20 * ((start + step) % 12)).max() < 8
 
 
 def test_the_measured_rate_is_that_of_delivered_steps():
@@ -273,5 +295,5 @@ def test_the_measured_rate_is_that_of_delivered_steps():
         "fast_over_full",
     }
     assert figures["env_steps_per_second"] > 2 * figures["full_env_steps_per_second"] > 2
-    with pytest.raises(WorkerFailed, match="holds no images|is no folder"):
+    with pytest.raises(WorkerFailed, match="holds no pictures|is no folder"):
         measure("dmc/walker_walk+background=nowhere", 1, seconds=0.1, rounds=1)

@@ -34,11 +34,11 @@ def pool():
 class Watched:
     """A random policy that calls ``meddle`` before its fourth action."""
 
-    def __init__(self, meddle):
-        self._meddle = meddle
+    def __init__(self, meddle, action_size=6):
+        self._meddle, self._random = meddle, RandomPolicy(action_size)
 
     def episode(self, seed):
-        actor, frames = RandomPolicy(6).episode(seed), itertools.count()
+        actor, frames = self._random.episode(seed), itertools.count()
 
         def choose(image):
             if next(frames) == 3:
@@ -150,6 +150,28 @@ def test_a_worker_killed_between_episodes_is_replaced(pool):
     undisturbed = pool.submit(7, RandomPolicy(6)).result()
     os.kill(pool.pids[0], signal.SIGKILL)
     assert_same(pool.submit(7, RandomPolicy(6)).result(), undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "action_size"),
+    [("metaworld/door-close", 4), ("robodesk/push_green", 5), ("dmc/walker_walk+background", 6)],
+)
+def test_a_killed_worker_changes_no_episode_of_any_suite(task, action_size):
+    given = {"profile": "fast", "episode_steps": STEPS, "workers": 2}
+    with EnvironmentPool(task, **given) as pool:
+        undisturbed = list(pool.map(SEEDS, RandomPolicy(action_size)))
+        victims = set(pool.pids)
+
+        def kill_once():
+            for pid in victims & set(pool.pids):
+                os.kill(pid, signal.SIGKILL)
+            victims.clear()
+
+        disturbed = list(pool.map(SEEDS, Watched(kill_once, action_size)))
+        assert pool.restarts == 2
+    for left, right in zip(undisturbed, disturbed, strict=True):
+        assert_same(left, right)
 
 
 def test_repeated_deaths_end_with_the_reason_and_the_pool_goes_on():

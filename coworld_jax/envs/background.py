@@ -1,20 +1,22 @@
 """Moving pictures behind a simulated body: clips from a user's folder, or generated ones.
 
-A *clip* is an animated file (GIF, WebP, APNG) or all still images of one folder in the order of
-their names; subfolders are searched too. Frames of a film are had with
-``ffmpeg -i film.mp4 -r 20 folder/%05d.png``. Each episode draws a clip, and a frame to begin with,
-from its seed; a clip that ends begins again. Frames are cut to a square, resized, and kept in
-memory: 12 KB each at 64 x 64.
+A *clip* is a video (read by PyAV), an animated image (GIF, WebP, APNG) or all still images of one
+folder in the order of their names; subfolders are searched too. Each episode draws a clip, and a
+frame to begin with, from its seed; a clip that ends begins again. Frames are cut to a square,
+resized, and kept in memory: 12 KB each at 64 x 64.
 """
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 _ANIMATED = (".gif", ".webp", ".apng")
+_VIDEO = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 _STILL = (".png", ".jpg", ".jpeg", ".bmp")
 # The generated clip: plane waves in each colour, drifting.
 _WAVES = 3
@@ -74,14 +76,35 @@ class Background:
         """Frames of a clip, uint8 ``[F, size, size, 3]``."""
         frames = []
         for path in clip:
+            read = _video_pictures if _is_video(path) else _image_pictures
             try:
-                with Image.open(path) as file:
-                    for picture in ImageSequence.Iterator(file):
-                        square = ImageOps.fit(picture.convert("RGB"), (self._size, self._size))
-                        frames.append(np.asarray(square))
+                for picture in read(path):
+                    frames.append(np.asarray(ImageOps.fit(picture, (self._size, self._size))))
             except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-                raise ValueError(f"{path} is no image that can be read: {error}.") from error
+                raise ValueError(f"{path} cannot be read as pictures: {error}.") from error
+        if not frames:
+            raise ValueError(f"{clip[0]} holds no picture: remove it.")
         return np.stack(frames)
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in _VIDEO
+
+
+def _image_pictures(path: Path) -> Iterator[Image.Image]:
+    with Image.open(path) as file:
+        for picture in ImageSequence.Iterator(file):
+            yield picture.convert("RGB")
+
+
+def _video_pictures(path: Path) -> Iterator[Image.Image]:
+    import av
+
+    with av.open(str(path)) as video:
+        if not video.streams.video:
+            raise ValueError("it has sound alone")
+        for frame in video.decode(video=0):
+            yield frame.to_image()
 
 
 def _find_clips(folder: Path) -> list[list[Path]]:
@@ -90,11 +113,17 @@ def _find_clips(folder: Path) -> list[list[Path]]:
     clips: list[list[Path]] = []
     for place in sorted([folder, *(path for path in folder.rglob("*") if path.is_dir())]):
         files = sorted(path for path in place.iterdir() if path.is_file())
-        clips += [[path] for path in files if path.suffix.lower() in _ANIMATED]
+        clips += [[path] for path in files if path.suffix.lower() in _ANIMATED + _VIDEO]
         stills = [path for path in files if path.suffix.lower() in _STILL]
         clips += [stills] if stills else []
     if not clips:
         raise ValueError(
-            f"The background {folder} holds no images ({', '.join(_STILL + _ANIMATED)})."
+            f"The background {folder} holds no pictures ({', '.join(_STILL + _ANIMATED + _VIDEO)})."
+        )
+    videos = [clip[0] for clip in clips if _is_video(clip[0])]
+    if videos and importlib.util.find_spec("av") is None:
+        raise ValueError(
+            f"{videos[0]} is a video, which the package av reads: pip install av, or unpack its "
+            "frames into a folder."
         )
     return clips

@@ -22,12 +22,14 @@ Table 3, dataset medium-replay, and Table 9, medium-expert (names that end in ``
 | cheetah_nopaw-expert | cheetah_run | cheetah_nopaw | 844 ± 1 |
 
     python -m experiments.collect --task=dmc/walker_downhill --policy=dreamer --until=medium \\
-        --workdir=runs/walker_downhill-data --out=data/walker_downhill-medium
+        --config=experiments/configs/dmc.py:paper --workdir=runs/walker_downhill-data \\
+        --out=data/walker_downhill-medium
     python -m experiments.train --config=experiments/configs/dmc.py:walker_downhill \\
         --config.data=data/walker_downhill-medium --workdir=runs/walker_downhill
 
-For ``-expert`` the dataset is collected with ``--until=expert``; nothing else differs. ``small``
-and ``quickstart`` render ``fast``, which the dataset must then do as well (``--profile=fast``).
+For ``-expert`` the collection goes on in its workdir with ``--until=expert`` and another ``--out``;
+nothing else differs. For ``PAIR,small`` the dataset is collected with ``dmc.py:small`` as well:
+both then render ``fast``, and not ``full``.
 
 Table 10: the target is the source's own task before a moving background. The paper prints no std;
 the dataset is taken to be medium-replay.
@@ -38,13 +40,14 @@ the dataset is taken to be medium-replay.
 | cheetah_run-background | cheetah_run | cheetah_run+background | 296 | 220 |
 
     python -m experiments.collect --task=dmc/walker_walk+background --policy=dreamer \\
-        --until=medium --workdir=runs/walker_walk-background-data \\
-        --out=data/walker_walk-background-medium
+        --until=medium --reference=RETURN --config=experiments/configs/dmc.py:paper \\
+        --workdir=runs/walker_walk-background-data --out=data/walker_walk-background-medium
     python -m experiments.train --config=experiments/configs/dmc.py:walker_walk-background \\
         --config.data=data/walker_walk-background-medium --workdir=runs/walker_walk-background
 
-The paper's videos do not come along: ``+background`` alone draws pictures of its own, and
-``+background=FOLDER`` in both commands (``--task`` and ``--config.target``) takes yours.
+RETURN is the best that you know of for the task. The paper's videos do not come along:
+``+background`` alone draws pictures of its own, and ``+background=FOLDER`` in both commands
+(``--task`` and ``--config.target``) takes yours.
 """
 
 from __future__ import annotations

@@ -23,17 +23,18 @@ Table 2, dataset medium-replay, row "best source", and row "multi-source" (names
 | button-press-topdown-multi | handle-press, window-close | button-press-topdown | 3626 ± 275 |
 
     python -m experiments.collect --task=metaworld/door-close --policy=dreamer --until=medium \\
-        --workdir=runs/door-close-data --out=data/door-close-medium
+        --config=experiments/configs/metaworld.py:paper --workdir=runs/door-close-data \\
+        --out=data/door-close-medium
     python -m experiments.train --config=experiments/configs/metaworld.py:door-close \\
         --config.data=data/door-close-medium --workdir=runs/door-close
     python -m experiments.train --config=experiments/configs/metaworld.py:door-close-multi \\
         --config.data=data/door-close-medium --workdir=runs/door-close-multi
 
-``small`` and ``quickstart`` render ``fast``, which the dataset must then do as well
-(``--profile=fast``). The paper lets the best and the worst source compete, and sometimes a third,
-without a list of them. Here they are the best and the worst of the target's row in Figure 3 (for
-window-close two are equally bad, and one is taken), and the source of Table 13 that was chosen in
-the end where it is neither. Each source trains as long as a single one does.
+For ``PAIR,small`` the dataset is collected with ``metaworld.py:small`` as well: both then render
+``fast``, and not ``full``. The paper lets the best and the worst source compete, and sometimes a
+third, without a list of them. Here they are the best and the worst of the target's row in Figure 3
+(for window-close two are equally bad, and one is taken), and the source of Table 13 that was chosen
+in the end where it is neither. Each source trains as long as a single one does.
 
 Table 10: the target is the source's own task, whose simulator executes a + W n. The paper prints no
 std; the dataset is taken to be medium-replay.
@@ -45,7 +46,8 @@ std; the dataset is taken to be medium-replay.
 | button-press-topdown-noise-5 | button-press-topdown+noise=5 | 951 | 670 |
 
     python -m experiments.collect --task=metaworld/button-press-topdown+noise=1 --policy=dreamer \\
-        --until=medium --workdir=runs/topdown-noise-1-data --out=data/topdown-noise-1-medium
+        --until=medium --config=experiments/configs/metaworld.py:paper \\
+        --workdir=runs/topdown-noise-1-data --out=data/topdown-noise-1-medium
     python -m experiments.train \\
         --config=experiments/configs/metaworld.py:button-press-topdown-noise-1 \\
         --config.data=data/topdown-noise-1-medium --workdir=runs/topdown-noise-1

@@ -22,16 +22,19 @@ and multi-source: ``push_green-multi``, ``open_slide-multi``, ``open_drawer-mult
 figure's four, the best one first, and each trains as long as a single one does.
 
     python -m experiments.collect --task=robodesk/push_green --policy=dreamer --until=medium \\
-        --workdir=runs/push_green-data --out=data/push_green-medium
+        --config=experiments/configs/robodesk.py:paper --workdir=runs/push_green-data \\
+        --out=data/push_green-medium
     python -m experiments.train --config=experiments/configs/robodesk.py:push_green \\
         --config.data=data/push_green-medium --workdir=runs/push_green
     python -m experiments.train --config=experiments/configs/robodesk.py:push_green-multi \\
         --config.data=data/push_green-medium --workdir=runs/push_green-multi
 
-``small`` and ``quickstart`` render ``fast``, which the dataset must then do as well
-(``--profile=fast``). RoboDesk's known fault is kept, so that ``upright_block_off_table`` pays at
-most about 200 per episode; ``--config.target=robodesk/upright_block_off_table+corrected`` takes it
-out, for a dataset that was collected so.
+For ``PAIR,small`` the dataset is collected with ``robodesk.py:small`` as well: both then render
+``fast``, and not ``full``. ``open_drawer`` and ``upright_block_off_table`` need ``--reference``,
+the best return that you know of, since none is printed. RoboDesk's known fault is kept, so that
+``upright_block_off_table`` pays at most about 200 per episode;
+``--config.target=robodesk/upright_block_off_table+corrected`` takes it out, for a dataset that was
+collected so.
 
 Table 5: the source pays 500 for each env_step with success and nothing else
 
@@ -50,8 +53,8 @@ Table 10: the target is the source's own task, whose simulator executes a + n; n
 | push_green-noise-1 | push_green | push_green+noise=1 | 406 | 358 |
 
     python -m experiments.collect --task=robodesk/push_green+noise=1 --policy=dreamer \\
-        --until=medium --workdir=runs/push_green-noise-1-data \\
-        --out=data/push_green-noise-1-medium
+        --until=medium --config=experiments/configs/robodesk.py:paper \\
+        --workdir=runs/push_green-noise-1-data --out=data/push_green-noise-1-medium
     python -m experiments.train --config=experiments/configs/robodesk.py:push_green-noise-1 \\
         --config.data=data/push_green-noise-1-medium --workdir=runs/push_green-noise-1
 """

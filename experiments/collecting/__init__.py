@@ -1,0 +1,1 @@
+"""The ways in which `experiments.collect` fills a directory with episodes."""

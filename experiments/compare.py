@@ -1,0 +1,70 @@
+"""Draw runs beside each other, and print their evaluation returns as a table.
+
+    python -m experiments.compare --out=comparison.png CoWorld=runs/a,runs/b uncoupled=runs/c,runs/d
+
+Each argument is NAME=WORKDIR[,WORKDIR...]: an experiment and the runs of its seeds. Dashed lines
+are the mean and the best return of the offline dataset, where all runs share one that says them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags
+
+from coworld_jax.coworld import TARGET
+from coworld_jax.data import read_metadata
+from coworld_jax.evaluation.comparison import comparison_figure, comparison_table, read_curve
+from coworld_jax.workdir import read_config
+
+_OUT = flags.DEFINE_string("out", None, "PNG to write.", required=True)
+_DOMAIN = flags.DEFINE_string("domain", TARGET, "target, source, or source0 ...")
+
+
+def experiments_of(arguments: Sequence[str]) -> dict[str, list[Path]]:
+    """Workdirs by the experiment's name.
+
+    Raises:
+        ValueError: no argument, or one that is not NAME=WORKDIR[,WORKDIR...].
+    """
+    found = {}
+    for argument in arguments:
+        name, _, workdirs = argument.partition("=")
+        if not name or not workdirs:
+            raise ValueError(f"{argument} names no run: write NAME=WORKDIR[,WORKDIR...].")
+        found[name] = [Path(workdir) for workdir in workdirs.split(",")]
+    if not found:
+        raise ValueError("No run to draw: write NAME=WORKDIR[,WORKDIR...] for each experiment.")
+    return found
+
+
+def dataset_levels(workdirs: Sequence[Path]) -> dict[str, float]:
+    """Mean and best return of the dataset that all runs share; nothing if there is no such."""
+    directories = {read_config(workdir).data for workdir in workdirs}
+    directory = directories.pop()
+    record = read_metadata(directory) if directory and not directories else None
+    if record is None or "returns" not in record:
+        return {}
+    return {"dataset, mean": record["returns"]["mean"], "dataset, best": record["returns"]["max"]}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Compare what the command line names."""
+    try:
+        experiments = experiments_of(arguments[1:])
+        curves = {name: read_curve(runs, _DOMAIN.value) for name, runs in experiments.items()}
+        workdirs = [workdir for runs in experiments.values() for workdir in runs]
+        config = read_config(workdirs[0])
+        levels = dataset_levels(workdirs) if _DOMAIN.value == TARGET else {}
+        title = config.target if _DOMAIN.value == TARGET else ", ".join(config.source)
+        comparison_figure(_OUT.value, curves, levels=levels, title=title)
+    except ValueError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    print(comparison_table(curves))
+    print(f"\n{_OUT.value}")
+
+
+if __name__ == "__main__":
+    app.run(main)
