@@ -332,6 +332,12 @@ def test_every_pair_starts(file, pair, dataset, tmp_path):
     assert set(kinds) == {"pretrain", "warm-up", "co-train source", "target"}
 
 
+@pytest.mark.parametrize(("file", "pair"), NAMES)
+def test_the_sources_of_table_4_and_no_others_read_states(file, pair):
+    reads = config(file, pair).source_observation
+    assert reads == ("state" if FILES[file].PAIRS[pair].where == "Table 4" else "image")
+
+
 @pytest.mark.parametrize("pair", [pair for pair in dmc.PAIRS if pair.endswith("-expert")])
 def test_table_9_is_table_3_with_other_data(pair):
     assert config("dmc", pair) == config("dmc", pair.removesuffix("-expert"))
