@@ -45,7 +45,7 @@ from coworld_jax.finite import NonFiniteError
 from experiments.collecting.online import SHARES, collect_online, online_config
 from experiments.collecting.played import collect, trained_policy
 from experiments.collecting.references import reference_return
-from experiments.config_flags import HELP, normalise, resolve
+from experiments.config_flags import HELP, normalise, parse_flags, resolve
 
 _TASK = flags.DEFINE_string(
     "task", None, "SUITE/TASK, or MODULE:FUNCTION of your own; options after a +.", required=True
@@ -193,7 +193,7 @@ def run() -> None:
         arguments = normalise(sys.argv)
     except ValueError as error:
         sys.exit(str(error))
-    app.run(main, argv=arguments)
+    app.run(main, argv=arguments, flags_parser=parse_flags)
 
 
 if __name__ == "__main__":

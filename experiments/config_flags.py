@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Sequence
 from typing import Any
 
+from absl import flags
 from ml_collections import ConfigDict
 
 from coworld_jax import config as configuration
@@ -13,7 +15,10 @@ from coworld_jax import config as configuration
 _PREFIX = "config."
 # Not the flag's own default: ml_collections would resolve that before a bad override is refused.
 _DEFAULT = "--config=experiments/configs/dmc.py:small"
-HELP = "Configuration file and preset, FILE:PRESET; experiments/configs/dmc.py:small if not given."
+HELP = (
+    "FILE:STRING, where STRING is PAIR, PAIR,SIZE or SIZE, see experiments/configs/pairs.py; "
+    "experiments/configs/dmc.py:small if not given."
+)
 
 
 def normalise(arguments: Sequence[str]) -> list[str]:
@@ -72,6 +77,21 @@ def _spell(flag: str, text: str, default: Any) -> str:
             raise ValueError(f"--{flag} is {text!r}, but an integer is needed there.")
         return str(int(number))
     return text
+
+
+def parse_flags(arguments: Sequence[str]) -> list[str]:
+    """What is left of the command line after its flags; a bad flag ends the program.
+
+    An error in a configuration file, such as an unknown pair, reaches absl as the text of a
+    traceback; what the user can act on is the error at its bottom.
+    """
+    try:
+        return list(flags.FLAGS(arguments))
+    except flags.Error as error:
+        cause: BaseException = error
+        while "Traceback" in str(cause) and cause.__context__ is not None:
+            cause = cause.__context__
+        sys.exit(str(cause))
 
 
 def resolve(values: ConfigDict) -> configuration.Config:

@@ -3,9 +3,12 @@
     python -m experiments.train --config=experiments/configs/dmc.py:small \\
         --config.source=dmc/walker_walk --config.target=dmc/walker_downhill \\
         --config.data=DIR --workdir=runs/x
+    python -m experiments.train --config=experiments/configs/robodesk.py:push_green,small \\
+        --config.data=DIR --workdir=runs/y
 
-Any field of `coworld_jax.config.Config` is a flag, for example ``--config.learning.batch=32``. The
-same command goes on with a run that was interrupted.
+The second names a pair of the paper; the files in `experiments.configs` list them. Any field of
+`coworld_jax.config.Config` is a flag, for example ``--config.learning.batch=32``. The same command
+goes on with a run that was interrupted.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from coworld_jax import runtime
 from coworld_jax.envs import GraphicsError, VersionError, WorkerFailed
 from coworld_jax.finite import NonFiniteError
 from coworld_jax.loop import train
-from experiments.config_flags import HELP, normalise, resolve
+from experiments.config_flags import HELP, normalise, parse_flags, resolve
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, HELP)
 _WORKDIR = flags.DEFINE_string(
@@ -62,7 +65,7 @@ def run() -> None:
         arguments = normalise(sys.argv)
     except ValueError as error:
         sys.exit(str(error))
-    app.run(main, argv=arguments)
+    app.run(main, argv=arguments, flags_parser=parse_flags)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Configuration files, one per suite, for ``--config=experiments/configs/FILE.py:PRESET``."""
+"""The paper's pairs by suite: ``--config=experiments/configs/FILE.py:STRING``."""

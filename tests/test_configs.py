@@ -1,0 +1,343 @@
+"""The paper's pairs: what their names resolve to, what is published of them, that they start."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from coworld_jax import config as configuration
+from coworld_jax import schedule
+from coworld_jax.config import PRESETS, Config
+from coworld_jax.data import load_episode
+from coworld_jax.envs import EnvironmentPool, RandomPolicy
+from coworld_jax.envs.interface import Request
+from coworld_jax.envs.suites import check_request
+from coworld_jax.metrics import read_metrics
+from coworld_jax.workdir import read_tasks
+from experiments.collecting.played import collect
+from experiments.collecting.references import reference_return
+from experiments.config_flags import resolve
+from experiments.configs import dmc, metaworld, robodesk
+from experiments.configs.pairs import Score
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = {"dmc": dmc, "metaworld": metaworld, "robodesk": robodesk}
+NAMES = [(file, pair) for file, module in FILES.items() for pair in module.PAIRS]
+SECONDS = 600
+EPISODE = 500  # env_steps of an episode, in all suites
+
+
+def config(file: str, text: str) -> Config:
+    """What ``FILE:STRING`` resolves to, with a directory of data."""
+    values = FILES[file].get_config(text)
+    values.data = "somewhere"
+    return resolve(values)
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("file", "pair"), NAMES)
+def test_a_pair_is_complete_at_every_size(file, pair):
+    """Tasks exist and are spelled as they will be recorded; data are all that is missing."""
+    line = FILES[file].PAIRS[pair]
+    assert line.target.startswith(f"{file}/")
+    for task in (*line.source, line.target):
+        assert check_request(Request(task, "full", 64, None, None)).task == task
+    for size in PRESETS:
+        made = configuration.check(config(file, f"{pair},{size}"))
+        configuration.require_target(made)
+        assert (made.source, made.target) == (line.source, line.target)
+        assert made.network.depth == PRESETS[size]().network.depth
+        schedule.plan(made, EPISODE)
+    assert config(file, pair) == config(file, f"{pair},paper")
+
+
+# Table 8: beta_2, k, alpha.
+@pytest.mark.parametrize(
+    ("file", "weights"),
+    [("dmc", (1.5, 0.9, 1.0)), ("metaworld", (1.0, 0.3, 2.0)), ("robodesk", (1.0, 0.3, 2.0))],
+)
+@pytest.mark.parametrize("size", PRESETS)
+def test_coupling_weights_are_the_suites(file, weights, size):
+    for text in (size, *(f"{pair},{size}" for pair in FILES[file].PAIRS)):
+        coupling = config(file, text).coupling
+        assert weights == (
+            coupling.alignment_scale,
+            coupling.reward_mix,
+            coupling.value_constraint_scale,
+        )
+
+
+# Source updates, their env_steps, random env_steps, target's world model alone, target jointly.
+TOTALS = {
+    # 99 + 5 * (6000, 2 * 2000, 5 * 4000) env_steps; 2 * 10,000; 99 + 6 * 10,000
+    "metaworld": (30_099, 150_000, 5_000, 20_000, 60_099),
+    "robodesk": (30_099, 150_000, 5_000, 20_000, 60_099),
+    # 99 + 5 * (3000, 2 * 1000, 5 * 2000) env_steps; 2 * 5000; 99 + 6 * 2000
+    "dmc": (15_099, 75_000, 2_500, 10_000, 12_099),
+}
+
+
+@pytest.mark.parametrize(("file", "pair"), NAMES)
+@pytest.mark.parametrize("size", ["paper", "released"])
+def test_totals_are_those_of_the_authors_loop(file, pair, size):
+    made = config(file, f"{pair},{size}")
+    phases = schedule.plan(made, EPISODE)
+    for index in range(len(made.source)):
+        mine = [p for p in phases if p.kind in ("prefill", "source") and p.source == index]
+        totals = (
+            sum(p.updates for p in mine),
+            sum(p.env_steps for p in mine if p.kind == "source"),
+            sum(p.env_steps for p in mine if p.kind == "prefill"),
+            sum(p.updates for p in phases if p.kind == "world_model"),
+            sum(p.updates for p in phases if p.kind == "target"),
+        )
+        assert totals == TOTALS[file]
+
+
+@pytest.mark.parametrize(("file", "count"), [("metaworld", 31), ("robodesk", 31), ("dmc", 13)])
+def test_the_target_is_scored_as_often_as_the_authors(file, count):
+    """They score it once more, before its first joint update."""
+    made = config(file, "released")
+    scored = 0
+    for phase in schedule.plan(made, EPISODE):
+        if phase.kind == "target":
+            scored += sum(
+                schedule.due(phase, done, made, 100).evaluation
+                for done in range(1, phase.updates + 1)
+            )
+    assert scored == count - 1
+
+
+@pytest.mark.parametrize(
+    ("file", "cell", "scale"),
+    [("dmc", "layer_norm", 2.0), ("metaworld", "plain", 1.0), ("robodesk", "plain", 1.0)],
+)
+def test_released_is_the_authors_block_of_the_suite(file, cell, scale):
+    made = config(file, "released")
+    assert (made.network.cell, made.learning.reward_scale) == (cell, scale)
+    assert config(file, "paper").network.cell == "layer_norm"
+    assert config(file, "small").schedule == PRESETS["small"]().schedule
+
+
+def test_several_sources_each_have_their_turn():
+    made = config("metaworld", "door-close-multi,small")
+    assert made.source == (
+        "metaworld/button-press", "metaworld/handle-press", "metaworld/drawer-close"
+    )  # fmt: skip
+    phases = schedule.plan(made, EPISODE)
+    assert [p.source for p in phases if p.name == "pretrain"] == [0, 1, 2]
+    single = schedule.plan(config("metaworld", "door-close,small"), EPISODE)
+    assert [p for p in phases if p.source == 0] == single
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "sentence"),
+    [
+        ("dmc", "smal", "Unknown pair or size smal: did you mean small?"),
+        ("metaworld", "dor-close", "Unknown pair or size dor-close: did you mean door-close?"),
+        ("robodesk", "small,small", "Unknown pair small: did you mean"),
+        ("robodesk", "push_green,papr", "Unknown size papr of pair push_green: did you mean paper"),
+        ("robodesk", "push_green,", "Unknown size  of pair push_green: did you mean"),
+    ],
+)
+def test_an_unknown_name_gets_the_closest(file, text, sentence):
+    with pytest.raises(ValueError) as raised:
+        FILES[file].get_config(text)
+    assert sentence in str(raised.value)
+
+
+def test_the_command_says_no_more_than_that():
+    result = subprocess.run(
+        [sys.executable, "-m", "experiments.train", "--workdir=unused",
+         "--config=experiments/configs/robodesk.py:push_gren"],
+        cwd=ROOT, capture_output=True, text=True, timeout=SECONDS,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.strip() == "Unknown pair or size push_gren: did you mean push_green?"
+
+
+# --- what is published ----------------------------------------------------------------------------
+
+
+def rows(file: str) -> dict[str, dict[str, str]]:
+    """Lines of the tables in a file's docstring: pair to the cells that stand behind it."""
+    found, header = {}, []
+    for line in (FILES[file].__doc__ or "").splitlines():
+        if not line.startswith("|") or line.startswith("|--"):
+            continue
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        if name.startswith("pair"):
+            header = cells
+        else:
+            assert name not in found, f"{name} has two lines"
+            found[name] = dict(zip(header, cells, strict=True))
+    return found
+
+
+def spelled(score: Score) -> str:
+    return f"{score.mean}" if score.std is None else f"{score.mean} ± {score.std}"
+
+
+@pytest.mark.parametrize(("file", "pair"), NAMES)
+def test_the_docstring_says_what_the_data_say(file, pair):
+    line, table = FILES[file].PAIRS[pair], rows(file)
+    scores = {"CoWorld": line.coworld, "DV2 Finetune": line.finetune, "Offline DV2": line.offline}
+    published = {name: spelled(score) for name, score in scores.items() if score is not None}
+    if pair not in table:
+        assert f"``{pair}``" in FILES[file].__doc__ and not published
+        return
+    quoted = table[pair]
+    assert {name: quoted[name] for name in quoted if name in scores} == published
+    if "source" in quoted:
+        assert quoted["source"] == ", ".join(task.partition("/")[2] for task in line.source)
+    if "target" in quoted:
+        assert quoted["target"] == line.target.partition("/")[2]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_docstring_lists_nothing_else_and_its_commands_exist(file):
+    text = FILES[file].__doc__
+    assert set(rows(file)) <= set(FILES[file].PAIRS)
+    commanded = re.findall(rf"--config=experiments/configs/{file}\.py:(\S+)", text)
+    assert commanded
+    for name in commanded:
+        assert name in FILES[file].PAIRS or name in PRESETS or name.startswith("STRING")
+    collected = re.findall(r"experiments\.collect --task=(\S+)(.*?)\n    python", text, re.DOTALL)
+    assert collected
+    for task, flags in collected:
+        assert task in {line.target for line in FILES[file].PAIRS.values()}
+        if "--reference" not in flags:
+            assert reference_return(task) > 0
+    for where in {line.where for line in FILES[file].PAIRS.values()}:
+        assert where in text
+
+
+@pytest.mark.parametrize(
+    ("file", "where", "ending", "mean"),
+    [
+        # The means of the paper's own cells, which differ from the averages that it prints.
+        ("metaworld", "Table 2", "", 4235.8),
+        ("metaworld", "Table 2", "-multi", 4118.0),
+        ("dmc", "Table 3", "", 487.5),
+        ("dmc", "Table 9", "-expert", 788.5),
+    ],
+)
+def test_a_row_of_the_paper_is_whole(file, where, ending, mean):
+    scores = [
+        line.coworld.mean
+        for name, line in FILES[file].PAIRS.items()
+        if line.where == where and name == line.target.partition("/")[2] + ending
+    ]
+    assert len(scores) == 6
+    assert np.mean(scores) == pytest.approx(mean, abs=0.05)
+
+
+# --- they start -----------------------------------------------------------------------------------
+
+STEPS = 10
+# Networks of a few units on one device: what is tested is that all parts of a pair fit together.
+TINY = {
+    **{
+        path: value
+        for path, value in configuration.flatten(tiny.CONFIG).items()
+        if path.startswith(("network.", "learning.", "schedule.", "run."))
+    },
+    "run.devices": 1,
+    "schedule.pretrain_updates": 2,
+    "schedule.rounds": 1,
+}
+# The phases in which data of both domains meet.
+SHORTEST = TINY | {"schedule.pretrain_updates": 0, "schedule.rounds": 0}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Directory of two short random episodes of a task, collected once for all that need it."""
+    root, made = tmp_path_factory.mktemp("datasets"), {}
+
+    def collected(task: str) -> Path:
+        if task not in made:
+            made[task] = root / str(len(made))
+            with EnvironmentPool(task, profile="fast", episode_steps=STEPS) as pool:
+                collect(
+                    made[task],
+                    pool,
+                    RandomPolicy(pool.spec.action_size),
+                    played_by="random",
+                    episodes=2,
+                    seed=0,
+                    command="tests",
+                )
+        return made[task]
+
+    return collected
+
+
+def start(file: str, pair: str, fields: dict, data: Path, workdir: Path) -> list[str]:
+    """Run the real command on the pair's real simulators; check what all pairs have in common.
+
+    Returns:
+        The kinds of phases that ran.
+    """
+    line = FILES[file].PAIRS[pair]
+    flags = [f"--config.{path}={value}" for path, value in fields.items()]
+    result = subprocess.run(
+        [sys.executable, "-m", "experiments.train", f"--workdir={workdir}",
+         f"--config=experiments/configs/{file}.py:{pair},small", f"--config.data={data}", *flags],
+        cwd=ROOT, capture_output=True, text=True, timeout=SECONDS,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    specs = read_tasks(workdir)
+    assert [spec.task for spec in specs.values()] == [*line.source, line.target]
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert set(summary["evaluations"]) == set(specs)
+    for domain in specs:
+        assert (workdir / "pictures" / f"{domain}_rollout.gif").stat().st_size > 1000
+    keys = {key for record in read_metrics(workdir / "metrics.jsonl") for key in record}
+    assert {"target/model/alignment", "source/model/source_reward_weight"} <= keys
+    return re.findall(r"Compiling (.*), 2 updates in a call", result.stderr)
+
+
+def test_metaworld_to_robodesk_starts(dataset, tmp_path):
+    """4 actions and 5, rewards of 0 to 10 and of 0 to 1, two cameras: one pair has all of it."""
+    data, workdir = dataset("robodesk/push_green"), tmp_path / "x"
+    kinds = start("robodesk", "push_green", SHORTEST, data, workdir)
+    assert kinds == ["warm-up", "co-train source"]
+    offline = [load_episode(path) for path in data.glob("*.npz")]
+    online = [load_episode(path) for path in (workdir / "replay" / "source").glob("*.npz")]
+    assert {episode.action.shape[1] for episode in offline} == {5}
+    assert {episode.action.shape[1] for episode in online} == {4}  # by chance, then by the policy
+    assert len(online) == 2 + 1
+    assert max(episode.reward.max() for episode in offline) <= 1.0
+
+
+# Table 9 is Table 3 with other data, so that its configurations are no others.
+DISTINCT = [(file, pair) for file, pair in NAMES if not pair.endswith("-expert")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "pair"), DISTINCT)
+def test_every_pair_starts(file, pair, dataset, tmp_path):
+    data = dataset(FILES[file].PAIRS[pair].target)
+    kinds = start(file, pair, TINY, data, tmp_path / "x")
+    assert set(kinds) == {"pretrain", "warm-up", "co-train source", "target"}
+
+
+@pytest.mark.parametrize(("file", "pair"), NAMES)
+def test_the_sources_of_table_4_and_no_others_read_states(file, pair):
+    reads = config(file, pair).source_observation
+    assert reads == ("state" if FILES[file].PAIRS[pair].where == "Table 4" else "image")
+
+
+@pytest.mark.parametrize("pair", [pair for pair in dmc.PAIRS if pair.endswith("-expert")])
+def test_table_9_is_table_3_with_other_data(pair):
+    assert config("dmc", pair) == config("dmc", pair.removesuffix("-expert"))
