@@ -206,6 +206,10 @@ def update_world_model(
     metrics |= {"loss": total, "grad_norm": norm}
     # What the posterior knows beyond the prior, in nats, without balance and clamp.
     metrics["kl_mean"] = jnp.mean(losses.latent_kl(seen.post.stats, seen.prior))
+    if agent.model.bridge is not None:
+        # 1 for a bridge that knows the mean embedding alone.
+        variance = jnp.sum(jnp.var(seen.embed, axis=(0, 1)))
+        metrics["bridge_unexplained"] = metrics["bridge"] / (0.5 * variance)
     new_state = replace(state, world_model=params, world_model_opt=opt_state)
     return new_state, jax.lax.stop_gradient(seen), _prefixed("model", metrics, axis_name)
 

@@ -27,6 +27,8 @@ KINDS = {
     "co-train source": ("source", True),
     "warm-up": ("world_model", False),
     "target": ("target", False),
+    "co-train source of states": ("source", True),
+    "target beside states": ("target", False),
 }
 
 
@@ -52,10 +54,11 @@ def counted(update):
 @pytest.fixture(scope="module")
 def applied():
     """Every kind of update, compiled once: its function, its input and its output."""
-    batches = {SOURCE: tiny.batch(1), TARGET: tiny.batch(2)}
     results = {}
     for name, (kind, aligned) in KINDS.items():
-        method, state = tiny.make()
+        state_size = tiny.STATE if "states" in name else 0
+        batches = {SOURCE: tiny.batch(1, state_size), TARGET: tiny.batch(2)}
+        method, state = tiny.make(state_size=state_size)
         run, traces = counted(make_update(method, kind, 0, aligned))
         before = copied(state)
         after, metrics = run(state, batches, jax.random.key(3))
@@ -107,7 +110,10 @@ def test_warm_up_leaves_behaviour_alone(applied):
 
 def test_only_coupling_b_counts_aligned_updates(applied):
     counts = {name: int(result[4].sources[0].aligned_updates) for name, result in applied.items()}
-    assert counts == {"pretrain": 0, "co-train source": 1, "warm-up": 0, "target": 0}
+    assert {name for name in counts if counts[name]} == {
+        "co-train source",
+        "co-train source of states",
+    }
 
 
 def test_couplings_leave_their_metrics(applied):
@@ -116,6 +122,9 @@ def test_couplings_leave_their_metrics(applied):
     assert {"target/model/alignment", "target/critic/constraint"} <= metrics["target"]
     assert "source/model/source_reward_weight" in metrics["co-train source"]
     assert "source/model/source_reward_weight" not in metrics["pretrain"]
+    of_states = metrics["co-train source of states"]
+    assert {"source/model/state", "source/model/bridge"} <= of_states
+    assert "source/model/image" not in of_states
 
 
 def test_switches_take_the_couplings_away():

@@ -54,6 +54,7 @@ LOSSES = [
         _ACTOR | {"dynamics_share": 0.0},
     ),
     (losses.alignment_loss, ("target", "source"), {"target"}, (6,), {}),
+    (losses.bridge_loss, ("image", "state"), {"image"}, (6,), {}),
     (losses.mixed_reward, ("prediction", "reward"), set(), (), {"reward_mix": 0.5}),
     (
         losses.reward_alignment_loss,
@@ -140,14 +141,16 @@ class Recorder:
         scales: dict[str, float],
         axis_name: str | None = None,
     ) -> tuple[AgentState, world_model.Observation, dict[str, jax.Array]]:
-        params, image = state.world_model, world_model.normalise_image(batch.image)
+        params = state.world_model
+        read = world_model.raw_observation(agent.model, batch)
+        observed = world_model.normalise(agent.model, read)
         noise = world_model.latent_noise(agent.model, key, *batch.reward.shape, axis_name)
-        embed = world_model.encode(agent.model, params, image)
+        embed = world_model.encode(agent.model, params, observed)
         seen = world_model.observe(agent.model, params, embed, batch.action, noise)
         prediction = world_model.predict(agent.model, params, seen)
-        self.terms = world_model.likelihood_losses(agent.model, prediction, batch, image)
+        self.terms = world_model.likelihood_losses(agent.model, prediction, batch, observed)
         self.terms["kl"] = world_model.balanced_kl(seen, 0.8, 0.0)
-        self.extra = extra_terms(params, seen, prediction, image)
+        self.extra = extra_terms(params, seen, prediction, observed)
         assert set(scales) <= set(self.extra)
         return state, seen, {}
 
@@ -251,6 +254,47 @@ def test_reward_alignment_pulls_by_both_terms(recorder: Recorder) -> None:
         assert np.any(moved != value) == by_own
         (_, moved), _ = term(source.world_model, aligned, own, other_moved)
         assert np.any(moved != value) == by_other
+
+
+def test_a_source_of_states_sees_the_target_through_its_bridge(recorder: Recorder) -> None:
+    """B reaches the encoder by the source's own batch and the bridge by the target's; A reads the
+    bridge and nothing else of the source."""
+    coupling = replace(
+        tiny.CONFIG.coupling, source_reward_weight_start=1.0, source_reward_weight_end=0.0
+    )
+    config = replace(tiny.CONFIG, coupling=coupling)
+    method, state = tiny.make(config, state_size=tiny.STATE)
+    source, target_batch = state.sources[0], tiny.batch(1)
+
+    @jax.jit
+    @jax.grad
+    def pull(params: Any, aligned: jax.Array) -> jax.Array:
+        learner = source.replace(world_model=params, aligned_updates=aligned)
+        own = tiny.batch(0, tiny.STATE)
+        coworld.source_update(method, learner, own, target_batch, jax.random.key(0))
+        return recorder.extra["reward"].mean()
+
+    assert nonzero(pull(source.world_model, jnp.asarray(0))) == {"encoder", "rssm", "reward"}
+    assert nonzero(pull(source.world_model, jnp.asarray(4))) == {"bridge", "rssm", "reward"}
+
+    @jax.jit
+    @jax.grad
+    def read(target_model: Any, source_model: Any) -> jax.Array:
+        learner = state.target.replace(world_model=target_model)
+        other = source.replace(world_model=source_model)
+        key = jax.random.key(0)
+        coworld.target_update(method, learner, other, target_batch, key, behavior=False)
+        return recorder.extra["alignment"].mean()
+
+    before = read(state.target.world_model, source.world_model)
+    assert nonzero(before) == {"encoder"}
+    for part, changes in (("bridge", True), ("encoder", False)):
+        moved = source.world_model | {
+            part: jax.tree.map(lambda leaf: leaf + 0.1, source.world_model[part])
+        }
+        after = read(state.target.world_model, moved)
+        equal = jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), before, after)
+        assert all(jax.tree.leaves(equal)) != changes
 
 
 def _imagined(method: coworld.CoWorld, seed: int = 0) -> Imagined:

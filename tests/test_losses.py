@@ -173,6 +173,22 @@ def test_alignment_loss_sums_over_the_embedding_with_the_source_in_front() -> No
     assert np.abs(other - expected).max() > 0.05
 
 
+def test_state_loss_sums_over_the_coordinates() -> None:
+    mean, state = draw((T, B, 5), (T, B, 5))
+
+    def element(t: int, b: int) -> float:
+        return float(sum(0.5 * (x - m) ** 2 for x, m in zip(state[t, b], mean[t, b], strict=True)))
+
+    expected = every((T, B), element) + 5 * 0.5 * LOG_2PI
+    check(losses.state_loss(jnp.asarray(mean), jnp.asarray(state)), expected)
+
+
+def test_bridge_loss_by_hand() -> None:
+    # Half of (3 - 1)^2 + (0 - 2)^2: a shift of both coordinates by 2, which a softmax would forget.
+    image, state = jnp.asarray([[[3.0, 4.0]]]), jnp.asarray([[[1.0, 2.0]]])
+    np.testing.assert_allclose(losses.bridge_loss(image, state), [[4.0]])
+
+
 def test_mixed_reward_by_hand() -> None:
     # k = 0.3: 0.7 * 10 + 0.3 * 2 = 7.6; k is the share of the true reward.
     found = losses.mixed_reward(jnp.asarray([[10.0]]), jnp.asarray([[2.0]]), 0.3)
@@ -211,6 +227,8 @@ CASES = [
     (losses.critic_loss, 3, (), {}),
     (losses.actor_loss, 5, (), _ACTOR),
     (losses.alignment_loss, 2, (6,), {}),
+    (losses.state_loss, 2, (5,), {}),
+    (losses.bridge_loss, 2, (6,), {}),
     (losses.mixed_reward, 2, (), {"reward_mix": 0.5}),
     (losses.reward_alignment_loss, 4, (), _ETA),
     (losses.value_constraint_loss, 3, (), {}),

@@ -22,6 +22,7 @@ from coworld_jax.types import Batch
 
 ACTION = 3
 TIME, BATCH = 4, 2
+STATE = 5  # numbers of a source's state vector, where it reads one
 
 CONFIG = Config(
     source=("dmc/walker_walk",),
@@ -57,9 +58,11 @@ CONFIG = Config(
 _init = jax.jit(init_coworld, static_argnums=(0, 1))
 
 
-def make(config: Config = CONFIG, sources: int = 1) -> tuple[CoWorld, CoWorldState]:
+def make(
+    config: Config = CONFIG, sources: int = 1, state_size: int = 0
+) -> tuple[CoWorld, CoWorldState]:
     """The method and a fresh state; call it again for a state that may be donated."""
-    method = make_coworld(config, ACTION, aligned_updates=4)
+    method = make_coworld(config, ACTION, aligned_updates=4, state_size=state_size)
     return method, _init(method, sources, jax.random.key(7))
 
 

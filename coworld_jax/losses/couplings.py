@@ -35,7 +35,9 @@ def bridge_loss(image_embed: jax.Array, state_embed: jax.Array) -> jax.Array:
     """``½ |e_image - sg[e_state]|²``: what lets couplings A and B show images to a state's agent.
 
     The embeddings themselves are compared, and not their softmax as in coupling A: coupling B feeds
-    them to the RSSM, and a softmax forgets what all coordinates have in common.
+    them to the RSSM, and a softmax forgets what all coordinates have in common. The square makes
+    the bridge the mean of what an image leaves possible: velocities, which no single frame shows,
+    are averaged out, and the RSSM has to add them, as it does for an agent of images.
 
     Args:
         image_embed: the bridge's embedding of simulated frames, ``[T, B, E]``.
