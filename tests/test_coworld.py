@@ -28,7 +28,6 @@ KINDS = {
     "warm-up": ("world_model", False),
     "target": ("target", False),
     "co-train source of states": ("source", True),
-    "target beside states": ("target", False),
 }
 
 

@@ -43,14 +43,14 @@ def test_states_and_bridge_are_learnt_from_real_steps(pool, tmp_path):
     np.testing.assert_array_equal(replay.store.state[: STEPS + 1], _state_of(tmp_path / "0.npz"))
     method, state = _make(spec)
     run = functools.partial(
-        run_phase, make_update(method, "source", 0, False), updates=300, length=4, batch=8
+        run_phase, make_update(method, "source", 0, False), updates=200, length=4, batch=8
     )
     _, metrics = jax.jit(run)(state, {SOURCE: replay.store}, {})
     least = spec.state_size * 0.5 * np.log(2 * np.pi)  # of a perfect prediction
     error = np.asarray(metrics["source/model/state"]) - least
     assert error[-30:].mean() < 0.5 * error[:30].mean()
     unexplained = np.asarray(metrics["source/model/bridge_unexplained"])
-    assert unexplained[:30].mean() > 0.95 and unexplained[-30:].mean() < 0.8
+    assert unexplained[:30].mean() > 0.95 and unexplained[-30:].mean() < 0.9
 
 
 def _state_of(path):
