@@ -18,8 +18,8 @@ from coworld_jax.coworld import (
     make_update,
     nearest_source,
     source_reward_weight,
-    update_keys,
 )
+from coworld_jax.phases import update_keys
 from coworld_jax.store import sample
 
 KINDS = {

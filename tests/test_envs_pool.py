@@ -37,6 +37,8 @@ class Watched:
     def __init__(self, meddle, action_size=6):
         self._meddle, self._random = meddle, RandomPolicy(action_size)
 
+    reads = "image"
+
     def episode(self, seed):
         actor, frames = self._random.episode(seed), itertools.count()
 
@@ -53,6 +55,8 @@ class Fixed:
 
     def __init__(self, action):
         self._action = action
+
+    reads = "image"
 
     def episode(self, seed):
         return lambda image: self._action

@@ -255,7 +255,7 @@ def test_reward_alignment_pulls_by_both_terms(recorder: Recorder) -> None:
 
 def _imagined(method: coworld.CoWorld, seed: int = 0) -> Imagined:
     """Imagined states as the critic sees them."""
-    rssm = method.agent.model.rssm
+    rssm = method.target.model.rssm
     rng = np.random.default_rng(seed)
     return Imagined(
         feat=jnp.asarray(rng.normal(size=(2, 5, rssm.stoch + rssm.deter)), jnp.float32),
@@ -269,7 +269,7 @@ def test_critic_terms_reach_the_target_critic_alone(recorder: Recorder) -> None:
     batch = tiny.batch(0)
 
     def terms(critic: Any, source_critic: Any, imagined: Imagined) -> dict[str, jax.Array]:
-        loss, value = behavior.critic_terms(critic, critic=method.agent.critic, imagined=imagined)
+        loss, value = behavior.critic_terms(critic, critic=method.target.critic, imagined=imagined)
         source = state.sources[0].replace(critic=source_critic)
         coworld.target_update(method, state.target, source, batch, jax.random.key(0))
         assert recorder.critic_terms is not None
@@ -302,7 +302,7 @@ def test_critic_terms_reach_the_target_critic_alone(recorder: Recorder) -> None:
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_actor_loss_reaches_the_actor_and_not_the_critic(share: float) -> None:
     method, state = method_and_state()
-    agent, start = method.agent, world_model.initial_latent(method.agent.model, 4)
+    agent, start = method.target, world_model.initial_latent(method.target.model, 4)
     rng = np.random.default_rng(1)
 
     def loss(actor: Any, critic: Any) -> jax.Array:

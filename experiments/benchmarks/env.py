@@ -24,6 +24,8 @@ class _Counted:
         self._lock = threading.Lock()
         self.actions = 0
 
+    reads = "image"
+
     def episode(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
         """See ``Policy.episode``."""
         actor = self._policy.episode(seed)
