@@ -94,7 +94,8 @@ def normalise_image(image: jax.Array) -> jax.Array:
 def normalise(model: WorldModel, params: Params, raw: jax.Array) -> jax.Array:
     """What the encoder takes of raw observations: images in [-0.5, 0.5], or scaled states."""
     if model.state_size:
-        return scaling.scale_state(params["scaling"], raw)
+        # Measured and not learnt.
+        return scaling.scale_state(jax.lax.stop_gradient(params["scaling"]), raw)
     return normalise_image(raw)
 
 

@@ -34,10 +34,10 @@ def pool():
 class Watched:
     """A random policy that calls ``meddle`` before its fourth action."""
 
+    reads = "image"
+
     def __init__(self, meddle, action_size=6):
         self._meddle, self._random = meddle, RandomPolicy(action_size)
-
-    reads = "image"
 
     def episode(self, seed):
         actor, frames = self._random.episode(seed), itertools.count()
@@ -53,10 +53,10 @@ class Watched:
 class Fixed:
     """Plays back one action."""
 
+    reads = "image"
+
     def __init__(self, action):
         self._action = action
-
-    reads = "image"
 
     def episode(self, seed):
         return lambda image: self._action
