@@ -21,7 +21,9 @@ there (`losses.bridge_loss`). On target images
 The bridge decides nothing in the simulator, where the source acts on states. It begins with the
 first update, so that the first alignment finds it trained, and its loss pulls at nothing else: a
 source without target is the same agent with it as without it, up to the clipping of the gradient's
-norm, which the two share.
+norm, which the two share. ``model/bridge_explained`` says how far to trust it: the share of the
+embedding's variance over a batch that it explains, at most 1. What a single image does not show,
+speeds above all, it cannot give.
 """
 
 from __future__ import annotations
@@ -246,6 +248,10 @@ def source_update(
     source, behavior_metrics = update_behavior(
         agent, source, seen.post, source_batch.discount, key_behavior, _no_terms, {}, axis_name
     )
+    if model.bridge is not None:
+        metrics["model/bridge_explained"] = 1.0 - metrics["model/bridge"] / _spread(
+            seen.embed, axis_name
+        )
     if target_batch is not None:
         source = replace(source, aligned_updates=source.aligned_updates + 1)
         metrics["model/source_reward_weight"] = eta
@@ -367,6 +373,14 @@ def make_update(method: CoWorld, kind: str, source: int, aligned: bool) -> Updat
 
 def _with_source(state: CoWorldState, source: int, agent: AgentState) -> CoWorldState:
     return replace(state, sources=state.sources[:source] + (agent,) + state.sources[source + 1 :])
+
+
+def _spread(embed: jax.Array, axis_name: str | None) -> jax.Array:
+    """`losses.bridge_loss` of a bridge that only knows the batch's mean embedding, ``[]``."""
+    moments = jnp.mean(jnp.stack([embed, jnp.square(embed)]), axis=(1, 2))
+    if axis_name is not None:
+        moments = jax.lax.pmean(moments, axis_name)
+    return 0.5 * jnp.sum(moments[1] - jnp.square(moments[0]))
 
 
 def _no_terms(imagined: Imagined, value: jax.Array) -> tuple[Metrics, Metrics]:

@@ -120,7 +120,9 @@ def test_couplings_leave_their_metrics(applied):
     assert "source/model/source_reward_weight" in metrics["co-train source"]
     assert "source/model/source_reward_weight" not in metrics["pretrain"]
     assert "target/model/alignment" in metrics["warm-up, state source"]
-    assert {"source/model/state", "source/model/bridge"} <= metrics["co-train state source"]
+    assert {
+        "source/model/state", "source/model/bridge", "source/model/bridge_explained"
+    } <= metrics["co-train state source"]  # fmt: skip
     assert not {"source/model/state", "source/model/bridge"} & metrics["co-train source"]
 
 

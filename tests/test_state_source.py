@@ -118,7 +118,7 @@ def test_an_agent_acts_on_states_as_it_filters_them(episodes) -> None:
 
 @pytest.fixture(scope="module")
 def learnt(episodes, tmp_path_factory):
-    """Metrics of 60 updates of the source with coupling B, then 60 of the target's warm-up."""
+    """Metrics of 300 updates of the source with coupling B, then 60 of the target's warm-up."""
     learning = replace(tiny.CONFIG.learning, batch=6, length=8, model_lr=3e-3)
     network = replace(tiny.CONFIG.network, deter=24, hidden=24, units=32, depth=2)
     config = replace(tiny.CONFIG, learning=learning, network=network)
@@ -134,10 +134,10 @@ def learnt(episodes, tmp_path_factory):
         if size:
             state = scale_source(state, 0, jnp.asarray(replay.states()))
     metrics = []
-    for kind, aligned in (("source", True), ("world_model", False)):
+    for kind, aligned, updates in (("source", True, 300), ("world_model", False, 60)):
         run = parallel.compile_phase(
             make_update(method, kind, 0, aligned),
-            updates=60, length=learning.length, batch=learning.batch, mesh=None,
+            updates=updates, length=learning.length, batch=learning.batch, mesh=None,
         )  # fmt: skip
         used = stores if aligned else {TARGET: stores[TARGET]}
         state, found = run(state, used, {})
@@ -145,22 +145,26 @@ def learnt(episodes, tmp_path_factory):
     return metrics
 
 
-def falls(values: np.ndarray) -> float:
-    """Mean of the last ten over that of the first three."""
-    return float(values[-10:].mean() / values[:3].mean())
+def ends(values: np.ndarray) -> tuple[float, float]:
+    """Mean of the first three updates, and of the last ten."""
+    return float(values[:3].mean()), float(values[-10:].mean())
 
 
 def test_state_and_bridge_are_learnt_from_a_real_simulator(learnt) -> None:
     source, _ = learnt
     # Up to the constant n ln(std sqrt(2 pi)), below which the likelihood cannot fall.
     constant = SIZE * np.log(scaling.STATE_STD * np.sqrt(2.0 * np.pi))
-    assert falls(source["source/model/state"] - constant) < 0.7
-    assert falls(source["source/model/bridge"]) < 0.5
+    before, after = ends(source["source/model/state"] - constant)
+    assert after < 0.5 * before
+    # Its label is learnt at the same time, and grows: what counts is the share of it.
+    before, after = ends(source["source/model/bridge_explained"])
+    assert before < 0.2 and 0.4 < after < 1.0
 
 
 def test_the_target_is_drawn_to_what_the_bridge_sees(learnt) -> None:
     _, target = learnt
-    assert falls(target["target/model/alignment"]) < 0.5
+    before, after = ends(target["target/model/alignment"])
+    assert after < 0.5 * before
 
 
 def test_curves_show_what_moves_and_end_as_a_picture(tmp_path) -> None:
