@@ -118,10 +118,12 @@ def test_an_agent_acts_on_states_as_it_filters_them(episodes) -> None:
 
 @pytest.fixture(scope="module")
 def learnt(episodes, tmp_path_factory):
-    """Metrics of 300 updates of the source with coupling B, then 60 of the target's warm-up."""
-    learning = replace(tiny.CONFIG.learning, batch=6, length=8, model_lr=3e-3)
+    """200 updates of the source with coupling B: its method, state, data and metrics."""
+    learning = replace(tiny.CONFIG.learning, batch=4, length=8, model_lr=3e-3)
     network = replace(tiny.CONFIG.network, deter=24, hidden=24, units=32, depth=2)
-    config = replace(tiny.CONFIG, learning=learning, network=network)
+    # A weight at which a few updates show the alignment beside the images.
+    coupling = replace(tiny.CONFIG.coupling, alignment_scale=300.0)
+    config = replace(tiny.CONFIG, learning=learning, network=network, coupling=coupling)
     method, state = tiny.make(config, state_size=SIZE)
     stores = {}
     for domain, size in ((SOURCE, SIZE), (TARGET, 0)):
@@ -133,38 +135,37 @@ def learnt(episodes, tmp_path_factory):
         stores[domain] = replay.store
         if size:
             state = scale_source(state, 0, jnp.asarray(replay.states()))
-    metrics = []
-    for kind, aligned, updates in (("source", True, 300), ("world_model", False, 60)):
-        run = parallel.compile_phase(
-            make_update(method, kind, 0, aligned),
-            updates=updates, length=learning.length, batch=learning.batch, mesh=None,
-        )  # fmt: skip
-        used = stores if aligned else {TARGET: stores[TARGET]}
-        state, found = run(state, used, {})
-        metrics.append({name: np.asarray(value) for name, value in found.items()})
-    return metrics
+    update = make_update(method, "source", 0, True)
+    run = parallel.compile_phase(update, updates=200, length=8, batch=4, mesh=None)
+    state, metrics = run(state, stores, {})
+    return method, state, stores, metrics
 
 
-def ends(values: np.ndarray) -> tuple[float, float]:
-    """Mean of the first three updates, and of the last ten."""
-    return float(values[:3].mean()), float(values[-10:].mean())
+def ends(values: jax.Array) -> tuple[float, float]:
+    """Mean of the first ten updates, and of the last ten."""
+    return float(values[:10].mean()), float(values[-10:].mean())
 
 
 def test_state_and_bridge_are_learnt_from_a_real_simulator(learnt) -> None:
-    source, _ = learnt
+    *_, metrics = learnt
     # Up to the constant n ln(std sqrt(2 pi)), below which the likelihood cannot fall.
     constant = SIZE * np.log(scaling.STATE_STD * np.sqrt(2.0 * np.pi))
-    before, after = ends(source["source/model/state"] - constant)
+    before, after = ends(metrics["source/model/state"] - constant)
     assert after < 0.5 * before
     # Its label is learnt at the same time, and grows: what counts is the share of it.
-    before, after = ends(source["source/model/bridge_explained"])
-    assert before < 0.2 and 0.4 < after < 1.0
+    before, after = ends(metrics["source/model/bridge_explained"])
+    assert before < 0.1 and 0.25 < after < 1.0
 
 
+@pytest.mark.slow
 def test_the_target_is_drawn_to_what_the_bridge_sees(learnt) -> None:
-    _, target = learnt
-    before, after = ends(target["target/model/alignment"])
-    assert after < 0.5 * before
+    method, state, stores, _ = learnt
+    state = jax.tree.map(jnp.copy, state)  # the phase overwrites it
+    update = make_update(method, "world_model", 0, False)
+    run = parallel.compile_phase(update, updates=60, length=8, batch=4, mesh=None)
+    _, metrics = run(state, {TARGET: stores[TARGET]}, {})
+    before, after = ends(metrics["target/model/alignment"])
+    assert after < 0.7 * before
 
 
 def test_curves_show_what_moves_and_end_as_a_picture(tmp_path) -> None:

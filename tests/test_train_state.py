@@ -45,6 +45,7 @@ def finished(config, tmp_path_factory):
     return workdir, summary
 
 
+@pytest.mark.slow
 def test_every_phase_runs_and_the_run_resumes(finished):
     workdir, summary = finished
     assert summary["updates"] == 8
@@ -69,6 +70,7 @@ def test_every_phase_runs_and_the_run_resumes(finished):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_scaling_is_that_of_the_random_episodes(finished, config):
     workdir, _ = finished
     *_, state, host = restore_run(workdir)
@@ -81,6 +83,7 @@ def test_the_scaling_is_that_of_the_random_episodes(finished, config):
     assert "scaling" not in state.target.world_model and "bridge" not in state.target.world_model
 
 
+@pytest.mark.slow
 def test_a_loaded_policy_of_the_source_acts_on_a_state(finished):
     workdir, _ = finished
     act = load_policy(workdir, domain="source").episode(seed=1)
@@ -91,6 +94,7 @@ def test_a_loaded_policy_of_the_source_acts_on_a_state(finished):
     assert load_policy(workdir, domain="target").episode(seed=1)(frame).shape == (6,)
 
 
+@pytest.mark.slow
 def test_its_policy_plays_no_environment_with_another_state(finished):
     workdir, _ = finished
     spec = read_tasks(workdir)["source"]
