@@ -1,7 +1,6 @@
-"""CoWorld: two kinds of agents and three couplings, as updates of one state.
+"""CoWorld: two kinds of agents, and the three couplings in their updates.
 
-The update of a phase is a pure function ``(state, batches, key) -> (state, metrics)``;
-`phases.run_phase` scans it.
+Updates are pure functions of states and batches; `phases` runs them in turns.
 
 **A source that reads states** (``source_observation = "state"``; the paper's Table 4, which does
 not say how it is aligned). Couplings A and B show target images to the source, whose encoder then
@@ -28,9 +27,9 @@ speeds above all, it cannot give.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Sized
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -80,18 +79,6 @@ class CoWorld(NamedTuple):
         return self.target if domain == TARGET else self.source
 
 
-class Update(Protocol):
-    """One update of one phase."""
-
-    def __call__(
-        self,
-        state: CoWorldState,
-        batches: Mapping[str, Batch],
-        key: jax.Array,
-        axis_name: str | None = None,
-    ) -> tuple[CoWorldState, Metrics]: ...
-
-
 def make_coworld(
     config: Config, action_size: int, aligned_updates: int, state_size: int = 0
 ) -> CoWorld:
@@ -131,6 +118,11 @@ def init_coworld(method: CoWorld, sources: int, key: jax.Array) -> CoWorldState:
     )
 
 
+def with_source(state: CoWorldState, source: int, agent: AgentState) -> CoWorldState:
+    """``state`` with another agent as the source of that index."""
+    return replace(state, sources=state.sources[:source] + (agent,) + state.sources[source + 1 :])
+
+
 def scale_source(state: CoWorldState, source: int, states: jax.Array) -> CoWorldState:
     """``state`` with the scaling of one source measured: once, before its first update.
 
@@ -140,7 +132,7 @@ def scale_source(state: CoWorldState, source: int, states: jax.Array) -> CoWorld
     """
     agent = state.sources[source]
     measured = agent.world_model | {"scaling": scaling.measure_scaling(states)}
-    return _with_source(state, source, replace(agent, world_model=measured))
+    return with_source(state, source, replace(agent, world_model=measured))
 
 
 def source_reward_weight(
@@ -328,64 +320,14 @@ def source_name(source: int, sources: Sized) -> str:
     return SOURCE if len(sources) == 1 else f"{SOURCE}{source}"
 
 
-def make_update(method: CoWorld, kind: str, source: int, aligned: bool) -> Update:
-    """The update of a phase (see `schedule.Phase`) on the whole state.
-
-    Other agents than the one that learns come back bit-identical.
-    """
-
-    def update_source(
-        state: CoWorldState,
-        batches: Mapping[str, Batch],
-        key: jax.Array,
-        axis_name: str | None = None,
-    ) -> tuple[CoWorldState, Metrics]:
-        agent_state, metrics = source_update(
-            method,
-            state.sources[source],
-            batches[SOURCE],
-            batches[TARGET] if aligned else None,
-            key,
-            axis_name,
-        )
-        name = source_name(source, state.sources)
-        return _with_source(state, source, agent_state), _prefixed(name, metrics)
-
-    def update_target(
-        state: CoWorldState,
-        batches: Mapping[str, Batch],
-        key: jax.Array,
-        axis_name: str | None = None,
-    ) -> tuple[CoWorldState, Metrics]:
-        batch, chosen, selection = batches[TARGET], state.sources[0], {}
-        if len(state.sources) > 1:
-            chosen, distances = nearest_source(
-                method, state.target, state.sources, batch, axis_name
-            )
-            selection = {"model/source_chosen": jnp.argmin(distances).astype(jnp.float32)}
-        agent_state, metrics = target_update(
-            method, state.target, chosen, batch, key, axis_name, behavior=kind == "target"
-        )
-        return replace(state, target=agent_state), _prefixed(TARGET, metrics | selection)
-
-    return {"source": update_source, "world_model": update_target, "target": update_target}[kind]
-
-
-def _with_source(state: CoWorldState, source: int, agent: AgentState) -> CoWorldState:
-    return replace(state, sources=state.sources[:source] + (agent,) + state.sources[source + 1 :])
-
-
 def _spread(embed: jax.Array, axis_name: str | None) -> jax.Array:
     """`losses.bridge_loss` of a bridge that only knows the batch's mean embedding, ``[]``."""
     moments = jnp.mean(jnp.stack([embed, jnp.square(embed)]), axis=(1, 2))
     if axis_name is not None:
         moments = jax.lax.pmean(moments, axis_name)
-    return 0.5 * jnp.sum(moments[1] - jnp.square(moments[0]))
+    # Where nothing varies, a figure all the same.
+    return jnp.maximum(0.5 * jnp.sum(moments[1] - jnp.square(moments[0])), 1e-6)
 
 
 def _no_terms(imagined: Imagined, value: jax.Array) -> tuple[Metrics, Metrics]:
     return {}, {}
-
-
-def _prefixed(domain: str, metrics: Metrics) -> Metrics:
-    return {f"{domain}/{name}": value for name, value in metrics.items()}

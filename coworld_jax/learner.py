@@ -11,9 +11,9 @@ import numpy as np
 
 from coworld_jax import parallel, runtime
 from coworld_jax.config import Config
-from coworld_jax.coworld import SOURCE, TARGET, CoWorld, CoWorldState, make_update
+from coworld_jax.coworld import SOURCE, TARGET, CoWorld, CoWorldState
 from coworld_jax.feeds import TargetFeed
-from coworld_jax.phases import update_keys
+from coworld_jax.phases import make_update, update_keys
 from coworld_jax.schedule import Phase
 from coworld_jax.stopwatch import Stopwatch
 from coworld_jax.store import EpisodeStore

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from coworld_jax.coworld import CoWorldState, Update
-from coworld_jax.phases import run_phase
+from coworld_jax.coworld import CoWorldState
+from coworld_jax.phases import Update, run_phase
 from coworld_jax.store import EpisodeStore
 from coworld_jax.types import Batch, Metrics
 

@@ -15,11 +15,10 @@ from coworld_jax.checkpoint import state_digest
 from coworld_jax.coworld import (
     SOURCE,
     TARGET,
-    make_update,
     nearest_source,
     source_reward_weight,
 )
-from coworld_jax.phases import update_keys
+from coworld_jax.phases import make_update, update_keys
 from coworld_jax.store import sample
 
 # Kind of phase, whether it has coupling B, size of the state that the source reads (0: images).

@@ -9,8 +9,8 @@ import pytest
 import tiny
 
 from coworld_jax import parallel
-from coworld_jax.coworld import SOURCE, TARGET, make_update
-from coworld_jax.phases import update_keys
+from coworld_jax.coworld import SOURCE, TARGET
+from coworld_jax.phases import make_update, update_keys
 from coworld_jax.store import sample
 
 UPDATES = 3

@@ -17,10 +17,11 @@ from PIL import Image
 
 from coworld_jax import parallel, scaling, world_model
 from coworld_jax.agent import update_world_model
-from coworld_jax.coworld import SOURCE, TARGET, make_update, scale_source
+from coworld_jax.coworld import SOURCE, TARGET, scale_source
 from coworld_jax.data import Replay
 from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
 from coworld_jax.evaluation.state_curves import shown_coordinates, state_curves_figure
+from coworld_jax.phases import make_update
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.store import sample
 

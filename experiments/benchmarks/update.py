@@ -17,9 +17,9 @@ from coworld_jax.coworld import (
     CoWorldState,
     init_coworld,
     make_coworld,
-    make_update,
 )
 from coworld_jax.flops import update_flops
+from coworld_jax.phases import make_update
 from coworld_jax.store import EpisodeStore, sample
 from experiments.benchmarks.timing import (
     alternate,
