@@ -27,6 +27,7 @@ class NetworkConfig:
     critic_layers: int = 3
     actor_layers: int = 4
     continue_layers: int = 2
+    state_layers: int = 3  # of encoder and decoder where a source reads states
     discount_head: bool = False
     initializer: str = "glorot"  # "glorot" or "torch"
     dtype: str = "float32"  # compute; parameters, losses and targets stay float32
@@ -118,6 +119,7 @@ class Config:
 
     seed: int = 0
     source: tuple[str, ...] = ()  # suite/task, one or more
+    source_observation: str = "image"  # what source agents read: "image", or the "state" vector
     target: str = ""  # suite/task: evaluation only
     data: str = ""  # directory of the target's offline episodes
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -206,6 +208,7 @@ def quickstart() -> Config:
 PRESETS = {"paper": paper, "released": released, "small": small, "quickstart": quickstart}
 
 _CHOICES = {
+    "source_observation": ("image", "state"),
     "network.latent": ("gaussian", "categorical"),
     "network.cell": ("plain", "layer_norm"),
     "network.initializer": ("glorot", "torch"),

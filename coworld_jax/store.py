@@ -12,6 +12,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from coworld_jax.types import Batch, Episode
 
@@ -23,18 +24,22 @@ class EpisodeStore(NamedTuple):
     action: jax.Array  # float32 [rows, A]
     reward: jax.Array  # float32 [rows]
     discount: jax.Array  # float32 [rows]
+    state: jax.Array  # float32 [rows, N]; N = 0 where nobody reads it
     starts: jax.Array  # int32 [episodes], first row of each episode
     lengths: jax.Array  # int32 [episodes], its rows
     episodes: jax.Array  # int32 [], episodes in use; the rest are empty slots
 
 
-def init_store(slots: int, rows: int, action_size: int, image_size: int = 64) -> EpisodeStore:
+def init_store(
+    slots: int, rows: int, action_size: int, image_size: int = 64, state_size: int = 0
+) -> EpisodeStore:
     """An empty replay of ``slots`` episodes of at most ``rows`` rows each."""
     return EpisodeStore(
         image=jnp.zeros((slots * rows, image_size, image_size, 3), jnp.uint8),
         action=jnp.zeros((slots * rows, action_size), jnp.float32),
         reward=jnp.zeros((slots * rows,), jnp.float32),
         discount=jnp.ones((slots * rows,), jnp.float32),
+        state=jnp.zeros((slots * rows, state_size), jnp.float32),
         starts=jnp.arange(slots, dtype=jnp.int32) * rows,
         lengths=jnp.zeros((slots,), jnp.int32),
         episodes=jnp.zeros((), jnp.int32),
@@ -62,13 +67,17 @@ def write_episode(
         action=put(store.action, episode.action),
         reward=put(store.reward, episode.reward),
         discount=put(store.discount, episode.discount),
+        state=put(store.state, episode.state),
         lengths=store.lengths.at[slot].set(length),
         episodes=jnp.maximum(store.episodes, slot + 1),
     )
 
 
-def pad_episode(episode: Episode, rows: int) -> Batch:
+def pad_episode(episode: Episode, rows: int, state_size: int = 0) -> Batch:
     """``episode`` padded with zeros to ``rows`` rows, ready for `write_episode`.
+
+    Args:
+        state_size: of the store; unless 0, the extras of the episode hold a ``state`` of that size.
 
     Raises:
         ValueError: the episode has more rows than a slot.
@@ -81,7 +90,8 @@ def pad_episode(episode: Episode, rows: int) -> Batch:
         value = jnp.asarray(value)
         return jnp.pad(value, [(0, rows - length)] + [(0, 0)] * (value.ndim - 1))
 
-    return Batch(*(pad(value) for value in episode[:4]))
+    state = episode.extras["state"] if state_size else np.zeros((length, 0), np.float32)
+    return Batch(*(pad(value) for value in (*episode[:4], state)))
 
 
 def sample_rows(
@@ -116,4 +126,10 @@ def sample(
         share = batch // jax.lax.axis_size(axis_name)
         first = jax.lax.axis_index(axis_name) * share
         rows = jax.lax.dynamic_slice_in_dim(rows, first, share, axis=1)
-    return Batch(store.image[rows], store.action[rows], store.reward[rows], store.discount[rows])
+    return Batch(
+        store.image[rows],
+        store.action[rows],
+        store.reward[rows],
+        store.discount[rows],
+        store.state[rows],
+    )

@@ -16,11 +16,11 @@ from typing import Any
 import jax
 
 from coworld_jax import config as configuration
-from coworld_jax import parallel
-from coworld_jax.agent import Agent, AgentState
+from coworld_jax import parallel, schedule
+from coworld_jax.agent import AgentState
 from coworld_jax.checkpoint import Checkpointer
 from coworld_jax.config import Config
-from coworld_jax.coworld import CoWorldState, init_coworld, make_coworld, source_name
+from coworld_jax.coworld import CoWorld, CoWorldState, init_coworld, make_coworld, source_name
 from coworld_jax.data import write_json
 from coworld_jax.envs import EnvironmentSpec
 from coworld_jax.policy import AgentPolicy
@@ -116,11 +116,11 @@ def agent_of(state: CoWorldState, config: Config, domain: str) -> AgentState:
 
 def restore_run(
     workdir: str | Path, *, best: bool = False
-) -> tuple[Config, dict[str, EnvironmentSpec], Agent, CoWorldState, dict[str, Any]]:
+) -> tuple[Config, dict[str, EnvironmentSpec], CoWorld, CoWorldState, dict[str, Any]]:
     """Everything that a finished or running workdir knows, from its latest (or best) checkpoint.
 
     Returns:
-        Configuration, environment of each domain, networks, state, and the host's record.
+        Configuration, environment of each domain, method, state, and the host's record.
 
     Raises:
         ValueError: no such run.
@@ -135,18 +135,24 @@ def restore_run(
                 f"{workdir} has no {'scored ' if best else ''}checkpoint yet: let it train longer."
             )
         specs = read_tasks(workdir)
-        method = make_coworld(config, max(spec.action_size for spec in specs.values()), 0)
+        state_size = schedule.source_state_size(
+            config, [specs[domain] for domain in source_domains(config)]
+        )
+        action_size = max(spec.action_size for spec in specs.values())
+        method = make_coworld(config, action_size, 0, state_size)
         template = parallel.shapes_on_one_device(
             lambda: init_coworld(method, len(config.source), jax.random.key(0))
         )
         state, host = checkpoints.restore(template, step)
-    return config, specs, method.agent, state, host
+    return config, specs, method, state, host
 
 
 def load_policy(
     workdir: str | Path, *, domain: str = "target", best: bool = False, explore: bool = False
 ) -> AgentPolicy:
     """The policy of a trained run: ``load_policy(workdir).episode(seed)(frame)`` is an action.
+
+    The policy of a source that reads states takes a state, float32 ``[N]``, in the frame's place.
 
     Args:
         workdir: of `experiments.train`.
@@ -158,11 +164,11 @@ def load_policy(
         ValueError: no such run, or no such domain in it.
         FileNotFoundError: the run has saved no checkpoint yet.
     """
-    config, specs, agent, state, _ = restore_run(workdir, best=best)
+    config, specs, method, state, _ = restore_run(workdir, best=best)
     if domain not in specs:
         raise ValueError(f"{workdir} has no domain {domain}: use one of {', '.join(specs)}.")
     return AgentPolicy(
-        agent,
+        method.agent(domain),
         agent_of(state, config, domain),
         action_size=specs[domain].action_size,
         explore=explore,

@@ -2,6 +2,8 @@
 
 `WorldModel` is a record of stateless networks; parameters are a plain dictionary that every
 function takes as an argument.
+
+An agent reads images, or the simulator's state vector, scaled by `scaling`.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from coworld_jax import distributions, losses
-from coworld_jax.networks import MLP, RSSM, Decoder, Encoder
+from coworld_jax import distributions, losses, scaling
+from coworld_jax.networks import MLP, RSSM, Decoder, Encoder, StateDecoder, StateEncoder
 from coworld_jax.types import Batch, Latent
 
 Params = dict[str, Any]
@@ -22,13 +24,20 @@ Params = dict[str, Any]
 class WorldModel(NamedTuple):
     """The networks of one world model; ``continuation`` is None without a discount head."""
 
-    encoder: Encoder
+    encoder: Encoder | StateEncoder
     rssm: RSSM
-    decoder: Decoder
+    decoder: Decoder | StateDecoder
     reward: MLP
     continuation: MLP | None
     action_size: int
     unroll: int = 1  # steps that one turn of a loop over time makes
+    state_size: int = 0  # N of the state vector that it reads; 0 if it reads images
+    bridge: Encoder | None = None  # of images into the embedding of states, where it reads these
+
+    @property
+    def reads(self) -> str:
+        """The field of `types.Batch` that it encodes and decodes: ``image`` or ``state``."""
+        return "state" if self.state_size else "image"
 
 
 class Observation(NamedTuple):
@@ -47,32 +56,47 @@ class Observation(NamedTuple):
 class Prediction(NamedTuple):
     """What the heads say about a batch."""
 
-    image: jax.Array  # mean, [T, B, 64, 64, 3]
+    image: jax.Array | None  # mean, [T, B, 64, 64, 3]; None where the state is read
     reward: jax.Array  # mean, [T, B]
     continue_logits: jax.Array | None  # [T, B]
+    state: jax.Array | None = None  # mean of the scaled state, [T, B, N]
 
 
 def init_world_model(model: WorldModel, key: jax.Array, image_size: int = 64) -> Params:
     """Fresh parameters: a dictionary with one entry per network, float32."""
-    key_encoder, key_rssm, key_decoder, key_reward, key_continue = jax.random.split(key, 5)
+    keys = jax.random.split(key, 5 if model.bridge is None else 6)
+    key_encoder, key_rssm, key_decoder, key_reward, key_continue = keys[:5]
     stoch, deter = jnp.zeros((1, model.rssm.stoch)), jnp.zeros((1, model.rssm.deter))
     action, embed = jnp.zeros((1, model.action_size)), jnp.zeros((1, model.rssm.embed))
     feat = jnp.concatenate([stoch, deter], axis=-1)
     image = jnp.zeros((1, image_size, image_size, 3))
+    state = jnp.zeros((1, model.state_size))
     params = {
-        "encoder": model.encoder.init(key_encoder, image),
+        "encoder": model.encoder.init(key_encoder, state if model.state_size else image),
         "rssm": model.rssm.init(key_rssm, stoch, deter, action, embed),
         "decoder": model.decoder.init(key_decoder, feat),
         "reward": model.reward.init(key_reward, feat),
     }
     if model.continuation is not None:
         params["continuation"] = model.continuation.init(key_continue, feat)
+    if model.bridge is not None:
+        params["bridge"] = model.bridge.init(keys[5], image)
+    if model.state_size:
+        params["scaling"] = scaling.no_scaling(model.state_size)
     return params
 
 
 def normalise_image(image: jax.Array) -> jax.Array:
     """uint8 ``[...]`` to float32 in [-0.5, 0.5]."""
     return image.astype(jnp.float32) / 255.0 - 0.5
+
+
+def normalise(model: WorldModel, params: Params, raw: jax.Array) -> jax.Array:
+    """What the encoder takes of raw observations: images in [-0.5, 0.5], or scaled states."""
+    if model.state_size:
+        # Measured and not learnt.
+        return scaling.scale_state(jax.lax.stop_gradient(params["scaling"]), raw)
+    return normalise_image(raw)
 
 
 def features(latent: Latent) -> jax.Array:
@@ -85,14 +109,33 @@ def without_stats(latent: Latent) -> Latent:
     return latent._replace(stats={})
 
 
-def encode(model: WorldModel, params: Params, image: jax.Array) -> jax.Array:
-    """Embeddings of images in [-0.5, 0.5], float32: ``[..., 64, 64, 3] -> [..., E]``."""
-    flat = model.encoder.apply(params["encoder"], image.reshape(-1, *image.shape[-3:]))
-    return flat.reshape(*image.shape[:-3], -1).astype(jnp.float32)  # for coupling A's KL
+def encode(model: WorldModel, params: Params, observation: jax.Array) -> jax.Array:
+    """Embeddings of normalised images or states, float32.
+
+    ``[..., 64, 64, 3] -> [..., E]`` or ``[..., N] -> [..., E]``.
+    """
+    axes = 1 if model.state_size else 3
+    leading, single = observation.shape[:-axes], observation.shape[-axes:]
+    flat = model.encoder.apply(params["encoder"], observation.reshape(-1, *single))
+    return flat.reshape(*leading, -1).astype(jnp.float32)  # for coupling A's KL
+
+
+def encode_image(model: WorldModel, params: Params, image: jax.Array) -> jax.Array:
+    """Embeddings of normalised images, by the bridge where the encoder itself reads states.
+
+    ``[..., 64, 64, 3] -> [..., E]``, float32. It is how a model is shown the other domain.
+    """
+    if model.bridge is None:
+        return encode(model, params, image)
+    seeing = model._replace(encoder=model.bridge, state_size=0)
+    return encode(seeing, {"encoder": params["bridge"]}, image)
 
 
 def decode(model: WorldModel, params: Params, feat: jax.Array) -> jax.Array:
-    """Means of the images, float32, about [-0.5, 0.5]: ``[..., F] -> [..., 64, 64, 3]``."""
+    """Means of normalised observations, float32.
+
+    ``[..., F] -> [..., 64, 64, 3]``, about [-0.5, 0.5], or ``[..., N]``, scaled.
+    """
     flat = model.decoder.apply(params["decoder"], feat.reshape(-1, feat.shape[-1]))
     return flat.reshape(*feat.shape[:-1], *flat.shape[1:]).astype(jnp.float32)
 
@@ -241,8 +284,10 @@ def replay_actions(
 def predict(model: WorldModel, params: Params, seen: Observation) -> Prediction:
     """All heads at the posterior features of a batch; ``params`` is differentiated."""
     feat = seen.feat
+    observation = decode(model, params, feat)
     return Prediction(
-        image=decode(model, params, feat),
+        image=None if model.state_size else observation,
+        state=observation if model.state_size else None,
         reward=predict_reward(model, params, feat),
         continue_logits=None
         if model.continuation is None
@@ -251,22 +296,24 @@ def predict(model: WorldModel, params: Params, seen: Observation) -> Prediction:
 
 
 def likelihood_losses(
-    prediction: Prediction, batch: Batch, image: jax.Array
+    prediction: Prediction, batch: Batch, observation: jax.Array
 ) -> dict[str, jax.Array]:
     """Likelihood terms of Eq. 3, unreduced.
 
     Args:
         prediction: heads at the posterior features, differentiated.
         batch: ``[T, B, ...]``.
-        image: normalised images of the batch, ``[T, B, 64, 64, 3]``.
+        observation: the batch's images or states, normalised, ``[T, B, ...]``.
 
     Returns:
-        ``{"image", "reward"[, "continue"]}``, each ``[T, B]``, nats.
+        ``{"image" or "state", "reward"[, "continue"]}``, each ``[T, B]``, nats.
     """
-    terms = {
-        "image": losses.image_loss(prediction.image, image),
-        "reward": losses.reward_loss(prediction.reward, batch.reward),
-    }
+    terms = {}
+    if prediction.image is not None:
+        terms["image"] = losses.image_loss(prediction.image, observation)
+    if prediction.state is not None:
+        terms["state"] = losses.state_loss(prediction.state, observation, scaling.STATE_STD)
+    terms["reward"] = losses.reward_loss(prediction.reward, batch.reward)
     if prediction.continue_logits is not None:
         terms["continue"] = losses.continue_loss(prediction.continue_logits, batch.discount)
     return terms

@@ -45,7 +45,7 @@ def score(
     Raises:
         ValueError: no such run, or no such domain in it.
     """
-    config, specs, agent, state, host = restore_run(workdir, best=best)
+    config, specs, method, state, host = restore_run(workdir, best=best)
     trained = [name for name in specs if name in host["evaluations"]]
     if domain and domain not in specs:
         raise ValueError(f"{workdir} has no domain {domain}: use one of {', '.join(specs)}.")
@@ -61,7 +61,7 @@ def score(
             workers=config.run.workers,
         ) as pool:
             result = evaluate(
-                agent,
+                method.agent(name),
                 agent_of(state, config, name),
                 source_critic=state.sources[0].critic
                 if name == "target" and len(state.sources) == 1

@@ -34,6 +34,8 @@ def pool():
 class Watched:
     """A random policy that calls ``meddle`` before its fourth action."""
 
+    reads = "image"
+
     def __init__(self, meddle, action_size=6):
         self._meddle, self._random = meddle, RandomPolicy(action_size)
 
@@ -50,6 +52,8 @@ class Watched:
 
 class Fixed:
     """Plays back one action."""
+
+    reads = "image"
 
     def __init__(self, action):
         self._action = action

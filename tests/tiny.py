@@ -57,9 +57,11 @@ CONFIG = Config(
 _init = jax.jit(init_coworld, static_argnums=(0, 1))
 
 
-def make(config: Config = CONFIG, sources: int = 1) -> tuple[CoWorld, CoWorldState]:
+def make(
+    config: Config = CONFIG, sources: int = 1, state_size: int = 0
+) -> tuple[CoWorld, CoWorldState]:
     """The method and a fresh state; call it again for a state that may be donated."""
-    method = make_coworld(config, ACTION, aligned_updates=4)
+    method = make_coworld(config, ACTION, 4, state_size)
     return method, _init(method, sources, jax.random.key(7))
 
 
@@ -77,7 +79,7 @@ def categorical() -> Config:
     return replace(CONFIG, network=network, learning=replace(CONFIG.learning, dynamics_share=0.5))
 
 
-def store(seed: int, episodes: int = 3, rows: int = 6) -> EpisodeStore:
+def store(seed: int, episodes: int = 3, rows: int = 6, state_size: int = 0) -> EpisodeStore:
     """Random episodes on the device."""
     rng = np.random.default_rng(seed)
     total = episodes * rows
@@ -86,13 +88,14 @@ def store(seed: int, episodes: int = 3, rows: int = 6) -> EpisodeStore:
         action=jnp.asarray(rng.uniform(-1, 1, (total, ACTION)).astype(np.float32)),
         reward=jnp.asarray(rng.normal(size=total).astype(np.float32)),
         discount=jnp.asarray((rng.uniform(size=total) > 0.1).astype(np.float32)),
+        state=jnp.asarray(rng.normal(size=(total, state_size)), jnp.float32),
         starts=jnp.arange(episodes, dtype=jnp.int32) * rows,
         lengths=jnp.full((episodes,), rows, jnp.int32),
         episodes=jnp.int32(episodes),
     )
 
 
-def batch(seed: int) -> Batch:
+def batch(seed: int, state_size: int = 0) -> Batch:
     """One random batch, ``[T, B, ...]``."""
     rng = np.random.default_rng(seed)
     return Batch(
@@ -100,4 +103,5 @@ def batch(seed: int) -> Batch:
         action=jnp.asarray(rng.uniform(-1, 1, (TIME, BATCH, ACTION)).astype(np.float32)),
         reward=jnp.asarray(rng.normal(size=(TIME, BATCH)).astype(np.float32)),
         discount=jnp.ones((TIME, BATCH), jnp.float32),
+        state=jnp.asarray(rng.normal(size=(TIME, BATCH, state_size)), jnp.float32),
     )

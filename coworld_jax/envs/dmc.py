@@ -120,18 +120,15 @@ class DmcEnvironment:
             image_size=size,
             profile=request.profile,
             versions=installed_versions(PACKAGES),
+            state_size=_state(self._task(0).get_observation(self._physics)).size,
         )
         self._camera.render()  # a GL fault shows here, and not in the first episode
 
     def reset(self, seed: int) -> Timestep:
         """See ``Environment.reset``."""
-        # A new task around the same physics: its random state is the seed's alone.
-        task = getattr(self._suite, self._domain.task_class)(
-            random=seed, **self._domain.task_arguments
-        )
         # The time limit is counted here, in env_steps; what ends sooner is the task itself.
         self._simulator = self._control.Environment(
-            self._physics, task, control_timestep=self._domain.control_timestep
+            self._physics, self._task(seed), control_timestep=self._domain.control_timestep
         )
         self._steps = 0
         if self._background is not None:
@@ -167,10 +164,12 @@ class DmcEnvironment:
         is_last = discount == 0.0 or self._steps >= self.spec.episode_steps
         if is_last:
             self._simulator = None
-        state = np.concatenate([np.ravel(part) for part in observation.values()])
-        return Timestep(
-            self._frame(), reward, discount, is_last, {"state": state.astype(np.float32)}
-        )
+        return Timestep(self._frame(), reward, discount, is_last, {"state": _state(observation)})
+
+    def _task(self, seed: int) -> Any:
+        """A new task for the same physics: its random state is the seed's alone."""
+        make_task = getattr(self._suite, self._domain.task_class)
+        return make_task(random=seed, **self._domain.task_arguments)
 
     def _frame(self) -> np.ndarray:
         # The camera reuses its buffer and hands out a flipped view of it.
@@ -180,6 +179,11 @@ class DmcEnvironment:
         geoms = self._camera.render(segmentation=True)[..., 0]  # -1 where there is none
         body = self._of_a_body[geoms][..., None]
         return np.where(body, image, self._background.frame(self._steps))
+
+
+def _state(observation: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The suite's observation in a row, float32 ``[N]``."""
+    return np.concatenate([np.ravel(part) for part in observation.values()]).astype(np.float32)
 
 
 def _load(suite: ModuleType, edits: tuple[_Edit, ...]) -> Any:

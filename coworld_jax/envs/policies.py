@@ -14,6 +14,8 @@ class RandomPolicy:
         action_size: coordinates of an action.
     """
 
+    reads = "image"
+
     def __init__(self, action_size: int) -> None:
         self._action_size = action_size
 

@@ -231,11 +231,16 @@ class EnvironmentPool:
 def _collect(worker: WorkerProcess, seed: int, policy: Policy) -> Episode:
     """One whole episode; actions are kept as the environment takes them, clipped to [-1, 1]."""
     spec = worker.spec
+    if policy.reads == "state" and spec.state_size == 0:
+        raise ValueError(
+            f"{spec.task} gives no state vector, which the policy reads: use one of images."
+        )
     actor = policy.episode(seed)
     timesteps: list[Timestep] = [worker.reset(seed)]
     actions = [np.zeros(spec.action_size, np.float32)]
     while not timesteps[-1].is_last:
-        action = np.asarray(actor(timesteps[-1].image), np.float32)
+        seen = timesteps[-1].image if policy.reads == "image" else timesteps[-1].extras["state"]
+        action = np.asarray(actor(seen), np.float32)
         if action.shape != (spec.action_size,) or not np.isfinite(action).all():
             raise ValueError(
                 f"The policy gave {action} at env_step {len(timesteps)} of seed {seed}, but "

@@ -94,6 +94,7 @@ class RobodeskEnvironment:
             image_size=request.image_size,
             profile=request.profile,
             versions=installed_versions(PACKAGES),
+            state_size=self._state().size,
         )
         self._frame()  # a GL fault shows here, and not in the first episode
 
@@ -139,11 +140,13 @@ class RobodeskEnvironment:
         is_last = self._steps == self.spec.episode_steps
         if is_last:
             self._steps = None
+        extras = {"state": self._state(), "success": np.array(bool(success))}
+        return Timestep(self._frame(), reward, 1.0, is_last, extras)
+
+    def _state(self) -> np.ndarray:
         data = self._physics.data
         hand = self._physics.named.data.site_xpos["end_effector"]
-        state = np.concatenate([data.qpos, data.qvel, hand]).astype(np.float32)
-        extras = {"state": state, "success": np.array(bool(success))}
-        return Timestep(self._frame(), reward, 1.0, is_last, extras)
+        return np.concatenate([data.qpos, data.qvel, hand]).astype(np.float32)
 
     def _frame(self) -> np.ndarray:
         self._culling.hide(self._physics.data)

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coworld_jax.agent import Agent
 from coworld_jax.config import Config
-from coworld_jax.coworld import TARGET, CoWorldState
+from coworld_jax.coworld import TARGET, CoWorld, CoWorldState
 from coworld_jax.envs import EnvironmentPool, episode_seed
 from coworld_jax.evaluation import pictures
 from coworld_jax.evaluation.report import Evaluation, evaluate
@@ -22,7 +21,7 @@ class Evaluator:
     """Scores domains of one run.
 
     Args:
-        agent: that all domains share in shape.
+        method: whose agents play.
         config: of the run.
         pools: simulators by domain.
         workdir: of the run; pictures go into its ``pictures/``.
@@ -33,13 +32,13 @@ class Evaluator:
 
     def __init__(
         self,
-        agent: Agent,
+        method: CoWorld,
         config: Config,
         pools: Mapping[str, EnvironmentPool],
         workdir: Path,
     ) -> None:
         self.results: dict[str, dict[str, Any]] = {}
-        self._agent = agent
+        self._method = method
         self._config = config
         self._pools = pools
         self._workdir = workdir
@@ -58,7 +57,7 @@ class Evaluator:
         # Among several sources the constraining one changes from batch to batch.
         single = domain == TARGET and len(state.sources) == 1
         result = evaluate(
-            self._agent,
+            self._method.agent(domain),
             agent_of(state, config, domain),
             source_critic=state.sources[0].critic if single else None,
             pool=self._pools[domain],

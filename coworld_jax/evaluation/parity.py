@@ -127,6 +127,7 @@ def quantities(
     last = jax.tree.map(lambda leaf: leaf[-1], seen.post)
     imagined = world_model.replay_actions(model, world, last, action, None)
     heads = world_model.predict(model, world, seen)
+    assert heads.image is not None  # the authors' networks read images
     loc, scale = networks.actor.apply(params["actor"], seen.feat)
     found = {
         "embed": _channel_major(embed),

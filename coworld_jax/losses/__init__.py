@@ -6,6 +6,7 @@ They import only jax and chex, know no configuration, and can be used as they ar
 from coworld_jax.losses.behavior import actor_loss, critic_loss
 from coworld_jax.losses.couplings import (
     alignment_loss,
+    bridge_loss,
     mixed_reward,
     reward_alignment_loss,
     value_constraint_loss,
@@ -16,11 +17,13 @@ from coworld_jax.losses.world_model import (
     image_loss,
     latent_kl,
     reward_loss,
+    state_loss,
 )
 
 __all__ = [
     "actor_loss",
     "alignment_loss",
+    "bridge_loss",
     "continue_loss",
     "critic_loss",
     "free_nats_mean",
@@ -29,5 +32,6 @@ __all__ = [
     "mixed_reward",
     "reward_alignment_loss",
     "reward_loss",
+    "state_loss",
     "value_constraint_loss",
 ]

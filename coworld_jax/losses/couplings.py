@@ -31,6 +31,31 @@ def alignment_loss(target_embed: jax.Array, source_embed: jax.Array) -> jax.Arra
     return distributions.categorical_kl(jax.lax.stop_gradient(source_embed), target_embed)
 
 
+def bridge_loss(bridge_embed: jax.Array, state_embed: jax.Array) -> jax.Array:
+    """What ties images to a source that reads states: ``½ |e_bridge(o) - sg[e_S(s)]|²``.
+
+    On simulated steps the image o and the state s of one moment are both known, so that an encoder
+    of images can learn to give the embedding that the source's own encoder gives. Couplings A and B
+    then read target images through it. A squared error of the embeddings themselves, and not the
+    divergence of their softmax that coupling A takes: coupling B feeds the embedding to the RSSM,
+    which sees the common constant that a softmax forgets.
+
+    Args:
+        bridge_embed: the bridge's embedding of the source's images, ``[T, B, E]``.
+        state_embed: the source encoder's embedding of the states there, ``[T, B, E]``.
+
+    Returns:
+        ``[T, B]``, summed over the embedding. **Gradient:** to ``bridge_embed`` alone: the source's
+        representation is not bent towards what can be seen.
+
+    Reference: none. The paper's Table 4 has such a source and does not say how it is aligned.
+    """
+    chex.assert_rank([bridge_embed, state_embed], 3)
+    chex.assert_equal_shape([bridge_embed, state_embed])
+    gap = bridge_embed - jax.lax.stop_gradient(state_embed)
+    return 0.5 * jnp.sum(jnp.square(gap), axis=-1)
+
+
 def mixed_reward(
     source_prediction: jax.Array, target_reward: jax.Array, reward_mix: float
 ) -> jax.Array:
