@@ -27,13 +27,15 @@ def experiments_of(arguments: Sequence[str]) -> dict[str, list[Path]]:
     """Workdirs by the experiment's name.
 
     Raises:
-        ValueError: no argument, or one that is not NAME=WORKDIR[,WORKDIR...].
+        ValueError: no argument, one that is not NAME=WORKDIR[,WORKDIR...], or a name given twice.
     """
-    found = {}
+    found: dict[str, list[Path]] = {}
     for argument in arguments:
         name, _, workdirs = argument.partition("=")
         if not name or not workdirs:
             raise ValueError(f"{argument} names no run: write NAME=WORKDIR[,WORKDIR...].")
+        if name in found:
+            raise ValueError(f"{name} is named twice: list its runs as {name}=A,B.")
         found[name] = [Path(workdir) for workdir in workdirs.split(",")]
     if not found:
         raise ValueError("No run to draw: write NAME=WORKDIR[,WORKDIR...] for each experiment.")
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         levels = dataset_levels(workdirs) if _DOMAIN.value == TARGET else {}
         title = config.target if _DOMAIN.value == TARGET else ", ".join(config.source)
         comparison_figure(_OUT.value, curves, levels=levels, title=title)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     print(comparison_table(curves))
     print(f"\n{_OUT.value}")

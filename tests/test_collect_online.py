@@ -36,6 +36,8 @@ def test_the_rule_by_hand():
 def test_references_are_the_tasks():
     assert reference_return("dmc/walker_downhill") == 848.0
     assert reference_return("metaworld/door-close+noise=0.1") == 3967.0
+    assert reference_return("metaworld/button-press-topdown") == 3889.0  # and not a noisy one's
+    assert reference_return("metaworld/button-press-topdown+noise=5") == 951.0
     with pytest.raises(ValueError, match="No return of dmc/walker_walk was published.*--reference"):
         reference_return("dmc/walker_walk")
 

@@ -53,12 +53,14 @@ def test_what_cannot_be_compared_is_said(tmp_path):
     one, two = make_run(tmp_path / "1", {10: 2.0}), make_run(tmp_path / "2", {20: 2.0})
     with pytest.raises(ValueError, match="never evaluated at the same update"):
         read_curve([one, two], "target")
-    with pytest.raises(ValueError, match="no evaluation of source1"):
+    with pytest.raises(ValueError, match="has evaluated source, target so far, and not source1"):
         read_curve([one], "source1")
     with pytest.raises(ValueError, match="nowhere has no metrics.jsonl"):
         read_curve([tmp_path / "nowhere"], "target")
     with pytest.raises(ValueError, match="runs/a names no run: write NAME="):
         experiments_of(["runs/a"])
+    with pytest.raises(ValueError, match="A is named twice: list its runs as A=A,B"):
+        experiments_of(["A=x", "A=y"])
     with pytest.raises(ValueError, match="No run to draw"):
         experiments_of([])
     assert [*map(str, experiments_of(["A=x,y", "B=z"])["A"])] == ["x", "y"]

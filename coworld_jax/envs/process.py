@@ -94,13 +94,12 @@ class WorkerProcess:
             WorkerDied: there is none, and never will be.
             WorkerFailed: the worker's simulator raised.
         """
+        patience = _ANSWER_SECONDS
         try:
             self._connection.send(message)
-            if not self._connection.poll(_ANSWER_SECONDS):
+            if not self._connection.poll(patience):
                 self.kill()
-                raise WorkerDied(
-                    f"{self._label()} was silent for {_ANSWER_SECONDS:.0f} s, and killed"
-                )
+                raise WorkerDied(f"{self._label()} was silent for {patience:.0f} s, and killed")
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
             raise WorkerDied(f"{self._label()} {self._ending()}") from error

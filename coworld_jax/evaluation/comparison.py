@@ -57,13 +57,17 @@ def _read_run(workdir: Path, domain: str) -> dict[int, float]:
     if not path.exists():
         raise ValueError(f"{workdir} has no {FILE_NAME}: give the workdir of a run.")
     name = f"{domain}/{RETURN_MEAN}"
+    records = read_metrics(path)
     found = {
         record["updates"]: record[name]
-        for record in read_metrics(path)
+        for record in records
         if name in record and record[name] is not None
     }
     if not found:
-        raise ValueError(f"{workdir} has no evaluation of {domain} yet: let it train longer.")
+        ending = f"/{RETURN_MEAN}"
+        others = {key.removesuffix(ending) for record in records for key in record if ending in key}
+        evaluated = ", ".join(sorted(others)) or "nothing"
+        raise ValueError(f"{workdir} has evaluated {evaluated} so far, and not {domain}.")
     return found
 
 

@@ -40,7 +40,7 @@ the dataset is taken to be medium-replay.
 | cheetah_run-background | cheetah_run | cheetah_run+background | 296 | 220 |
 
     python -m experiments.collect --task=dmc/walker_walk+background --policy=dreamer \\
-        --until=medium --reference=RETURN --config=experiments/configs/dmc.py:paper \\
+        --until=medium --config=experiments/configs/dmc.py:paper \\
         --workdir=runs/walker_walk-background-data --out=data/walker_walk-background-medium
     python -m experiments.train --config=experiments/configs/dmc.py:walker_walk-background \\
         --config.data=data/walker_walk-background-medium --workdir=runs/walker_walk-background
