@@ -1,4 +1,4 @@
-"""One DreamerV2 agent: its state, its two updates, and acting.
+"""One DreamerV2 agent: its state and its two updates.
 
 An update takes a state and data and returns a new state and metrics; the couplings enter as
 functions that add or replace loss terms, so this module knows no second domain.
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from coworld_jax import behavior, distributions, losses, world_model
+from coworld_jax import behavior, losses, world_model
 from coworld_jax.behavior import Imagined
 from coworld_jax.config import LearningConfig, NetworkConfig
 from coworld_jax.networks import (
@@ -25,8 +25,8 @@ from coworld_jax.networks import (
     ActorHead,
     Decoder,
     Encoder,
-    VectorDecoder,
-    VectorEncoder,
+    StateDecoder,
+    StateEncoder,
 )
 from coworld_jax.types import Batch, Latent, Metrics
 from coworld_jax.world_model import Observation, Params, Prediction, WorldModel
@@ -59,15 +59,7 @@ class Agent(NamedTuple):
     learning: LearningConfig
 
 
-class ActingState(NamedTuple):
-    """What an agent remembers between two frames, ``[B, ...]``."""
-
-    latent: Latent
-    action: jax.Array  # [B, A]
-
-
-# (parameters, observation, heads, normalised images or states) -> unreduced terms of the
-# world-model loss
+# (parameters, observation, heads, what was encoded) -> unreduced terms of the world-model loss
 ModelTerms = Callable[[Params, Observation, Prediction, jax.Array], dict[str, jax.Array]]
 # (imagined states, critic's value there) -> further terms of the critic's loss, and what is only
 # logged, both [H - 1, N]
@@ -80,14 +72,15 @@ def make_agent(
     """Build the networks and optimisers that a configuration describes.
 
     Args:
-        state_size: V of an agent that reads states; 0 for one that reads images.
+        action_size: A.
+        state_size: N of the state vector that the agent reads; 0 for an agent that reads images.
     """
     dtype = jnp.dtype(network.dtype)
     common: dict[str, Any] = {"initializer": network.initializer, "dtype": dtype}
-    image_encoder, embed = Encoder(network.depth, **common), 32 * network.depth
-    layers, units = network.state_layers, network.units
+    image_encoder = Encoder(network.depth, **common)
+    embed, layers = 32 * network.depth, (network.state_layers, network.units)
     model = WorldModel(
-        encoder=VectorEncoder(layers, units, embed, **common) if state_size else image_encoder,
+        encoder=StateEncoder(embed, *layers, **common) if state_size else image_encoder,
         rssm=RSSM(
             latent=network.latent,
             groups=network.groups,
@@ -98,7 +91,7 @@ def make_agent(
             embed=embed,
             **common,
         ),
-        decoder=VectorDecoder(layers, units, state_size, **common)
+        decoder=StateDecoder(state_size, *layers, **common)
         if state_size
         else Decoder(network.depth, **common),
         reward=MLP(network.reward_layers, network.units, **common),
@@ -107,8 +100,8 @@ def make_agent(
         else None,
         action_size=action_size,
         unroll=network.unroll,
-        bridge=image_encoder if state_size else None,
         state_size=state_size,
+        bridge=image_encoder if state_size else None,
     )
 
     def optimizer(learning_rate: float) -> optax.GradientTransformation:
@@ -162,7 +155,7 @@ def update_world_model(
     """One gradient step on the world model (Eq. 3).
 
     Args:
-        batch: ``[T, B, ...]``, uint8 images, and states for an agent that reads those.
+        batch: ``[T, B, ...]``, uint8 images.
         key: consumed by the posterior samples.
         extra_terms: terms that a coupling adds to, or puts in the place of, the likelihood terms.
         scales: weight of each extra term that is no likelihood term.
@@ -174,25 +167,18 @@ def update_world_model(
     learning = agent.learning
     time, chunks = batch.reward.shape
     noise = world_model.latent_noise(agent.model, key, time, chunks, axis_name)
-    raw = world_model.raw_observation(agent.model, batch)
-    observed = world_model.normalise(agent.model, raw)
-    weights = {"image": 1.0}
-    if agent.model.bridge is not None:
-        weights = {"state": learning.state_scale, "bridge": 1.0}
-    weights |= {"reward": learning.reward_scale, "kl": learning.kl_scale} | scales
+    reads = agent.model.reads
+    observation = world_model.normalise(agent.model, state.world_model, getattr(batch, reads))
+    weights = {reads: 1.0, "reward": learning.reward_scale, "kl": learning.kl_scale} | scales
     if agent.model.continuation is not None:
         weights["continue"] = learning.continue_scale
 
     def loss(params: Params) -> tuple[jax.Array, tuple[Observation, Metrics]]:
-        embed = world_model.encode(agent.model, params, observed)
+        embed = world_model.encode(agent.model, params, observation)
         seen = world_model.observe(agent.model, params, embed, batch.action, noise)
         prediction = world_model.predict(agent.model, params, seen)
-        terms = world_model.likelihood_losses(agent.model, prediction, batch, observed)
-        if agent.model.bridge is not None:
-            image = world_model.normalise_image(batch.image)
-            bridged = world_model.encode_image(agent.model, params, image)
-            terms["bridge"] = losses.bridge_loss(bridged, embed)
-        terms |= extra_terms(params, seen, prediction, observed)
+        terms = world_model.likelihood_losses(prediction, batch, observation)
+        terms |= extra_terms(params, seen, prediction, observation)
         means = _means(terms)
         means["kl"] = world_model.balanced_kl(
             seen, learning.kl_balance, learning.free_nats, axis_name
@@ -203,13 +189,11 @@ def update_world_model(
     params, opt_state, norm = _apply(
         agent.model_optimizer, grads, state.world_model_opt, state.world_model, axis_name
     )
+    if agent.model.state_size:  # measured and not learnt: weight decay must not reach it
+        params["scaling"] = state.world_model["scaling"]
     metrics |= {"loss": total, "grad_norm": norm}
     # What the posterior knows beyond the prior, in nats, without balance and clamp.
     metrics["kl_mean"] = jnp.mean(losses.latent_kl(seen.post.stats, seen.prior))
-    if agent.model.bridge is not None:
-        # 1 for a bridge that knows the mean embedding alone.
-        variance = jnp.sum(jnp.var(seen.embed, axis=(0, 1)))
-        metrics["bridge_unexplained"] = metrics["bridge"] / (0.5 * variance)
     new_state = replace(state, world_model=params, world_model_opt=opt_state)
     return new_state, jax.lax.stop_gradient(seen), _prefixed("model", metrics, axis_name)
 
@@ -303,49 +287,6 @@ def update_behavior(
         behavior_updates=state.behavior_updates + 1,
     )
     return new_state, metrics
-
-
-def initial_acting_state(agent: Agent, batch: int) -> ActingState:
-    """Before the first frame of an episode."""
-    latent = world_model.initial_latent(agent.model, batch)
-    return ActingState(latent, jnp.zeros((batch, agent.model.action_size)))
-
-
-def act(
-    agent: Agent,
-    world_params: Params,
-    actor_params: Params,
-    state: ActingState,
-    observation: jax.Array,
-    key: jax.Array,
-    *,
-    explore: bool,
-) -> ActingState:
-    """See one frame, or one state of the simulator, and choose an action.
-
-    Args:
-        observation: uint8 ``[B, 64, 64, 3]``, or float32 ``[B, V]`` for an agent of states.
-        key: consumed by the posterior sample and, when exploring, the action.
-        explore: sample the policy; otherwise its mode. The posterior is sampled either way.
-
-    Returns:
-        The new state; its ``action`` ``[B, A]`` is in (-1, 1).
-    """
-    key_latent, key_action = jax.random.split(key)
-    observed = world_model.normalise(agent.model, observation)
-    embed = world_model.encode(agent.model, world_params, observed)
-    projected = agent.model.rssm.apply(world_params["rssm"], embed, method="project")
-    noise = world_model.latent_noise(agent.model, key_latent, 1, observation.shape[0])[0]
-    latent = world_model.observe_step(
-        agent.model, world_params, state.latent, state.action, projected, noise
-    )
-    loc, scale = agent.actor.apply(actor_params, world_model.features(latent))
-    if explore:
-        uniform = jax.random.uniform(key_action, loc.shape)
-        action = distributions.truncated_normal_sample(loc, scale, uniform)
-    else:
-        action = distributions.truncated_normal_mode(loc)
-    return ActingState(world_model.without_stats(latent), action)
 
 
 def _means(terms: Metrics) -> Metrics:

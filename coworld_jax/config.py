@@ -27,7 +27,7 @@ class NetworkConfig:
     critic_layers: int = 3
     actor_layers: int = 4
     continue_layers: int = 2
-    state_layers: int = 4  # of the state's encoder and decoder, see source_observation
+    state_layers: int = 3  # of encoder and decoder where a source reads states
     discount_head: bool = False
     initializer: str = "glorot"  # "glorot" or "torch"
     dtype: str = "float32"  # compute; parameters, losses and targets stay float32
@@ -52,7 +52,6 @@ class LearningConfig:
     free_nats: float = 1.0
     reward_scale: float = 1.0
     continue_scale: float = 1.0
-    state_scale: float = 100.0  # of a state's squared error: a normal of standard deviation 0.1
     discount: float = 0.99
     lambda_: float = 0.95
     dynamics_share: float = 1.0  # rho: 1 dynamics backpropagation, 0 REINFORCE
@@ -120,7 +119,7 @@ class Config:
 
     seed: int = 0
     source: tuple[str, ...] = ()  # suite/task, one or more
-    source_observation: str = "image"  # "image", or "state": the simulator's own vector (Table 4)
+    source_observation: str = "image"  # what source agents read: "image", or the "state" vector
     target: str = ""  # suite/task: evaluation only
     data: str = ""  # directory of the target's offline episodes
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -209,12 +208,12 @@ def quickstart() -> Config:
 PRESETS = {"paper": paper, "released": released, "small": small, "quickstart": quickstart}
 
 _CHOICES = {
+    "source_observation": ("image", "state"),
     "network.latent": ("gaussian", "categorical"),
     "network.cell": ("plain", "layer_norm"),
     "network.initializer": ("glorot", "torch"),
     "network.dtype": ("float32", "bfloat16"),
     "run.profile": ("full", "fast"),
-    "source_observation": ("image", "state"),
 }
 _SHARES = (
     "learning.kl_balance",

@@ -1,30 +1,41 @@
-"""CoWorld: two kinds of agents, three couplings, and the scanned phase that trains them in turns.
+"""CoWorld: two kinds of agents, and the three couplings in their updates.
 
-The source may read its simulator's state vector instead of images (the paper's Table 4). The
-couplings show the target's images to the source's encoder, which such a source does not have. It
-therefore learns one more network on its simulated steps, of which it knows state and image: the
-*bridge*, an encoder of images that gives what the state encoder gives for the same moment
-(`losses.bridge_loss`). Coupling A then compares the target's encoder with the bridge, and coupling
-B filters the target's images through it; what they teach the target is what the states taught the
-source. Nothing flows back from the bridge into the state encoder, so the source's own learning is
-that of a DreamerV2 agent on states. How far simulated and target images look alike decides how well
-the bridge carries, as it does for an encoder of images.
+Updates are pure functions of states and batches; `phases` runs them in turns.
 
-The update of a phase is a pure function ``(state, batches, key) -> (state, metrics)``; a phase runs
-it ``updates`` times inside one `jax.lax.scan` that samples its batches from the device.
+**A source that reads states** (``source_observation = "state"``; the paper's Table 4, which does
+not say how it is aligned). Couplings A and B show target images to the source, whose encoder then
+cannot take them. But a simulator gives both: at each of its steps the state and the image are
+known. So the source's world model has one network more, the *bridge*, an image encoder like the
+target's, which learns on the source's own steps to give the embedding that the state encoder gives
+there (`losses.bridge_loss`). On target images
+
+* A becomes ``KL(sg[softmax(e_bridge(o_T))] || softmax(e_T(o_T)))``: the target's encoder is drawn
+  to what the source would read off the state behind the image, as far as images show it;
+* B filters ``e_bridge(o_T)`` with the target's actions through the source's RSSM. Its gradient
+  reaches the bridge, the RSSM and the reward head, as it reaches encoder, RSSM and head of a source
+  that sees: the bridge, which has known simulated frames alone, learns there from the target's. The
+  state encoder needs none: no target state is known;
+* C and the behaviour read features, which both kinds of source have alike.
+
+The bridge decides nothing in the simulator, where the source acts on states. It begins with the
+first update, so that the first alignment finds it trained, and its loss pulls at nothing else: a
+source without target is the same agent with it as without it, up to the clipping of the gradient's
+norm, which the two share. ``model/bridge_explained`` says how far to trust it: the share of the
+embedding's variance over a batch that it explains, at most 1. What a single image does not show,
+speeds above all, it cannot give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Sized
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from coworld_jax import losses, world_model
+from coworld_jax import losses, scaling, world_model
 from coworld_jax.agent import (
     Agent,
     AgentState,
@@ -35,7 +46,6 @@ from coworld_jax.agent import (
 )
 from coworld_jax.behavior import Imagined
 from coworld_jax.config import Config, CouplingConfig
-from coworld_jax.store import EpisodeStore, sample
 from coworld_jax.types import Batch, Metrics
 from coworld_jax.world_model import Observation, Params, Prediction
 
@@ -53,32 +63,20 @@ class CoWorldState:
 
 
 class CoWorld(NamedTuple):
-    """The agents of both kinds of domains, and how they are coupled.
+    """The agents, and how they are coupled.
 
-    They are the same where both read images, and share all sizes but those of encoder and decoder
-    where the source reads its simulator's state.
+    RSSM, heads, actor and critic have the same shapes in all domains; source and target are one and
+    the same `Agent` unless the sources read states.
     """
 
-    source_agent: Agent
-    target_agent: Agent
+    source: Agent
+    target: Agent
     coupling: CouplingConfig
     aligned_updates: int  # source updates over which eta anneals
 
     def agent(self, domain: str) -> Agent:
-        """The agent of a domain: ``target``, or any source."""
-        return self.target_agent if domain == TARGET else self.source_agent
-
-
-class Update(Protocol):
-    """One update of one phase."""
-
-    def __call__(
-        self,
-        state: CoWorldState,
-        batches: Mapping[str, Batch],
-        key: jax.Array,
-        axis_name: str | None = None,
-    ) -> tuple[CoWorldState, Metrics]: ...
+        """The networks of a domain: ``target``, ``source``, ``source0`` ..."""
+        return self.target if domain == TARGET else self.source
 
 
 def make_coworld(
@@ -89,9 +87,11 @@ def make_coworld(
     Args:
         action_size: the largest of all domains; the others leave the surplus coordinates at zero.
         aligned_updates: see `schedule.aligned_updates`.
-        state_size: see `schedule.shared_state_size`; 0 where the source reads images.
+        state_size: of the states that the sources read, see `schedule.source_state_size`; 0 where
+            they read images.
     """
-    target = source = make_agent(config.network, config.learning, action_size)
+    target = make_agent(config.network, config.learning, action_size)
+    source = target
     if state_size:
         source = make_agent(config.network, config.learning, action_size, state_size)
     return CoWorld(source, target, config.coupling, aligned_updates)
@@ -106,17 +106,33 @@ def init_coworld(method: CoWorld, sources: int, key: jax.Array) -> CoWorldState:
         agents = jax.vmap(lambda key: init_agent(agent, key))(keys)
         return [jax.tree.map(lambda x, i=i: x[i], agents) for i in range(len(keys))]
 
-    if method.source_agent is method.target_agent:
-        target, *others = fresh(method.target_agent, keys[1:])
+    if method.source is method.target:
+        target, *others = fresh(method.target, keys[1:])
     else:
-        [target] = fresh(method.target_agent, keys[1:2])
-        others = fresh(method.source_agent, keys[2:])
+        (target,), others = fresh(method.target, keys[1:2]), fresh(method.source, keys[2:])
     return CoWorldState(
         target=target,
         sources=tuple(others),
         updates=jnp.zeros((), jnp.int32),
         key=keys[0],
     )
+
+
+def with_source(state: CoWorldState, source: int, agent: AgentState) -> CoWorldState:
+    """``state`` with another agent as the source of that index."""
+    return replace(state, sources=state.sources[:source] + (agent,) + state.sources[source + 1 :])
+
+
+def scale_source(state: CoWorldState, source: int, states: jax.Array) -> CoWorldState:
+    """``state`` with the scaling of one source measured: once, before its first update.
+
+    Args:
+        source: index of a source that reads states.
+        states: of its random episodes, raw ``[rows, N]``.
+    """
+    agent = state.sources[source]
+    measured = agent.world_model | {"scaling": scaling.measure_scaling(states)}
+    return with_source(state, source, replace(agent, world_model=measured))
 
 
 def source_reward_weight(
@@ -141,6 +157,8 @@ def nearest_source(
 ) -> tuple[AgentState, jax.Array]:
     """The source whose encoder is closest to the target's on a target batch (Appendix C).
 
+    Sources that read states are compared by their bridges, which coupling A reads too.
+
     Args:
         batch: target images, ``[T, B, ...]``.
 
@@ -150,10 +168,10 @@ def nearest_source(
     A less-trained encoder has a flatter softmax and therefore a smaller distance: log the choice.
     """
     image = world_model.normalise_image(batch.image)
-    embed = world_model.encode(method.target_agent.model, target.world_model, image)
+    embed = world_model.encode(method.target.model, target.world_model, image)
 
     def distance(source: AgentState) -> jax.Array:
-        other = world_model.encode_image(method.source_agent.model, source.world_model, image)
+        other = world_model.encode_image(method.source.model, source.world_model, image)
         return jnp.mean(losses.alignment_loss(embed, other))
 
     distances = jnp.stack([distance(source) for source in sources])
@@ -174,6 +192,8 @@ def source_update(
 ) -> tuple[AgentState, Metrics]:
     """One update of a source agent; coupling B when a target batch is given.
 
+    A source that reads states trains its bridge as well, on the images of its own batch.
+
     Args:
         source: the state to update.
         source_batch: from the source's replay, ``[T, B, ...]``.
@@ -184,21 +204,26 @@ def source_update(
         The new state and metrics. **Gradient:** the source's own parameters; no target parameter
         is read.
     """
-    agent, model = method.source_agent, method.source_agent.model
+    agent, model = method.source, method.source.model
     key_model, key_behavior, key_aligned = jax.random.split(key, 3)
     eta = source_reward_weight(method.coupling, source.aligned_updates, method.aligned_updates)
 
-    def reward_alignment(
-        params: Params, seen: Observation, prediction: Prediction, observed: jax.Array
+    def own_and_aligned(
+        params: Params, seen: Observation, prediction: Prediction, observation: jax.Array
     ) -> dict[str, jax.Array]:
+        terms = {}
+        if model.bridge is not None:
+            image = world_model.normalise_image(source_batch.image)
+            bridged = world_model.encode_image(model, params, image)
+            terms["bridge"] = losses.bridge_loss(bridged, seen.embed)
         if target_batch is None:
-            return {}
+            return terms
         time, chunks = target_batch.reward.shape
         noise = world_model.latent_noise(model, key_aligned, time, chunks, axis_name)
         image = world_model.normalise_image(target_batch.image)
         embed = world_model.encode_image(model, params, image)
         across = world_model.observe(model, params, embed, target_batch.action, noise)
-        reward = losses.reward_alignment_loss(
+        terms["reward"] = losses.reward_alignment_loss(
             prediction.reward,
             world_model.predict_reward(model, params, across.feat),
             source_batch.reward,
@@ -206,14 +231,19 @@ def source_update(
             source_reward_weight=eta,
             reward_mix=method.coupling.reward_mix,
         )
-        return {"reward": reward}
+        return terms
 
+    scales = {} if model.bridge is None else {"bridge": 1.0}
     source, seen, metrics = update_world_model(
-        agent, source, source_batch, key_model, reward_alignment, {}, axis_name
+        agent, source, source_batch, key_model, own_and_aligned, scales, axis_name
     )
     source, behavior_metrics = update_behavior(
         agent, source, seen.post, source_batch.discount, key_behavior, _no_terms, {}, axis_name
     )
+    if model.bridge is not None:
+        metrics["model/bridge_explained"] = 1.0 - metrics["model/bridge"] / _spread(
+            seen.embed, axis_name
+        )
     if target_batch is not None:
         source = replace(source, aligned_updates=source.aligned_updates + 1)
         metrics["model/source_reward_weight"] = eta
@@ -242,7 +272,7 @@ def target_update(
     Returns:
         The new state and metrics. **Gradient:** the target's own parameters.
     """
-    agent, coupling = method.target_agent, method.coupling
+    agent, coupling = method.target, method.coupling
     key_model, key_behavior = jax.random.split(key)
 
     def state_alignment(
@@ -250,9 +280,7 @@ def target_update(
     ) -> dict[str, jax.Array]:
         if not coupling.state_alignment:
             return {}
-        source_embed = world_model.encode_image(
-            method.source_agent.model, source.world_model, image
-        )
+        source_embed = world_model.encode_image(method.source.model, source.world_model, image)
         return {"alignment": losses.alignment_loss(seen.embed, source_embed)}
 
     target, seen, metrics = update_world_model(
@@ -268,7 +296,7 @@ def target_update(
         return target, metrics
 
     def value_constraint(imagined: Imagined, value: jax.Array) -> tuple[Metrics, Metrics]:
-        source_value = method.source_agent.critic.apply(source.critic, imagined.feat)
+        source_value = method.source.critic.apply(source.critic, imagined.feat)
         logged = {
             "source_value": source_value,
             "above_source": (value > source_value).astype(jnp.float32),
@@ -292,101 +320,14 @@ def source_name(source: int, sources: Sized) -> str:
     return SOURCE if len(sources) == 1 else f"{SOURCE}{source}"
 
 
-def make_update(method: CoWorld, kind: str, source: int, aligned: bool) -> Update:
-    """The update of a phase (see `schedule.Phase`) on the whole state.
-
-    Other agents than the one that learns come back bit-identical.
-    """
-
-    def update_source(
-        state: CoWorldState,
-        batches: Mapping[str, Batch],
-        key: jax.Array,
-        axis_name: str | None = None,
-    ) -> tuple[CoWorldState, Metrics]:
-        agent_state, metrics = source_update(
-            method,
-            state.sources[source],
-            batches[SOURCE],
-            batches[TARGET] if aligned else None,
-            key,
-            axis_name,
-        )
-        sources = state.sources[:source] + (agent_state,) + state.sources[source + 1 :]
-        return replace(state, sources=sources), _prefixed(source_name(source, sources), metrics)
-
-    def update_target(
-        state: CoWorldState,
-        batches: Mapping[str, Batch],
-        key: jax.Array,
-        axis_name: str | None = None,
-    ) -> tuple[CoWorldState, Metrics]:
-        batch, chosen, selection = batches[TARGET], state.sources[0], {}
-        if len(state.sources) > 1:
-            chosen, distances = nearest_source(
-                method, state.target, state.sources, batch, axis_name
-            )
-            selection = {"model/source_chosen": jnp.argmin(distances).astype(jnp.float32)}
-        agent_state, metrics = target_update(
-            method, state.target, chosen, batch, key, axis_name, behavior=kind == "target"
-        )
-        return replace(state, target=agent_state), _prefixed(TARGET, metrics | selection)
-
-    return {"source": update_source, "world_model": update_target, "target": update_target}[kind]
-
-
-def update_keys(key: jax.Array, updates: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Keys of one update: one for each domain's sampling, one for the update itself.
-
-    A pure function of the root key and the count, which is all that a resumed run, another host or
-    a streamed feed needs to repeat a batch.
-    """
-    key_source, key_target, key_update = jax.random.split(jax.random.fold_in(key, updates), 3)
-    return {SOURCE: key_source, TARGET: key_target}, key_update
-
-
-def run_phase(
-    update: Update,
-    state: CoWorldState,
-    resident: Mapping[str, EpisodeStore],
-    streamed: Mapping[str, Batch],
-    *,
-    updates: int,
-    length: int,
-    batch: int,
-    axis_name: str | None = None,
-) -> tuple[CoWorldState, Metrics]:
-    """``updates`` updates in one scan: sample, update, count.
-
-    Args:
-        update: from `make_update`.
-        state: donated by callers that jit this.
-        resident: episodes of a domain (``"source"``, ``"target"``) on the device.
-        streamed: batches of the domains that are not resident, ``[updates, T, B, ...]``.
-        length: T.
-        batch: B, over all devices.
-        axis_name: mapped axis: every device takes its share of the same batch. Streamed batches
-            come divided already.
-
-    Returns:
-        The new state, and each metric for every update, ``[updates]``.
-    """
-
-    def step(state: CoWorldState, feed: dict[str, Batch]) -> tuple[CoWorldState, Metrics]:
-        key_sample, key_update = update_keys(state.key, state.updates)
-        batches = feed | {
-            domain: sample(store, key_sample[domain], length, batch, axis_name)
-            for domain, store in resident.items()
-        }
-        state, metrics = update(state, batches, key_update, axis_name)
-        return replace(state, updates=state.updates + 1), metrics
-
-    return jax.lax.scan(step, state, dict(streamed), length=updates)
+def _spread(embed: jax.Array, axis_name: str | None) -> jax.Array:
+    """`losses.bridge_loss` of a bridge that only knows the batch's mean embedding, ``[]``."""
+    moments = jnp.mean(jnp.stack([embed, jnp.square(embed)]), axis=(1, 2))
+    if axis_name is not None:
+        moments = jax.lax.pmean(moments, axis_name)
+    # Where nothing varies, a figure all the same.
+    return jnp.maximum(0.5 * jnp.sum(moments[1] - jnp.square(moments[0])), 1e-6)
 
 
 def _no_terms(imagined: Imagined, value: jax.Array) -> tuple[Metrics, Metrics]:
     return {}, {}
-
-
-def _prefixed(domain: str, metrics: Metrics) -> Metrics:
-    return {f"{domain}/{name}": value for name, value in metrics.items()}

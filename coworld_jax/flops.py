@@ -29,6 +29,16 @@ def decoder(network: NetworkConfig) -> int:
     return linear + sum(convolution(layer, network.depth) for layer in DECODER)
 
 
+def state_encoder(network: NetworkConfig, state_size: int) -> int:
+    """One state to its embedding."""
+    return _dense(state_size, network.state_layers, network.units, 32 * network.depth)
+
+
+def state_decoder(network: NetworkConfig, state_size: int) -> int:
+    """One feature to its state."""
+    return _dense(feature_size(network), network.state_layers, network.units, state_size)
+
+
 def feature_size(network: NetworkConfig) -> int:
     """F = S + D."""
     return network.groups * network.classes + network.deter
@@ -54,15 +64,24 @@ def posterior(network: NetworkConfig) -> int:
 
 def head(network: NetworkConfig, layers: int, outputs: int = 1) -> int:
     """One head: ``layers`` hidden layers and an output."""
-    size, total = feature_size(network), 0
+    return _dense(feature_size(network), layers, network.units, outputs)
+
+
+def _dense(size: int, layers: int, units: int, outputs: int) -> int:
+    """``layers`` hidden layers of ``units``, and an output."""
+    total = 0
     for _ in range(layers):
-        total += size * network.units
-        size = network.units
+        total += size * units
+        size = units
     return total + size * outputs
 
 
 def update_parts(
-    kind: str, network: NetworkConfig, learning: LearningConfig, action_size: int
+    kind: str,
+    network: NetworkConfig,
+    learning: LearningConfig,
+    action_size: int,
+    state_size: int = 0,
 ) -> dict[str, int]:
     """FLOPs of one update, part by part; training a layer costs three times its forward pass.
 
@@ -70,6 +89,7 @@ def update_parts(
         kind: ``target`` (couplings A and C), ``world_model`` (A), ``source`` (B), or ``pretrain``
             (a source without couplings).
         action_size: A.
+        state_size: N of the state that the source reads; 0 where it reads images.
 
     Returns:
         Names as ``world model/encoder`` or ``behaviour/slow critic``.
@@ -80,10 +100,16 @@ def update_parts(
     if network.discount_head:
         heads["continue head"] = head(network, network.continue_layers)
     filtering = {
-        "encoder": encoder(network),
         "recurrence, prior": prior(network, action_size),
         "posterior": posterior(network),
     }
+    seeing = {"encoder": encoder(network), "decoder": decoder(network)}
+    reading = {
+        "state encoder": state_encoder(network, state_size),
+        "state decoder": state_decoder(network, state_size),
+        "bridge": encoder(network),
+    }
+    learns_source = kind in ("source", "pretrain")
     parts: dict[str, int] = {}
 
     def add(room: str, times: int, examples: int, counted: dict[str, int]) -> None:
@@ -93,12 +119,15 @@ def update_parts(
 
     states = learning.batch * learning.length
     imagined = states * learning.horizon
-    add("world model", 3, states, filtering | {"decoder": decoder(network)} | heads)
+    own = reading if state_size and learns_source else seeing
+    add("world model", 3, states, filtering | own | heads)
     if kind in ("target", "world_model"):
+        # Of images in any case: its own, or its bridge.
         add("coupling A", 1, states, {"source's encoder": encoder(network)})
     if kind == "source":
         # The reward head of source and target batch, both in the aligned loss.
-        add("coupling B", 3, states, filtering | {"reward heads": 2 * reward})
+        across = filtering | {"encoder": encoder(network)}
+        add("coupling B", 3, states, across | {"reward heads": 2 * reward})
     if kind != "world_model":
         actor = head(network, network.actor_layers, 2 * action_size)
         rollout = {"recurrence, prior": prior(network, action_size), "actor": actor} | heads
@@ -111,7 +140,11 @@ def update_parts(
 
 
 def update_flops(
-    kind: str, network: NetworkConfig, learning: LearningConfig, action_size: int
+    kind: str,
+    network: NetworkConfig,
+    learning: LearningConfig,
+    action_size: int,
+    state_size: int = 0,
 ) -> int:
     """FLOPs of one update: the sum of `update_parts`, same arguments."""
-    return sum(update_parts(kind, network, learning, action_size).values())
+    return sum(update_parts(kind, network, learning, action_size, state_size).values())

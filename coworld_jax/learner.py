@@ -11,8 +11,9 @@ import numpy as np
 
 from coworld_jax import parallel, runtime
 from coworld_jax.config import Config
-from coworld_jax.coworld import SOURCE, TARGET, CoWorld, CoWorldState, make_update, update_keys
+from coworld_jax.coworld import SOURCE, TARGET, CoWorld, CoWorldState
 from coworld_jax.feeds import TargetFeed
+from coworld_jax.phases import make_update, update_keys
 from coworld_jax.schedule import Phase
 from coworld_jax.stopwatch import Stopwatch
 from coworld_jax.store import EpisodeStore
@@ -80,7 +81,7 @@ class Learner:
     def _feeds(
         self, state: CoWorldState, phase: Phase, count: int, updates: int, replay: EpisodeStore
     ) -> tuple[dict[str, EpisodeStore], dict[str, Batch]]:
-        """What `coworld.run_phase` reads: resident episodes, and batches of ``count`` updates."""
+        """What `phases.run_phase` reads: resident episodes, and batches of ``count`` updates."""
         resident, streamed = {}, {}
         if phase.kind == "source":
             resident[SOURCE] = replay

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from coworld_jax import config as configuration
@@ -21,7 +22,7 @@ from coworld_jax import parallel, runtime, schedule
 from coworld_jax.checkpoint import Checkpointer, state_digest
 from coworld_jax.collection import Collector
 from coworld_jax.config import Config
-from coworld_jax.coworld import TARGET, CoWorldState, init_coworld, make_coworld
+from coworld_jax.coworld import TARGET, CoWorldState, init_coworld, make_coworld, scale_source
 from coworld_jax.data import Replay, write_json
 from coworld_jax.envs import EnvironmentPool, RandomPolicy
 from coworld_jax.evaluation.evaluator import Evaluator
@@ -108,9 +109,9 @@ class _Run:
         self.pools: dict[str, EnvironmentPool] = {}
         for domain, task in zip(self.domains, config.source, strict=True):
             self._open_pool(domain, task, resources)
-        episode_steps = schedule.shared_episode_steps(
-            [self.pools[domain].spec for domain in self.domains]
-        )
+        sources = [self.pools[domain].spec for domain in self.domains]
+        episode_steps = schedule.shared_episode_steps(sources)
+        state_size = schedule.source_state_size(config, sources)
         if episode_steps + 1 < config.learning.length:
             raise ValueError(
                 f"learning.length is {config.learning.length}, but an episode of the source has "
@@ -123,7 +124,6 @@ class _Run:
         specs = {domain: pool.spec for domain, pool in self.pools.items()}
         action_size = max(spec.action_size for spec in specs.values())
         self.interval = schedule.collection_interval(config, episode_steps)
-        state_size = schedule.shared_state_size(config, [specs[domain] for domain in self.domains])
         self.method = make_coworld(
             config, action_size, schedule.aligned_updates(self.phases), state_size
         )
@@ -139,7 +139,7 @@ class _Run:
                 self.pools[domain],
                 Replay(
                     workdir / "replay" / domain,
-                    slots=schedule.replay_slots(config, self.phases, index, episode_steps),
+                    slots=schedule.planned_episodes(self.phases, index, episode_steps, config),
                     rows=episode_steps + 1,
                     action_size=action_size,
                     minimum_rows=config.learning.length,
@@ -253,6 +253,9 @@ class _Run:
         policy = RandomPolicy(self.pools[domain].spec.action_size)
         collector.begin(policy, self.config.schedule.prefill_episodes)
         self._collected(phase)
+        if self.method.source.model.state_size:
+            scaled = scale_source(self.state, phase.source, jnp.asarray(collector.replay.states()))
+            self.state = parallel.replicate(scaled, self.mesh)
 
     def _advance(self, phase: Phase) -> None:
         """Up to the next update count at which something but an update happens."""
@@ -280,7 +283,7 @@ class _Run:
             return
         with self.stopwatch.measure("collection"):
             policy = AgentPolicy(
-                self.method.source_agent,
+                self.method.source,
                 self.state.sources[phase.source],
                 action_size=self.pools[domain].spec.action_size,
                 explore=True,

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from coworld_jax.coworld import CoWorldState, Update, run_phase
+from coworld_jax.coworld import CoWorldState
+from coworld_jax.phases import Update, run_phase
 from coworld_jax.store import EpisodeStore
 from coworld_jax.types import Batch, Metrics
 
@@ -62,7 +63,7 @@ def shapes_on_one_device(make: Callable[[], Tree]) -> Tree:
 def compile_phase(
     update: Update, *, updates: int, length: int, batch: int, mesh: Mesh | None
 ) -> jax.stages.Wrapped:
-    """`coworld.run_phase` as one jitted call that overwrites (donates) the state it is given.
+    """`phases.run_phase` as one jitted call that overwrites (donates) the state it is given.
 
     Returns:
         A `RunPhase` that can also be lowered and compiled before it runs.
@@ -87,7 +88,7 @@ def compile_phase(
 
 
 def pmap_phase(update: Update, *, updates: int, length: int, batch: int, devices: int) -> RunPhase:
-    """`coworld.run_phase` under `jax.pmap`, for code that is built on it; donates nothing.
+    """`phases.run_phase` under `jax.pmap`, for code that is built on it; donates nothing.
 
     Same arguments and results as `compile_phase`: state and stores without a device axis.
     """

@@ -1,4 +1,4 @@
-"""An agent as something that acts: one observation in, one action out."""
+"""An agent as something that acts: one frame or state in, one action out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from coworld_jax.agent import ActingState, Agent, AgentState, act, initial_acting_state
+from coworld_jax.acting import ActingState, act, initial_acting_state
+from coworld_jax.agent import Agent, AgentState
 
 
 class AgentPolicy:
@@ -25,12 +26,16 @@ class AgentPolicy:
         explore: sample actions, or take the policy's mode. The latent is sampled either way.
 
     Attributes:
-        reads: ``image``, or ``state`` for the source agent that reads its simulator's state.
+        reads: what its actors are called with, see `envs.Policy`.
     """
 
     def __init__(self, agent: Agent, state: AgentState, *, action_size: int, explore: bool) -> None:
         parameters = {
-            "world_model": {name: state.world_model[name] for name in ("encoder", "rssm")},
+            "world_model": {
+                name: state.world_model[name]
+                for name in ("encoder", "rssm", "scaling")
+                if name in state.world_model
+            },
             "actor": state.actor,
         }
         self.reads = agent.model.reads
@@ -45,17 +50,17 @@ class AgentPolicy:
     def episode(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
         """A fresh actor: frames uint8 ``[64, 64, 3]`` to actions float32 ``[A]`` in (-1, 1).
 
-        An agent that reads states takes those, float32 ``[V]``. Call it once for each timestep of
-        one episode, in order. Its choices depend on the parameters, what it is shown and ``seed``
-        alone.
+        The actor of a source that reads states takes these, raw float32 ``[N]``. Call it once for
+        each frame or state of one episode, in order. Its choices depend on the parameters, on what
+        it is called with and on ``seed`` alone.
         """
         key = jax.device_put(jax.random.key(seed), self._cpu)
-        memory, count = jax.device_put(self._start, self._cpu), 0
+        memory, calls = jax.device_put(self._start, self._cpu), 0
 
         def choose(observation: np.ndarray) -> np.ndarray:
-            nonlocal memory, count
-            memory = self._step(self._parameters, memory, observation, key, count)
-            count += 1
+            nonlocal memory, calls
+            memory = self._step(self._parameters, memory, observation, key, calls)
+            calls += 1
             return np.asarray(memory.action[0, : self._action_size])
 
         return choose
@@ -70,7 +75,7 @@ def _step(
     memory: ActingState,
     observation: jax.Array,
     key: jax.Array,
-    count: jax.Array,
+    calls: jax.Array,
 ) -> ActingState:
     memory = act(
         agent,
@@ -78,7 +83,7 @@ def _step(
         parameters["actor"],
         memory,
         observation[None],
-        jax.random.fold_in(key, count),
+        jax.random.fold_in(key, calls),
         explore=explore,
     )
     return memory._replace(action=memory.action.at[:, action_size:].set(0.0))

@@ -108,25 +108,33 @@ def shared_episode_steps(specs: list[EnvironmentSpec]) -> int:
     return specs[0].episode_steps
 
 
-def shared_state_size(config: Config, specs: list[EnvironmentSpec]) -> int:
-    """V of the state vectors that the sources read; 0 where they read images.
+def source_state_size(config: Config, specs: list[EnvironmentSpec]) -> int:
+    """Coordinates of the state that the sources' agents read; 0 where they read images.
+
+    Args:
+        specs: of the sources.
 
     Raises:
-        ValueError: a source has no state vector, or theirs differ in size.
+        ValueError: a source has no state, or two have states of different sizes.
     """
     if config.source_observation == "image":
         return 0
+    for spec in specs:
+        if spec.state_size == 0:
+            raise ValueError(
+                f"{spec.task} gives no state vector: use --config.source_observation=image."
+            )
     sizes = {spec.task: spec.state_size for spec in specs}
-    if 0 in sizes.values() or len(set(sizes.values())) > 1:
+    if len(set(sizes.values())) > 1:
         raise ValueError(
-            f"source_observation is state, but the state vectors of the sources have {sizes} "
-            "numbers: use sources that share one size, or source_observation=image."
+            f"The sources have states of different sizes ({sizes}), which one kind of agent cannot "
+            "read: use --config.source_observation=image, or sources of one suite."
         )
     return specs[0].state_size
 
 
-def replay_slots(config: Config, phases: list[Phase], source: int, episode_steps: int) -> int:
-    """Episodes that the replay of a source holds: no more than the plan fills."""
+def planned_episodes(phases: list[Phase], source: int, episode_steps: int, config: Config) -> int:
+    """Slots that the replay of a source needs: no more than the plan fills."""
     steps = sum(
         phase.env_steps
         for phase in phases

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from coworld_jax.types import Batch, Episode
 
@@ -23,7 +24,7 @@ class EpisodeStore(NamedTuple):
     action: jax.Array  # float32 [rows, A]
     reward: jax.Array  # float32 [rows]
     discount: jax.Array  # float32 [rows]
-    state: jax.Array  # float32 [rows, V]; V = 0 where no agent reads states
+    state: jax.Array  # float32 [rows, N]; N = 0 where nobody reads it
     starts: jax.Array  # int32 [episodes], first row of each episode
     lengths: jax.Array  # int32 [episodes], its rows
     episodes: jax.Array  # int32 [], episodes in use; the rest are empty slots
@@ -76,8 +77,7 @@ def pad_episode(episode: Episode, rows: int, state_size: int = 0) -> Batch:
     """``episode`` padded with zeros to ``rows`` rows, ready for `write_episode`.
 
     Args:
-        rows: of a slot.
-        state_size: V of the store; 0 leaves the episode's state vectors out.
+        state_size: of the store; unless 0, the extras of the episode hold a ``state`` of that size.
 
     Raises:
         ValueError: the episode has more rows than a slot.
@@ -90,7 +90,7 @@ def pad_episode(episode: Episode, rows: int, state_size: int = 0) -> Batch:
         value = jnp.asarray(value)
         return jnp.pad(value, [(0, rows - length)] + [(0, 0)] * (value.ndim - 1))
 
-    state = episode.extras["state"] if state_size else jnp.zeros((length, 0), jnp.float32)
+    state = episode.extras["state"] if state_size else np.zeros((length, 0), np.float32)
     return Batch(*(pad(value) for value in (*episode[:4], state)))
 
 
@@ -126,5 +126,10 @@ def sample(
         share = batch // jax.lax.axis_size(axis_name)
         first = jax.lax.axis_index(axis_name) * share
         rows = jax.lax.dynamic_slice_in_dim(rows, first, share, axis=1)
-    fields = (store.image, store.action, store.reward, store.discount, store.state)
-    return Batch(*(field[rows] for field in fields))
+    return Batch(
+        store.image[rows],
+        store.action[rows],
+        store.reward[rows],
+        store.discount[rows],
+        store.state[rows],
+    )

@@ -1,8 +1,8 @@
 """Records that cross the floors, and the alphabet in which their shapes are written.
 
 Sizes: ``T`` time, ``B`` batch, ``H`` imagined states per rollout, ``A`` action, ``S`` stochastic
-state (flat), ``D`` deterministic state, ``F = S + D`` feature, ``E`` embedding, ``V`` the
-simulator's state vector, ``R`` rows of an episode (steps + 1). Arrays are time-major
+state (flat), ``D`` deterministic state, ``F = S + D`` feature, ``E`` embedding, ``R`` rows of an
+episode (steps + 1), ``N`` coordinates of a simulator's state vector. Arrays are time-major
 ``[T, B, ...]`` everywhere but in ``data``.
 
 Symbols of the paper and their names here:
@@ -43,7 +43,7 @@ class Episode(NamedTuple):
     action: np.ndarray  # float32 [R, A], nominally in [-1, 1]
     reward: np.ndarray  # float32 [R], raw reward units, summed over the action repeat
     discount: np.ndarray  # float32 [R], 0 where the task ended, 1 elsewhere (time limits too)
-    extras: Mapping[str, np.ndarray]  # further keys of the file, one row each; may be empty
+    extras: Mapping[str, np.ndarray]  # further keys of the file, such as ``state``; may be empty
 
 
 class Batch(NamedTuple):
@@ -53,7 +53,7 @@ class Batch(NamedTuple):
     action: jax.Array  # float32 [T, B, A]
     reward: jax.Array  # float32 [T, B]
     discount: jax.Array  # float32 [T, B]
-    state: jax.Array  # float32 [T, B, V]; V = 0 where no agent reads states
+    state: jax.Array  # float32 [T, B, N], the simulator's own; N = 0 where nobody reads it
 
 
 class Latent(NamedTuple):

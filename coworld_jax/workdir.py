@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from coworld_jax import config as configuration
-from coworld_jax import parallel
+from coworld_jax import parallel, schedule
 from coworld_jax.agent import AgentState
 from coworld_jax.checkpoint import Checkpointer
 from coworld_jax.config import Config
@@ -24,7 +24,6 @@ from coworld_jax.coworld import CoWorld, CoWorldState, init_coworld, make_coworl
 from coworld_jax.data import write_json
 from coworld_jax.envs import EnvironmentSpec
 from coworld_jax.policy import AgentPolicy
-from coworld_jax.schedule import shared_state_size
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.json"
@@ -121,7 +120,7 @@ def restore_run(
     """Everything that a finished or running workdir knows, from its latest (or best) checkpoint.
 
     Returns:
-        Configuration, environment of each domain, agents, state, and the host's record.
+        Configuration, environment of each domain, method, state, and the host's record.
 
     Raises:
         ValueError: no such run.
@@ -136,7 +135,9 @@ def restore_run(
                 f"{workdir} has no {'scored ' if best else ''}checkpoint yet: let it train longer."
             )
         specs = read_tasks(workdir)
-        state_size = shared_state_size(config, [specs[name] for name in source_domains(config)])
+        state_size = schedule.source_state_size(
+            config, [specs[domain] for domain in source_domains(config)]
+        )
         action_size = max(spec.action_size for spec in specs.values())
         method = make_coworld(config, action_size, 0, state_size)
         template = parallel.shapes_on_one_device(
@@ -150,6 +151,8 @@ def load_policy(
     workdir: str | Path, *, domain: str = "target", best: bool = False, explore: bool = False
 ) -> AgentPolicy:
     """The policy of a trained run: ``load_policy(workdir).episode(seed)(frame)`` is an action.
+
+    The policy of a source that reads states takes a state, float32 ``[N]``, in the frame's place.
 
     Args:
         workdir: of `experiments.train`.

@@ -2,6 +2,8 @@
 
 `WorldModel` is a record of stateless networks; parameters are a plain dictionary that every
 function takes as an argument.
+
+An agent reads images, or the simulator's state vector, scaled by `scaling`.
 """
 
 from __future__ import annotations
@@ -12,33 +14,29 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from coworld_jax import distributions, losses
-from coworld_jax.networks import MLP, RSSM, Decoder, Encoder, VectorDecoder, VectorEncoder
+from coworld_jax import distributions, losses, scaling
+from coworld_jax.networks import MLP, RSSM, Decoder, Encoder, StateDecoder, StateEncoder
 from coworld_jax.types import Batch, Latent
 
 Params = dict[str, Any]
 
 
 class WorldModel(NamedTuple):
-    """The networks of one world model; ``continuation`` is None without a discount head.
+    """The networks of one world model; ``continuation`` is None without a discount head."""
 
-    One that reads states (``state_size`` > 0) has a ``bridge`` as well: an encoder of images that
-    learns to give the embedding that ``encoder`` gives for the state of the same moment.
-    """
-
-    encoder: Encoder | VectorEncoder
+    encoder: Encoder | StateEncoder
     rssm: RSSM
-    decoder: Decoder | VectorDecoder
+    decoder: Decoder | StateDecoder
     reward: MLP
     continuation: MLP | None
     action_size: int
     unroll: int = 1  # steps that one turn of a loop over time makes
-    bridge: Encoder | None = None
-    state_size: int = 0  # V
+    state_size: int = 0  # N of the state vector that it reads; 0 if it reads images
+    bridge: Encoder | None = None  # of images into the embedding of states, where it reads these
 
     @property
     def reads(self) -> str:
-        """What it observes: ``image`` or ``state``."""
+        """The field of `types.Batch` that it encodes and decodes: ``image`` or ``state``."""
         return "state" if self.state_size else "image"
 
 
@@ -58,23 +56,22 @@ class Observation(NamedTuple):
 class Prediction(NamedTuple):
     """What the heads say about a batch."""
 
-    observation: jax.Array  # mean of the image, [T, B, 64, 64, 3], or of the state, [T, B, V]
+    image: jax.Array | None  # mean, [T, B, 64, 64, 3]; None where the state is read
     reward: jax.Array  # mean, [T, B]
     continue_logits: jax.Array | None  # [T, B]
+    state: jax.Array | None = None  # mean of the scaled state, [T, B, N]
 
 
 def init_world_model(model: WorldModel, key: jax.Array, image_size: int = 64) -> Params:
     """Fresh parameters: a dictionary with one entry per network, float32."""
-    key_encoder, key_rssm, key_decoder, key_reward, key_continue = jax.random.split(key, 5)
+    keys = jax.random.split(key, 5 if model.bridge is None else 6)
+    key_encoder, key_rssm, key_decoder, key_reward, key_continue = keys[:5]
     stoch, deter = jnp.zeros((1, model.rssm.stoch)), jnp.zeros((1, model.rssm.deter))
     action, embed = jnp.zeros((1, model.action_size)), jnp.zeros((1, model.rssm.embed))
     feat = jnp.concatenate([stoch, deter], axis=-1)
-    image, state = jnp.zeros((1, image_size, image_size, 3)), jnp.zeros((1, model.state_size))
-    params = {}
-    if model.bridge is not None:
-        key_encoder, key_bridge = jax.random.split(key_encoder)
-        params["bridge"] = model.bridge.init(key_bridge, image)
-    params |= {
+    image = jnp.zeros((1, image_size, image_size, 3))
+    state = jnp.zeros((1, model.state_size))
+    params = {
         "encoder": model.encoder.init(key_encoder, state if model.state_size else image),
         "rssm": model.rssm.init(key_rssm, stoch, deter, action, embed),
         "decoder": model.decoder.init(key_decoder, feat),
@@ -82,6 +79,10 @@ def init_world_model(model: WorldModel, key: jax.Array, image_size: int = 64) ->
     }
     if model.continuation is not None:
         params["continuation"] = model.continuation.init(key_continue, feat)
+    if model.bridge is not None:
+        params["bridge"] = model.bridge.init(keys[5], image)
+    if model.state_size:
+        params["scaling"] = scaling.no_scaling(model.state_size)
     return params
 
 
@@ -90,22 +91,12 @@ def normalise_image(image: jax.Array) -> jax.Array:
     return image.astype(jnp.float32) / 255.0 - 0.5
 
 
-def normalise_state(state: jax.Array) -> jax.Array:
-    """``sign(x) log(1 + |x|)``: positions stay as they are, velocities of tens become 3 or 4.
-
-    Reference: DreamerV3, Eq. 9 (symlog).
-    """
-    return jnp.sign(state) * jnp.log1p(jnp.abs(state))
-
-
-def raw_observation(model: WorldModel, batch: Batch) -> jax.Array:
-    """What the model reads of a batch: uint8 ``[T, B, 64, 64, 3]`` or float32 ``[T, B, V]``."""
-    return batch.state if model.state_size else batch.image
-
-
-def normalise(model: WorldModel, observation: jax.Array) -> jax.Array:
-    """Raw images or states (`raw_observation`) as the encoder takes them, float32, same shape."""
-    return normalise_state(observation) if model.state_size else normalise_image(observation)
+def normalise(model: WorldModel, params: Params, raw: jax.Array) -> jax.Array:
+    """What the encoder takes of raw observations: images in [-0.5, 0.5], or scaled states."""
+    if model.state_size:
+        # Measured and not learnt.
+        return scaling.scale_state(jax.lax.stop_gradient(params["scaling"]), raw)
+    return normalise_image(raw)
 
 
 def features(latent: Latent) -> jax.Array:
@@ -118,40 +109,33 @@ def without_stats(latent: Latent) -> Latent:
     return latent._replace(stats={})
 
 
-def encode(model: WorldModel, params: Params, observed: jax.Array) -> jax.Array:
-    """Embeddings, float32: images in [-0.5, 0.5] ``[..., 64, 64, 3]``, or states ``[..., V]``.
+def encode(model: WorldModel, params: Params, observation: jax.Array) -> jax.Array:
+    """Embeddings of normalised images or states, float32.
 
-    Args:
-        observed: from `normalise`.
-
-    Returns:
-        ``[..., E]``.
+    ``[..., 64, 64, 3] -> [..., E]`` or ``[..., N] -> [..., E]``.
     """
     axes = 1 if model.state_size else 3
-    return _encode(model.encoder, params["encoder"], observed, axes)
+    leading, single = observation.shape[:-axes], observation.shape[-axes:]
+    flat = model.encoder.apply(params["encoder"], observation.reshape(-1, *single))
+    return flat.reshape(*leading, -1).astype(jnp.float32)  # for coupling A's KL
 
 
 def encode_image(model: WorldModel, params: Params, image: jax.Array) -> jax.Array:
-    """Embeddings of images in [-0.5, 0.5], whatever the model reads: ``[..., 64, 64, 3]``.
+    """Embeddings of normalised images, by the bridge where the encoder itself reads states.
 
-    A model of states shows images to its bridge; this is how the couplings let it see the target.
-
-    Returns:
-        ``[..., E]``, float32.
+    ``[..., 64, 64, 3] -> [..., E]``, float32. It is how a model is shown the other domain.
     """
     if model.bridge is None:
         return encode(model, params, image)
-    return _encode(model.bridge, params["bridge"], image, 3)
-
-
-def _encode(network: Encoder | VectorEncoder, params: Params, x: jax.Array, axes: int) -> jax.Array:
-    """``network`` over all but the last ``axes`` axes; float32 for coupling A's KL."""
-    flat = network.apply(params, x.reshape(-1, *x.shape[-axes:]))
-    return flat.reshape(*x.shape[:-axes], -1).astype(jnp.float32)
+    seeing = model._replace(encoder=model.bridge, state_size=0)
+    return encode(seeing, {"encoder": params["bridge"]}, image)
 
 
 def decode(model: WorldModel, params: Params, feat: jax.Array) -> jax.Array:
-    """Means of normalised images or states, float32: ``[..., F]`` to the shape of `encode`'s."""
+    """Means of normalised observations, float32.
+
+    ``[..., F] -> [..., 64, 64, 3]``, about [-0.5, 0.5], or ``[..., N]``, scaled.
+    """
     flat = model.decoder.apply(params["decoder"], feat.reshape(-1, feat.shape[-1]))
     return flat.reshape(*feat.shape[:-1], *flat.shape[1:]).astype(jnp.float32)
 
@@ -300,8 +284,10 @@ def replay_actions(
 def predict(model: WorldModel, params: Params, seen: Observation) -> Prediction:
     """All heads at the posterior features of a batch; ``params`` is differentiated."""
     feat = seen.feat
+    observation = decode(model, params, feat)
     return Prediction(
-        observation=decode(model, params, feat),
+        image=None if model.state_size else observation,
+        state=observation if model.state_size else None,
         reward=predict_reward(model, params, feat),
         continue_logits=None
         if model.continuation is None
@@ -310,23 +296,24 @@ def predict(model: WorldModel, params: Params, seen: Observation) -> Prediction:
 
 
 def likelihood_losses(
-    model: WorldModel, prediction: Prediction, batch: Batch, observed: jax.Array
+    prediction: Prediction, batch: Batch, observation: jax.Array
 ) -> dict[str, jax.Array]:
     """Likelihood terms of Eq. 3, unreduced.
 
     Args:
         prediction: heads at the posterior features, differentiated.
         batch: ``[T, B, ...]``.
-        observed: images or states of the batch, from `normalise`.
+        observation: the batch's images or states, normalised, ``[T, B, ...]``.
 
     Returns:
         ``{"image" or "state", "reward"[, "continue"]}``, each ``[T, B]``, nats.
     """
-    observation_loss = losses.state_loss if model.state_size else losses.image_loss
-    terms = {
-        model.reads: observation_loss(prediction.observation, observed),
-        "reward": losses.reward_loss(prediction.reward, batch.reward),
-    }
+    terms = {}
+    if prediction.image is not None:
+        terms["image"] = losses.image_loss(prediction.image, observation)
+    if prediction.state is not None:
+        terms["state"] = losses.state_loss(prediction.state, observation, scaling.STATE_STD)
+    terms["reward"] = losses.reward_loss(prediction.reward, batch.reward)
     if prediction.continue_logits is not None:
         terms["continue"] = losses.continue_loss(prediction.continue_logits, batch.discount)
     return terms

@@ -95,6 +95,7 @@ def test_check_returns_a_good_configuration():
     ("path", "value", "sentence"),
     [
         ("network.latent", "gausian", "network.latent is 'gausian': use one of gaussian"),
+        ("source_observation", "pixels", "source_observation is 'pixels': use one of image, state"),
         ("learning.discount", 1.5, "learning.discount is 1.5.*between 0 and 1"),
         ("learning.model_lr", -1.0, "learning.model_lr is -1.0"),
         ("learning.model_lr", float("nan"), "learning.model_lr is nan"),

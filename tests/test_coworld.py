@@ -15,19 +15,20 @@ from coworld_jax.checkpoint import state_digest
 from coworld_jax.coworld import (
     SOURCE,
     TARGET,
-    make_update,
     nearest_source,
     source_reward_weight,
-    update_keys,
 )
+from coworld_jax.phases import make_update, update_keys
 from coworld_jax.store import sample
 
+# Kind of phase, whether it has coupling B, size of the state that the source reads (0: images).
 KINDS = {
-    "pretrain": ("source", False),
-    "co-train source": ("source", True),
-    "warm-up": ("world_model", False),
-    "target": ("target", False),
-    "co-train source of states": ("source", True),
+    "pretrain": ("source", False, 0),
+    "co-train source": ("source", True, 0),
+    "warm-up": ("world_model", False, 0),
+    "target": ("target", False, 0),
+    "co-train state source": ("source", True, 5),
+    "warm-up, state source": ("world_model", False, 5),
 }
 
 
@@ -54,8 +55,7 @@ def counted(update):
 def applied():
     """Every kind of update, compiled once: its function, its input and its output."""
     results = {}
-    for name, (kind, aligned) in KINDS.items():
-        state_size = tiny.STATE if "states" in name else 0
+    for name, (kind, aligned, state_size) in KINDS.items():
         batches = {SOURCE: tiny.batch(1, state_size), TARGET: tiny.batch(2)}
         method, state = tiny.make(state_size=state_size)
         run, traces = counted(make_update(method, kind, 0, aligned))
@@ -109,10 +109,7 @@ def test_warm_up_leaves_behaviour_alone(applied):
 
 def test_only_coupling_b_counts_aligned_updates(applied):
     counts = {name: int(result[4].sources[0].aligned_updates) for name, result in applied.items()}
-    assert {name for name in counts if counts[name]} == {
-        "co-train source",
-        "co-train source of states",
-    }
+    assert counts == {name: int("co-train" in name) for name in KINDS}
 
 
 def test_couplings_leave_their_metrics(applied):
@@ -121,9 +118,11 @@ def test_couplings_leave_their_metrics(applied):
     assert {"target/model/alignment", "target/critic/constraint"} <= metrics["target"]
     assert "source/model/source_reward_weight" in metrics["co-train source"]
     assert "source/model/source_reward_weight" not in metrics["pretrain"]
-    of_states = metrics["co-train source of states"]
-    assert {"source/model/state", "source/model/bridge"} <= of_states
-    assert "source/model/image" not in of_states
+    assert "target/model/alignment" in metrics["warm-up, state source"]
+    assert {
+        "source/model/state", "source/model/bridge", "source/model/bridge_explained"
+    } <= metrics["co-train state source"]  # fmt: skip
+    assert not {"source/model/state", "source/model/bridge"} & metrics["co-train source"]
 
 
 def test_switches_take_the_couplings_away():
@@ -163,6 +162,14 @@ def test_nearest_source_is_the_one_with_the_targets_encoder():
     assert float(distances[1]) == pytest.approx(0.0, abs=1e-6)
     assert state_digest(chosen) == state_digest(twin)
     assert float(distances[0]) > 1e-3
+
+
+def test_the_nearest_of_sources_that_read_states_has_the_nearest_bridge():
+    method, state = tiny.make(sources=2, state_size=5)
+    twin = state.sources[1].world_model | {"bridge": state.target.world_model["encoder"]}
+    sources = (state.sources[0], state.sources[1].replace(world_model=twin))
+    _, distances = nearest_source(method, state.target, sources, tiny.batch(2))
+    assert float(distances[1]) == pytest.approx(0.0, abs=1e-6) and float(distances[0]) > 1e-3
 
 
 @pytest.fixture(scope="module")

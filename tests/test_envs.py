@@ -208,6 +208,7 @@ def test_a_terminal_state_ends_the_repeat_and_the_value(make, monkeypatch):
 def test_defaults_are_the_authors(make):
     spec = make("dmc/cheetah_downhill", image_size=16).spec
     assert (spec.action_repeat, spec.episode_steps, spec.profile) == (2, 500, "fast")
+    assert make("dmc/cheetah_downhill").reset(0).extras["state"].shape == (spec.state_size,)
     assert spec.versions == {
         name: importlib.metadata.version(name) for name in ("mujoco", "dm_control")
     }

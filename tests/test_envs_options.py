@@ -155,6 +155,7 @@ def test_meta_worlds_sparse_task_says_the_same_but_for_the_reward():
 def test_gymnasiums_pendulum_comes_in_through_one_function():
     with EnvironmentPool(PENDULUM, image_size=32, workers=2) as pool:
         assert (pool.spec.task, pool.spec.action_size) == (PENDULUM, 1)
+        assert pool.spec.state_size == 3
         assert (pool.spec.episode_steps, pool.spec.action_repeat) == (200, 1)
         first, second, again = pool.map([3, 4, 3], RandomPolicy(1))
     np.testing.assert_array_equal(first.image, again.image)
@@ -179,6 +180,7 @@ def test_a_dm_env_comes_in_from_a_users_file(tmp_path, monkeypatch):
     with EnvironmentPool("users_cup:cup", episode_steps=5) as pool:
         episodes = list(pool.map([7, 8, 7], RandomPolicy(2)))
         assert (pool.spec.action_size, pool.spec.action_repeat) == (2, 4)
+        assert pool.spec.state_size == 8
     np.testing.assert_array_equal(episodes[0].image, episodes[2].image)
     from dm_control import suite
 

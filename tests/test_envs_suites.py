@@ -58,7 +58,7 @@ def test_defaults_are_the_authors(task, action_size, state_size, environments):
     assert {"mujoco": "3.3.0"}.items() <= spec.versions.items()
     timestep = environment.reset(1)
     assert (timestep.image.shape, timestep.image.dtype) == ((64, 64, 3), np.uint8)
-    assert timestep.extras["state"].shape == (state_size,)
+    assert timestep.extras["state"].shape == (state_size,) == (spec.state_size,)
     assert timestep.extras["state"].dtype == np.float32
     assert (timestep.extras["success"].shape, timestep.extras["success"].dtype) == ((), bool)
 

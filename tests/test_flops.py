@@ -45,6 +45,20 @@ def test_parts_add_up_and_name_each_coupling():
     assert parts["pretrain"].items() < parts["source"].items()
 
 
+def test_a_source_that_reads_states_by_hand():
+    learning, network = LearningConfig(batch=2, length=3, horizon=4), replace(TINY, state_layers=1)
+    # 4·11 + 11·32 and 8·11 + 11·4
+    assert flops.state_encoder(network, 4) == 396 and flops.state_decoder(network, 4) == 132
+    seen = flops.update_flops("source", network, learning, 2)
+    read = flops.update_flops("source", network, learning, 2, state_size=4)
+    # On its own batch a bridge as large as the encoder joins, and the image decoder goes.
+    assert read - seen == 2 * 3 * 6 * (396 + 132 - 117824)
+    for kind in ("target", "world_model"):
+        assert flops.update_parts(kind, network, learning, 2, 4) == flops.update_parts(
+            kind, network, learning, 2
+        )
+
+
 def test_published_total_of_the_paper_sizes():
     # 3.41 and 3.77 TFLOP were counted with the head depths of released and no continue head.
     network = PRESETS["paper"]().network

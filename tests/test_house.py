@@ -27,15 +27,18 @@ FLOORS = {
     "types": 0,
     "distributions": 1,
     "returns": 1,
+    "scaling": 1,
     "losses": 2,
     "networks": 3,
     "store": 4,
     "world_model": 4,
     "behavior": 4,
     "config": 5,
+    "acting": 5,
     "agent": 5,
     "coworld": 5,
     "parallel": 5,
+    "phases": 5,
 }
 # What a floor takes from outside, the language's own pure modules apart.
 PURE = {"jax", "numpy", "chex"}

@@ -54,6 +54,33 @@ def test_image_loss_sums_over_pixels_and_channels() -> None:
     check(losses.image_loss(jnp.asarray(mean), jnp.asarray(image)), every((T, B), element))
 
 
+def test_state_loss_sums_over_coordinates_in_units_of_its_deviation() -> None:
+    mean, state = draw((T, B, 5), (T, B, 5))
+
+    def element(t: int, b: int) -> float:
+        return sum(
+            0.5 * ((float(state[t, b, i]) - float(mean[t, b, i])) / 0.25) ** 2
+            + math.log(0.25)
+            + 0.5 * LOG_2PI
+            for i in range(5)
+        )
+
+    check(losses.state_loss(jnp.asarray(mean), jnp.asarray(state), 0.25), every((T, B), element))
+
+
+def test_bridge_loss_sees_the_constant_that_alignment_forgets() -> None:
+    bridge, state = draw((T, B, 5), (T, B, 5))
+
+    def element(t: int, b: int) -> float:
+        return sum(0.5 * (float(bridge[t, b, i]) - float(state[t, b, i])) ** 2 for i in range(5))
+
+    check(losses.bridge_loss(jnp.asarray(bridge), jnp.asarray(state)), every((T, B), element))
+    # Three too much in each of five coordinates: 5 * 9 / 2; to a softmax it is the same vector.
+    found = losses.bridge_loss(jnp.asarray(state + 3.0), jnp.asarray(state))
+    check(found, np.full((T, B), 22.5))
+    check(losses.alignment_loss(jnp.asarray(state + 3.0), jnp.asarray(state)), np.zeros((T, B)))
+
+
 def test_reward_loss_by_hand() -> None:
     # 0.5 * (1 - 3)^2 + log(2 pi) / 2 = 2 + 0.918939; a perfect guess costs 0.918939.
     found = losses.reward_loss(jnp.asarray([[1.0, 2.0]]), jnp.asarray([[3.0, 2.0]]))
@@ -173,22 +200,6 @@ def test_alignment_loss_sums_over_the_embedding_with_the_source_in_front() -> No
     assert np.abs(other - expected).max() > 0.05
 
 
-def test_state_loss_sums_over_the_coordinates() -> None:
-    mean, state = draw((T, B, 5), (T, B, 5))
-
-    def element(t: int, b: int) -> float:
-        return float(sum(0.5 * (x - m) ** 2 for x, m in zip(state[t, b], mean[t, b], strict=True)))
-
-    expected = every((T, B), element) + 5 * 0.5 * LOG_2PI
-    check(losses.state_loss(jnp.asarray(mean), jnp.asarray(state)), expected)
-
-
-def test_bridge_loss_by_hand() -> None:
-    # Half of (3 - 1)^2 + (0 - 2)^2: a shift of both coordinates by 2, which a softmax would forget.
-    image, state = jnp.asarray([[[3.0, 4.0]]]), jnp.asarray([[[1.0, 2.0]]])
-    np.testing.assert_allclose(losses.bridge_loss(image, state), [[4.0]])
-
-
 def test_mixed_reward_by_hand() -> None:
     # k = 0.3: 0.7 * 10 + 0.3 * 2 = 7.6; k is the share of the true reward.
     found = losses.mixed_reward(jnp.asarray([[10.0]]), jnp.asarray([[2.0]]), 0.3)
@@ -227,8 +238,8 @@ CASES = [
     (losses.critic_loss, 3, (), {}),
     (losses.actor_loss, 5, (), _ACTOR),
     (losses.alignment_loss, 2, (6,), {}),
-    (losses.state_loss, 2, (5,), {}),
     (losses.bridge_loss, 2, (6,), {}),
+    (losses.state_loss, 2, (6,), {"std": 0.25}),
     (losses.mixed_reward, 2, (), {"reward_mix": 0.5}),
     (losses.reward_alignment_loss, 4, (), _ETA),
     (losses.value_constraint_loss, 3, (), {}),

@@ -9,7 +9,8 @@ import pytest
 import tiny
 
 from coworld_jax import parallel
-from coworld_jax.coworld import SOURCE, TARGET, make_update, update_keys
+from coworld_jax.coworld import SOURCE, TARGET
+from coworld_jax.phases import make_update, update_keys
 from coworld_jax.store import sample
 
 UPDATES = 3
@@ -66,13 +67,14 @@ def test_streamed_batches_equal_resident_ones(update, single):
 
 
 @pytest.mark.slow
-def test_source_phase_with_coupling_b_on_two_devices():
-    method, state = tiny.make()
+@pytest.mark.parametrize("state_size", [0, 5])
+def test_source_phase_with_coupling_b_on_two_devices(state_size):
+    method, state = tiny.make(state_size=state_size)
     update = make_update(method, "source", 0, True)
-    data = {SOURCE: tiny.store(1), TARGET: tiny.store(2)}
+    data = {SOURCE: tiny.store(1, state_size=state_size), TARGET: tiny.store(2)}
     wanted, _ = parallel.compile_phase(update, **SIZES, mesh=None)(state, data, {})
     mesh = parallel.make_mesh(0, tiny.BATCH)
-    _, state = tiny.make()
+    _, state = tiny.make(state_size=state_size)
     run = parallel.compile_phase(update, **SIZES, mesh=mesh)
     got, _ = run(parallel.replicate(state, mesh), parallel.replicate(data, mesh), {})
     for a, b in zip(jax.tree.leaves(got.sources), jax.tree.leaves(wanted.sources)):

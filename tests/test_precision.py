@@ -11,7 +11,8 @@ import pytest
 import tiny
 
 from coworld_jax import parallel
-from coworld_jax.coworld import TARGET, make_update
+from coworld_jax.coworld import TARGET
+from coworld_jax.phases import make_update
 
 UPDATES = 8
 

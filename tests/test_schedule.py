@@ -9,6 +9,7 @@ import tiny
 
 from coworld_jax import schedule
 from coworld_jax.config import PRESETS, Config
+from coworld_jax.envs import EnvironmentSpec
 from coworld_jax.schedule import (
     Phase,
     aligned_updates,
@@ -40,6 +41,20 @@ def test_every_source_has_its_turn():
         ("co-train source", 0), ("co-train source", 1),
         ("co-train source", 0), ("co-train source", 1),
     ]  # fmt: skip
+
+
+def test_the_size_of_the_state_that_sources_read():
+    def spec(task, size):
+        return EnvironmentSpec(task, 3, 2, 5, 64, "fast", {}, size)
+
+    walker, other, blind = spec("dmc/walker_walk", 24), spec("dmc/cheetah_run", 17), spec("m:f", 0)
+    config = replace(tiny.CONFIG, source_observation="state")
+    assert schedule.source_state_size(tiny.CONFIG, [walker, other, blind]) == 0
+    assert schedule.source_state_size(config, [walker, walker]) == 24
+    with pytest.raises(ValueError, match="m:f gives no state vector: use .*=image"):
+        schedule.source_state_size(config, [walker, blind])
+    with pytest.raises(ValueError, match="different sizes .*'dmc/cheetah_run': 17"):
+        schedule.source_state_size(config, [walker, other])
 
 
 def test_without_coupling_b_no_phase_is_aligned():

@@ -1,8 +1,10 @@
-"""A source that reads its simulator's state: it learns, its bridge learns, it acts, it resumes."""
+"""A source that reads the simulator's state: its scaling, its data, its policy, and that it learns.
+
+The contract of its updates is in test_coworld.py, the paths of its gradients in test_gradients.py.
+"""
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 
 import jax
@@ -10,96 +12,174 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from episodes import make_episode
+from PIL import Image
 
-from coworld_jax import schedule
-from coworld_jax.coworld import SOURCE, make_update, run_phase
-from coworld_jax.data import Replay, save_episode
-from coworld_jax.envs import EnvironmentPool, EnvironmentSpec, RandomPolicy
-from coworld_jax.loop import train
+from coworld_jax import parallel, scaling, world_model
+from coworld_jax.agent import update_world_model
+from coworld_jax.coworld import SOURCE, TARGET, scale_source
+from coworld_jax.data import Replay
+from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
+from coworld_jax.evaluation.state_curves import shown_coordinates, state_curves_figure
+from coworld_jax.phases import make_update
 from coworld_jax.policy import AgentPolicy
-from coworld_jax.workdir import load_policy
+from coworld_jax.store import sample
 
-TASK, STEPS = "dmc/walker_walk", 40
-CONFIG = replace(
-    tiny.CONFIG,
-    source_observation="state",
-    network=replace(tiny.CONFIG.network, depth=2, units=32, deter=16, hidden=16, state_layers=2),
-    learning=replace(tiny.CONFIG.learning, model_lr=3e-3),
-)
+SIZE = 24  # of walker's state
+STEPS = 30
+
+
+def test_scaling_by_hand() -> None:
+    # Mean 3, deviation 2; a coordinate at rest at 7 gets the smallest deviation, 0.01.
+    measured = scaling.measure_scaling(jnp.asarray([[1.0, 7.0], [5.0, 7.0]]))
+    np.testing.assert_allclose(measured["mean"], [3.0, 7.0])
+    np.testing.assert_allclose(measured["std"], [2.0, 0.01])
+    # (9 - 3) / 2 = 3: ln 4; 0.5 beyond rest is 50 deviations: -ln 51.
+    scaled = scaling.scale_state(measured, jnp.asarray([9.0, 6.5]))
+    np.testing.assert_allclose(scaled, [np.log(4.0), -np.log(51.0)], rtol=1e-5)
+    np.testing.assert_allclose(scaling.unscale_state(measured, scaled), [9.0, 6.5], rtol=1e-5)
+
+
+def test_scaling_is_measured_for_one_source_and_not_learnt() -> None:
+    learning = replace(tiny.CONFIG.learning, weight_decay=0.1)
+    method, state = tiny.make(replace(tiny.CONFIG, learning=learning), sources=2, state_size=5)
+    states = np.random.default_rng(0).normal(4.0, 3.0, (50, 5)).astype(np.float32)
+    state = scale_source(state, 1, jnp.asarray(states))
+    first, second = (source.world_model["scaling"] for source in state.sources)
+    np.testing.assert_array_equal(first["mean"], 0.0)
+    np.testing.assert_allclose(second["mean"], states.mean(axis=0), rtol=1e-5)
+    updated, _, _ = jax.jit(
+        lambda agent: update_world_model(
+            method.source, agent, tiny.batch(0, 5), jax.random.key(0), lambda *_: {}, {}
+        )
+    )(state.sources[1])
+    for name in ("mean", "std"):
+        np.testing.assert_array_equal(updated.world_model["scaling"][name], second[name])
+    kernel = updated.world_model["encoder"]["params"]["hidden0"]["kernel"]
+    assert np.any(kernel != state.sources[1].world_model["encoder"]["params"]["hidden0"]["kernel"])
+
+
+def test_a_replay_holds_the_states_beside_their_frames(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    states = [rng.normal(size=(rows, 5)).astype(np.float32) for rows in (9, 6)]
+    replay = Replay(tmp_path, slots=3, rows=9, action_size=3, minimum_rows=4, state_size=5)
+    for index, state in enumerate(states):
+        episode = make_episode(index, len(state), state=state)
+        # A frame says which row it is, its state as well.
+        episode.image[:, 0, 0, 0] = np.arange(len(state)) + 10 * index
+        replay.append(episode, str(index))
+    np.testing.assert_array_equal(replay.states(), np.concatenate(states))
+    batch = sample(replay.store, jax.random.key(0), 4, 20)
+    assert batch.state.shape == (4, 20, 5)
+    for row, state in zip(np.ravel(batch.image[..., 0, 0, 0]), batch.state.reshape(-1, 5)):
+        np.testing.assert_array_equal(state, states[row // 10][row % 10])
+    for extras, found in (({}, "none"), ({"state": np.zeros((9, 4), np.float32)}, r"\[9, 4\]")):
+        with pytest.raises(ValueError, match=f"Episode x has a state of shape {found}, but .*9, 5"):
+            replay.append(make_episode(3, **extras), "x")
 
 
 @pytest.fixture(scope="module")
-def pool():
-    with EnvironmentPool(TASK, profile="fast", episode_steps=STEPS) as opened:
-        yield opened
+def episodes():
+    """Random episodes of walker_walk."""
+    with EnvironmentPool("dmc/walker_walk", profile="fast", episode_steps=STEPS) as pool:
+        assert pool.spec.state_size == SIZE
+        seeds = [episode_seed(0, "state", index) for index in range(4)]
+        return list(pool.map(seeds, RandomPolicy(6)))
 
 
-def test_states_and_bridge_are_learnt_from_real_steps(pool, tmp_path):
-    """The state's error halves, and the bridge explains a part of the embedding: 0 at the start."""
-    spec = pool.spec
-    replay = Replay(tmp_path, 3, STEPS + 1, 6, state_size=spec.state_size)
-    for seed, episode in enumerate(pool.map(range(3), RandomPolicy(6))):
-        replay.append(episode, str(seed))
-    np.testing.assert_array_equal(replay.store.state[: STEPS + 1], _state_of(tmp_path / "0.npz"))
-    method, state = _make(spec)
-    run = functools.partial(
-        run_phase, make_update(method, "source", 0, False), updates=200, length=4, batch=8
-    )
-    _, metrics = jax.jit(run)(state, {SOURCE: replay.store}, {})
-    least = spec.state_size * 0.5 * np.log(2 * np.pi)  # of a perfect prediction
-    error = np.asarray(metrics["source/model/state"]) - least
-    assert error[-30:].mean() < 0.5 * error[:30].mean()
-    unexplained = np.asarray(metrics["source/model/bridge_unexplained"])
-    assert unexplained[:30].mean() > 0.95 and unexplained[-30:].mean() < 0.9
+def test_a_policy_that_reads_states_is_handed_states() -> None:
+    class Echo:
+        reads = "state"
+
+        def episode(self, seed):
+            return lambda state: state[:6]
+
+    with EnvironmentPool("dmc/walker_walk", profile="fast", episode_steps=3) as pool:
+        (episode,) = pool.map([5], Echo())
+    wanted = np.clip(episode.extras["state"][:-1, :6], -1.0, 1.0)
+    np.testing.assert_array_equal(episode.action[1:], wanted)
 
 
-def _state_of(path):
-    with np.load(path) as file:
-        return file["state"]
-
-
-def _make(spec):
-    config = replace(CONFIG, learning=replace(CONFIG.learning, batch=8))
-    method = tiny.make_coworld(config, spec.action_size, 1, spec.state_size)
-    return method, jax.jit(tiny.init_coworld, static_argnums=(0, 1))(method, 1, jax.random.key(0))
-
-
-def test_its_policy_is_shown_the_state(pool):
-    """The same actions as when it is asked by hand with the states that the episode recorded."""
-    method, state = _make(pool.spec)
-    policy = AgentPolicy(method.source_agent, state.sources[0], action_size=6, explore=True)
+def test_an_agent_acts_on_states_as_it_filters_them(episodes) -> None:
+    method, state = tiny.make(state_size=SIZE)
+    states = episodes[0].extras["state"]
+    state = scale_source(state, 0, jnp.asarray(states))
+    agent, params = method.source, state.sources[0].world_model
+    policy = AgentPolicy(agent, state.sources[0], action_size=2, explore=False)
     assert policy.reads == "state"
-    episode = pool.submit(3, policy).result()
-    choose = policy.episode(3)
-    for row in range(STEPS):
-        action = choose(episode.extras["state"][row])
-        np.testing.assert_array_equal(action, episode.action[row + 1])
+    act, again = policy.episode(seed=1), policy.episode(seed=1)
+    actions = [act(row) for row in states[:5]]
+    assert all(action.shape == (2,) and (np.abs(action) < 1).all() for action in actions)
+    np.testing.assert_array_equal(again(states[0]), actions[0])
+    assert np.any(again(states[2]) != actions[1])  # it looks at the state
+    # What the encoder takes: of the size of one, whatever the simulator's units.
+    normal = world_model.normalise(agent.model, params, jnp.asarray(states))
+    assert 0.3 < float(jnp.std(normal)) < 1.0 < np.std(states)
 
 
-def test_sources_must_share_a_state():
-    config = replace(tiny.CONFIG, source_observation="state")
+@pytest.fixture(scope="module")
+def learnt(episodes, tmp_path_factory):
+    """200 updates of the source with coupling B: its method, state, data and metrics."""
+    learning = replace(tiny.CONFIG.learning, batch=4, length=8, model_lr=3e-3)
+    network = replace(tiny.CONFIG.network, deter=24, hidden=24, units=32, depth=2)
+    # A weight at which a few updates show the alignment beside the images.
+    coupling = replace(tiny.CONFIG.coupling, alignment_scale=300.0)
+    config = replace(tiny.CONFIG, learning=learning, network=network, coupling=coupling)
+    method, state = tiny.make(config, state_size=SIZE)
+    stores = {}
+    for domain, size in ((SOURCE, SIZE), (TARGET, 0)):
+        directory = tmp_path_factory.mktemp(domain)
+        replay = Replay(directory, 4, STEPS + 1, tiny.ACTION, minimum_rows=8, state_size=size)
+        for index, episode in enumerate(episodes):
+            short = episode._replace(action=episode.action[:, : tiny.ACTION])
+            replay.append(short, str(index))
+        stores[domain] = replay.store
+        if size:
+            state = scale_source(state, 0, jnp.asarray(replay.states()))
+    update = make_update(method, "source", 0, True)
+    run = parallel.compile_phase(update, updates=200, length=8, batch=4, mesh=None)
+    state, metrics = run(state, stores, {})
+    return method, state, stores, metrics
 
-    def spec(task, size):
-        return EnvironmentSpec(task, 3, 1, 5, 64, "fast", {}, size)
 
-    assert schedule.shared_state_size(config, [spec("a", 7), spec("b", 7)]) == 7
-    assert schedule.shared_state_size(tiny.CONFIG, [spec("a", 7), spec("b", 8)]) == 0
-    with pytest.raises(ValueError, match="'a': 7, 'b': 8.*source_observation=image"):
-        schedule.shared_state_size(config, [spec("a", 7), spec("b", 8)])
-    with pytest.raises(ValueError, match="'a': 0"):
-        schedule.shared_state_size(config, [spec("a", 0)])
+def ends(values: jax.Array) -> tuple[float, float]:
+    """Mean of the first ten updates, and of the last ten."""
+    return float(values[:10].mean()), float(values[-10:].mean())
+
+
+def test_state_and_bridge_are_learnt_from_a_real_simulator(learnt) -> None:
+    *_, metrics = learnt
+    # Up to the constant n ln(std sqrt(2 pi)), below which the likelihood cannot fall.
+    constant = SIZE * np.log(scaling.STATE_STD * np.sqrt(2.0 * np.pi))
+    before, after = ends(metrics["source/model/state"] - constant)
+    assert after < 0.5 * before
+    # Its label is learnt at the same time, and grows: what counts is the share of it.
+    before, after = ends(metrics["source/model/bridge_explained"])
+    assert before < 0.1 and 0.25 < after < 1.0
 
 
 @pytest.mark.slow
-def test_a_run_with_all_couplings_goes_on_where_it_stopped(pool, tmp_path):
-    for seed, episode in enumerate(pool.map(range(2), RandomPolicy(6))):
-        save_episode(tmp_path / "data", episode, name=str(seed))
-    config = replace(CONFIG, target="dmc/walker_downhill", data=str(tmp_path / "data"))
-    whole = train(config, tmp_path / "whole")
-    assert train(config, tmp_path / "parts", lambda seen: len(seen[SOURCE]) >= 5) is None
-    parts = train(config, tmp_path / "parts")
-    assert whole["state_digest"] == parts["state_digest"]
-    assert (tmp_path / "whole/pictures/source_open_loop.png").stat().st_size > 10_000
-    choose = load_policy(tmp_path / "whole", domain="source").episode(seed=0)
-    assert choose(np.zeros(24, np.float32)).shape == (6,)
-    assert jnp.isfinite(choose(np.full(24, 50.0, np.float32))).all()
+def test_the_target_is_drawn_to_what_the_bridge_sees(learnt) -> None:
+    method, state, stores, _ = learnt
+    state = jax.tree.map(jnp.copy, state)  # the phase overwrites it
+    update = make_update(method, "world_model", 0, False)
+    run = parallel.compile_phase(update, updates=60, length=8, batch=4, mesh=None)
+    _, metrics = run(state, {TARGET: stores[TARGET]}, {})
+    before, after = ends(metrics["target/model/alignment"])
+    assert after < 0.7 * before
+
+
+def test_curves_show_what_moves_and_end_as_a_picture(tmp_path) -> None:
+    time = np.arange(50)[:, None]
+    truth = np.sin(0.2 * time * np.arange(1, 25)) * np.where(np.arange(24) % 2, 1.0, 0.0)
+    shown = shown_coordinates(truth)
+    assert len(shown) == 6 and (shown % 2 == 1).all() and shown[0] == 1 and shown[-1] == 23
+    assert shown_coordinates(np.ones((5, 3))).tolist() == [0]
+    assert shown_coordinates(truth[:, :4]).tolist() == [1, 3]
+    state_curves_figure(tmp_path / "new" / "a.png", truth, truth + 0.1, 15, title="walker")
+    with Image.open(tmp_path / "new" / "a.png") as image:
+        assert image.size[0] == 924 and np.ptp(np.asarray(image.convert("L"))) > 100
+    with pytest.raises(ValueError, match=r"\[50, 24\] and \[49, 24\]"):
+        state_curves_figure(tmp_path / "b.png", truth, truth[1:], 15)
+    with pytest.raises(ValueError, match="Of 50 states, 51 cannot have been seen"):
+        state_curves_figure(tmp_path / "b.png", truth, truth, 51)

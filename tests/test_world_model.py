@@ -13,6 +13,7 @@ import tiny
 
 from coworld_jax import agent as agents
 from coworld_jax import behavior, world_model
+from coworld_jax.acting import act, initial_acting_state
 from coworld_jax.agent import Agent, AgentState
 from coworld_jax.types import Latent
 from coworld_jax.world_model import Observation
@@ -252,10 +253,10 @@ def test_actor_and_critic_targets_use_the_states_they_belong_to(case: Case) -> N
 def test_acting_sees_what_filtering_sees(case: Case) -> None:
     agent, state, model = case.agent, case.state, case.agent.model
     image = tiny.batch(3).image[:3]
-    acting, keys = agents.initial_acting_state(agent, B), jax.random.split(jax.random.key(4), 3)
+    acting, keys = initial_acting_state(agent, B), jax.random.split(jax.random.key(4), 3)
     actions, noise = [acting.action], []
     step = jax.jit(
-        lambda acting, frame, key: agents.act(
+        lambda acting, frame, key: act(
             agent, state.world_model, state.actor, acting, frame, key, explore=False
         )
     )

@@ -22,7 +22,6 @@ from coworld_jax.types import Batch
 
 ACTION = 3
 TIME, BATCH = 4, 2
-STATE = 5  # numbers of a source's state vector, where it reads one
 
 CONFIG = Config(
     source=("dmc/walker_walk",),
@@ -62,7 +61,7 @@ def make(
     config: Config = CONFIG, sources: int = 1, state_size: int = 0
 ) -> tuple[CoWorld, CoWorldState]:
     """The method and a fresh state; call it again for a state that may be donated."""
-    method = make_coworld(config, ACTION, aligned_updates=4, state_size=state_size)
+    method = make_coworld(config, ACTION, 4, state_size)
     return method, _init(method, sources, jax.random.key(7))
 
 
@@ -89,7 +88,7 @@ def store(seed: int, episodes: int = 3, rows: int = 6, state_size: int = 0) -> E
         action=jnp.asarray(rng.uniform(-1, 1, (total, ACTION)).astype(np.float32)),
         reward=jnp.asarray(rng.normal(size=total).astype(np.float32)),
         discount=jnp.asarray((rng.uniform(size=total) > 0.1).astype(np.float32)),
-        state=jnp.asarray(rng.normal(size=(total, state_size)).astype(np.float32)),
+        state=jnp.asarray(rng.normal(size=(total, state_size)), jnp.float32),
         starts=jnp.arange(episodes, dtype=jnp.int32) * rows,
         lengths=jnp.full((episodes,), rows, jnp.int32),
         episodes=jnp.int32(episodes),
@@ -104,5 +103,5 @@ def batch(seed: int, state_size: int = 0) -> Batch:
         action=jnp.asarray(rng.uniform(-1, 1, (TIME, BATCH, ACTION)).astype(np.float32)),
         reward=jnp.asarray(rng.normal(size=(TIME, BATCH)).astype(np.float32)),
         discount=jnp.ones((TIME, BATCH), jnp.float32),
-        state=jnp.asarray(rng.normal(size=(TIME, BATCH, state_size)).astype(np.float32)),
+        state=jnp.asarray(rng.normal(size=(TIME, BATCH, state_size)), jnp.float32),
     )

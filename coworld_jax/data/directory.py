@@ -87,7 +87,7 @@ class Dataset(NamedTuple):
             action,
             reward,
             discount,
-            state=jnp.zeros((len(reward), 0), jnp.float32),  # nobody knows the target's
+            state=jnp.zeros((len(self.reward), 0), jnp.float32),  # the target is seen, not read
             starts=jnp.asarray(self.starts),
             lengths=jnp.asarray(self.lengths),
             episodes=jnp.int32(len(self.lengths)),

@@ -41,9 +41,9 @@ class Header(NamedTuple):
         return self.rows * row_bytes(self.action_size)
 
 
-def row_bytes(action_size: int) -> int:
-    """Bytes of one row: a frame, an action, reward and discount."""
-    return math.prod(IMAGE_SHAPE) + 4 * (action_size + 2)
+def row_bytes(action_size: int, state_size: int = 0) -> int:
+    """Bytes of one row: a frame, an action, reward and discount, and perhaps a state."""
+    return math.prod(IMAGE_SHAPE) + 4 * (action_size + 2 + state_size)
 
 
 def save_episode(directory: Path | str, episode: Episode, *, name: str | None = None) -> Path:

@@ -31,8 +31,8 @@ class Replay:
         slots: episodes that the store holds; the oldest makes room for the newest.
         rows: of a slot, steps + 1 of the longest episode.
         action_size: of the store; episodes with fewer coordinates get zeros in the others.
-        state_size: of the state vectors that are kept, 0 for none.
         minimum_rows: of an episode, so that a chunk fits into it (`store.sample`).
+        state_size: of the store; 0 leaves the states of the episodes to their files.
         place: puts the store on its devices (`parallel.replicate`); as it is made if not given.
 
     Attributes:
@@ -57,11 +57,12 @@ class Replay:
     ) -> None:
         self.directory = Path(directory)
         self.slots, self.rows, self.action_size = slots, rows, action_size
-        self._minimum_rows, self._state_size = minimum_rows, state_size
+        self.state_size = state_size
+        self._minimum_rows = minimum_rows
         self.returns: list[float] = []
         self._files: list[str] = []
         self._place = (lambda store: store) if place is None else place
-        need, free = slots * rows * (row_bytes(action_size) + 4 * state_size), available_bytes()
+        need, free = slots * rows * row_bytes(action_size, state_size), available_bytes()
         if need > free:
             raise ValueError(
                 f"The replay {self.directory} needs {format_bytes(need)} for {slots} episodes of "
@@ -69,7 +70,8 @@ class Replay:
                 "schedule.replay_episodes."
             )
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.store = self._place(init_store(slots, rows, action_size, IMAGE_SHAPE[0], state_size))
+        store = init_store(slots, rows, action_size, IMAGE_SHAPE[0], state_size)
+        self.store = self._place(store)
 
     @property
     def appended(self) -> int:
@@ -132,6 +134,12 @@ class Replay:
             if path.name not in named:
                 path.unlink()
 
+    def states(self) -> np.ndarray:
+        """The states of all episodes in the store, float32 ``[rows, N]``."""
+        lengths = np.asarray(self.store.lengths)[: int(self.store.episodes)]
+        slots = [slice(i * self.rows, i * self.rows + length) for i, length in enumerate(lengths)]
+        return np.concatenate([np.asarray(self.store.state[rows]) for rows in slots])
+
     def _load(self, path: Path) -> Episode:
         try:
             episode = load_episode(path)
@@ -152,13 +160,19 @@ class Replay:
                 f"Episode {name} has {rows} rows and {action_size} action coordinates, but a slot "
                 f"of {self.directory} takes {self.rows} and {self.action_size}."
             )
+        found = list(episode.extras["state"].shape) if "state" in episode.extras else "none"
+        if self.state_size and found != [rows, self.state_size]:
+            raise ValueError(
+                f"Episode {name} has a state of shape {found}, but the agent of {self.directory} "
+                f"reads one of [{rows}, {self.state_size}]: use --config.source_observation=image."
+            )
 
     def _write(self, episode: Episode, slot: int) -> None:
         surplus = self.action_size - episode.action.shape[1]
         padded = episode._replace(action=np.pad(episode.action, ((0, 0), (0, surplus))))
         self.store = _write_in_place(
             self.store,
-            pad_episode(padded, self.rows, self._state_size),
+            pad_episode(padded, self.rows, self.state_size),
             jnp.int32(slot),
             jnp.int32(len(episode.reward)),
         )

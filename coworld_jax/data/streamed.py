@@ -33,7 +33,7 @@ class StreamedFeed:
             dataset.padded_action(action_size),
             dataset.reward,
             dataset.discount,
-            np.zeros((len(dataset.reward), 0), np.float32),  # nobody knows the target's states
+            np.zeros((len(dataset.reward), 0), np.float32),  # state: the target is seen, not read
         )
         sample = functools.partial(
             sample_rows,
@@ -51,7 +51,7 @@ class StreamedFeed:
         """Batches for sampling keys ``[K]``: ``[K, T, B, ...]``, on the default device.
 
         Args:
-            keys: those of the updates, as `coworld.update_keys` makes them.
+            keys: those of the updates, as `phases.update_keys` makes them.
         """
         rows = np.asarray(self._rows(keys))
         ahead, self._ahead = self._ahead, None

@@ -36,6 +36,7 @@ class Simulator(NamedTuple):
     close: Callable[[], None]
     low: np.ndarray  # of each coordinate of an action, in the simulator's own units
     high: np.ndarray
+    observation: Any  # an example of what reset and step give, for its form
 
 
 def from_gymnasium(
@@ -81,6 +82,7 @@ def from_gymnasium(
         close=environment.close,
         low=np.ravel(space.low),
         high=np.ravel(space.high),
+        observation=environment.observation_space.sample(),
     )
     return AdaptedEnvironment(simulator, request, action_repeat, limit, "gymnasium")
 
@@ -129,6 +131,7 @@ def from_dm_env(
         close=lambda: environment.close(),
         low=np.ravel(np.broadcast_to(space.minimum, space.shape)),
         high=np.ravel(np.broadcast_to(space.maximum, space.shape)),
+        observation=environment.reset().observation,
     )
     return AdaptedEnvironment(simulator, request, action_repeat, simulator_steps, "dm_env")
 
@@ -164,6 +167,7 @@ class AdaptedEnvironment:
         self._middle, self._reach = (low + high) / 2.0, (high - low) / 2.0
         self._steps: int | None = None  # taken in the running episode
         repeat, episode_steps = request.counts(action_repeat, simulator_steps)
+        extras = _state(simulator.observation)
         self.spec = EnvironmentSpec(
             task=request.task,
             action_size=simulator.low.size,
@@ -172,7 +176,7 @@ class AdaptedEnvironment:
             image_size=request.image_size,
             profile=request.profile,
             versions={package: importlib.metadata.version(package)},
-            state_size=sum(part.size for part in _state(simulator.reset(0)).values()),
+            state_size=extras["state"].size if extras else 0,
         )
 
     def reset(self, seed: int) -> Timestep:

@@ -120,17 +120,15 @@ class DmcEnvironment:
             image_size=size,
             profile=request.profile,
             versions=installed_versions(PACKAGES),
-            state_size=_state(self._make_task(0).get_observation(self._physics)).size,
+            state_size=_state(self._task(0).get_observation(self._physics)).size,
         )
         self._camera.render()  # a GL fault shows here, and not in the first episode
 
     def reset(self, seed: int) -> Timestep:
         """See ``Environment.reset``."""
-        # A new task around the same physics: its random state is the seed's alone.
-        task = self._make_task(seed)
         # The time limit is counted here, in env_steps; what ends sooner is the task itself.
         self._simulator = self._control.Environment(
-            self._physics, task, control_timestep=self._domain.control_timestep
+            self._physics, self._task(seed), control_timestep=self._domain.control_timestep
         )
         self._steps = 0
         if self._background is not None:
@@ -155,11 +153,6 @@ class DmcEnvironment:
         self._steps += 1
         return self._timestep(inner.observation, reward, inner.discount)
 
-    def _make_task(self, seed: int) -> Any:
-        return getattr(self._suite, self._domain.task_class)(
-            random=seed, **self._domain.task_arguments
-        )
-
     def close(self) -> None:
         """See ``Environment.close``."""
         self._simulator = None
@@ -173,6 +166,11 @@ class DmcEnvironment:
             self._simulator = None
         return Timestep(self._frame(), reward, discount, is_last, {"state": _state(observation)})
 
+    def _task(self, seed: int) -> Any:
+        """A new task for the same physics: its random state is the seed's alone."""
+        make_task = getattr(self._suite, self._domain.task_class)
+        return make_task(random=seed, **self._domain.task_arguments)
+
     def _frame(self) -> np.ndarray:
         # The camera reuses its buffer and hands out a flipped view of it.
         image = np.array(self._camera.render(), order="C")
@@ -184,7 +182,7 @@ class DmcEnvironment:
 
 
 def _state(observation: Mapping[str, np.ndarray]) -> np.ndarray:
-    """All numbers of the suite's observation in a row, float32 ``[V]``."""
+    """The suite's observation in a row, float32 ``[N]``."""
     return np.concatenate([np.ravel(part) for part in observation.values()]).astype(np.float32)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -38,7 +38,13 @@ class EnvironmentSpec(NamedTuple):
     image_size: int  # frames are [image_size, image_size, 3]
     profile: str  # a name in rendering.PROFILES
     versions: Mapping[str, str]  # of the simulator's packages
-    state_size: int = 0  # V, of the extra "state"; 0 where there is none
+    state_size: int = 0  # N of ``extras["state"]``; 0 for an environment that gives none
+
+    def settings(self) -> dict[str, Any]:
+        """What a dataset records, for JSON; the size of the state is seen in its episodes."""
+        fields = self._asdict() | {"versions": dict(self.versions)}
+        del fields["state_size"]
+        return fields
 
 
 class Timestep(NamedTuple):
@@ -70,17 +76,19 @@ class Environment(Protocol):
 
 
 class Policy(Protocol):
-    """A source of actors."""
+    """A source of actors.
 
-    @property
-    def reads(self) -> str:
-        """What its actors are called with: ``image`` or ``state``."""
+    Attributes:
+        reads: what the actors are called with: ``image``, or ``state`` (see ``Timestep.extras``).
+    """
+
+    reads: str
 
     def episode(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-        """A fresh actor, called once for each timestep of one episode, in order.
+        """A fresh actor, called once for each frame (or state) of one episode, in order.
 
-        An actor maps a frame, uint8 ``[image_size, image_size, 3]``, or a state vector, float32
-        ``[V]``, to an action, float32 ``[A]``. Its choices depend on those and ``seed`` alone: an
-        episode whose worker died is collected again with another actor of the same seed and must
-        come out the same.
+        An actor maps a frame, uint8 ``[image_size, image_size, 3]``, or a state, float32 ``[N]``,
+        to an action, float32 ``[A]``. Its choices depend on these and ``seed`` alone: an episode
+        whose worker died is collected again with another actor of the same seed and must come out
+        the same.
         """

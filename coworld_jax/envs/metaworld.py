@@ -83,7 +83,7 @@ class MetaworldEnvironment:
             image_size=request.image_size,
             profile=request.profile,
             versions=installed_versions(PACKAGES),
-            state_size=int(self._simulator.observation_space.shape[0]),
+            state_size=39,
         )
         self._frame()  # a GL fault shows here, and not in the first episode
 

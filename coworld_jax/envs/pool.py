@@ -231,12 +231,15 @@ class EnvironmentPool:
 def _collect(worker: WorkerProcess, seed: int, policy: Policy) -> Episode:
     """One whole episode; actions are kept as the environment takes them, clipped to [-1, 1]."""
     spec = worker.spec
+    if policy.reads == "state" and spec.state_size == 0:
+        raise ValueError(
+            f"{spec.task} gives no state vector, which the policy reads: use one of images."
+        )
     actor = policy.episode(seed)
     timesteps: list[Timestep] = [worker.reset(seed)]
     actions = [np.zeros(spec.action_size, np.float32)]
     while not timesteps[-1].is_last:
-        latest = timesteps[-1]
-        seen = latest.extras["state"] if policy.reads == "state" else latest.image
+        seen = timesteps[-1].image if policy.reads == "image" else timesteps[-1].extras["state"]
         action = np.asarray(actor(seen), np.float32)
         if action.shape != (spec.action_size,) or not np.isfinite(action).all():
             raise ValueError(

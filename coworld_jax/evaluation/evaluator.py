@@ -21,7 +21,7 @@ class Evaluator:
     """Scores domains of one run.
 
     Args:
-        method: whose agents are scored.
+        method: whose agents play.
         config: of the run.
         pools: simulators by domain.
         workdir: of the run; pictures go into its ``pictures/``.

@@ -25,7 +25,6 @@ RETURN_MEAN = "evaluation/return_mean"
 RETURN_STD = "evaluation/return_std"
 """Names of the evaluation metrics after ``source/`` or ``target/``."""
 
-_CURVES = 8  # coordinates of a state that are drawn
 BLUE, ORANGE, GREY = "#1f6fb4", "#d95f02", "#777777"
 
 
@@ -260,36 +259,6 @@ def _label_env_steps(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
         [f"{label:.3g}" if label < 1e3 else f"{label / 1e3:.3g}k" for label in labels]
     )
     above.set_xlabel("env_steps")
-
-
-def state_figure(
-    path: str | Path, truth: np.ndarray, model: np.ndarray, context: int, *, title: str = ""
-) -> list[Axes]:
-    """An open-loop prediction of a state vector: the coordinates that move most, as curves.
-
-    Args:
-        path: PNG to write.
-        truth: ``[T, V]``.
-        model: ``[T, V]``; the first ``context`` timesteps have seen the truth (shaded green).
-        context: in [0, T].
-
-    Returns:
-        One axes per coordinate that is shown.
-    """
-    moving = np.argsort(-truth.std(axis=0), kind="stable")[:_CURVES]
-    figure = Figure(figsize=(10.4, 5.2), layout="constrained")
-    panels = list(figure.subplots(2, -(-len(moving) // 2), squeeze=False).flat)[: len(moving)]
-    for axes, index in zip(panels, moving, strict=True):
-        axes.axvspan(0, context - 1, color="#00c800", alpha=0.12, linewidth=0)
-        axes.plot(truth[:, index], color=GREY, label="truth")
-        axes.plot(model[:, index], color=BLUE, label="model")
-        axes.set_title(f"coordinate {index}", fontsize=8)
-        axes.grid(alpha=0.25)
-    panels[0].legend(frameon=False, fontsize=8)
-    figure.suptitle(f"{title}: state seen (green), then predicted from actions alone")
-    figure.supxlabel("env_steps")
-    save_figure(figure, path)
-    return panels
 
 
 def value_bias_figure(

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from coworld_jax import world_model
 from coworld_jax.agent import Agent, AgentState
 from coworld_jax.envs import EnvironmentPool
 from coworld_jax.evaluation import pictures
+from coworld_jax.evaluation.state_curves import state_curves_figure
 from coworld_jax.evaluation.value_bias import value_bias
 from coworld_jax.evaluation.viewing import episode_values, open_loop, side_by_side
 from coworld_jax.policy import AgentPolicy
@@ -65,8 +64,8 @@ def evaluate(
 
     The actor takes its mode; the latent is sampled. Writes ``<domain>_rollout.gif``,
     ``<domain>_open_loop.gif`` (and ``.png``, single frames of both) and
-    ``<domain>_value_bias.png`` into ``pictures_directory``. The open loop of an agent that reads
-    states is curves, ``<domain>_open_loop.png`` alone.
+    ``<domain>_value_bias.png`` into ``pictures_directory``. An agent that reads states predicts no
+    frames: its ``<domain>_open_loop.png`` shows curves, and there is no such GIF.
 
     Args:
         source_critic: critic that constrains this agent's, or None for a source.
@@ -79,11 +78,12 @@ def evaluate(
     policy = AgentPolicy(agent, state, action_size=pool.spec.action_size, explore=False)
     episodes = list(pool.map(seeds, policy))
     returns = [float(np.sum(episode.reward)) for episode in episodes]
-    clips = side_by_side(episodes, agent.model)
+    clips = side_by_side(episodes, agent.model.action_size, agent.model.state_size)
+    observation = getattr(clips, agent.model.reads)
     critics = (state.critic,) if source_critic is None else (state.critic, source_critic)
     key = jax.random.key(seeds[0])
     values = np.asarray(
-        episode_values(agent, state.world_model, critics, clips.read, clips.action, key)
+        episode_values(agent, state.world_model, critics, observation, clips.action, key)
     )
     biases = [
         value_bias(values[0, :rows, i], episode.reward, discount, terminated=_terminated(episode))
@@ -120,7 +120,7 @@ def _draw(
 ) -> None:
     """The pictures of one evaluation, in files whose names begin with ``stem``."""
     shown = episodes[:_CLIPS]
-    clips = side_by_side(shown, agent.model)
+    clips = side_by_side(shown, agent.model.action_size, agent.model.state_size)
     rollout = pictures.tile(clips.image)
     pictures.write_gif(stem.with_name(f"{stem.name}_rollout.gif"), rollout, scale=2)
     pictures.write_png(
@@ -131,20 +131,20 @@ def _draw(
     shortest = min(clips.rows)
     length = min(_CONTEXT + _HORIZON, shortest)
     start, context = min(_START, shortest - length), min(_CONTEXT, length // 2)
-    window = slice(start, start + length)
     if context > 0:
-        read, action = clips.read[window], clips.action[window]
-        predicted = open_loop(agent, state.world_model, read, action, context)
+        window = slice(start, start + length)
+        truth = getattr(clips, agent.model.reads)[window]
+        model = open_loop(agent, state.world_model, truth, clips.action[window], context)
     if context > 0 and agent.model.reads == "state":
-        pictures.state_figure(
+        state_curves_figure(
             stem.with_name(f"{stem.name}_open_loop.png"),
-            np.asarray(world_model.normalise_state(jnp.asarray(read[:, 0]))),
-            np.asarray(predicted[:, 0]),
+            truth[:, 0],
+            np.asarray(model)[:, 0],
             context,
             title=title,
         )
     elif context > 0:
-        shown_truth, shown_model = read / np.float32(255.0), np.asarray(predicted) + 0.5
+        shown_truth, shown_model = truth / np.float32(255.0), np.asarray(model)
         frames = pictures.open_loop_frames(shown_truth, shown_model, context)
         pictures.write_gif(stem.with_name(f"{stem.name}_open_loop.gif"), frames, fps=10, scale=2)
         strip = pictures.open_loop_frames(shown_truth[:, :1], shown_model[:, :1], context)

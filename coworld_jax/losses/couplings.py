@@ -1,7 +1,7 @@
 """The three couplings of CoWorld: state alignment (A), reward alignment (B), value constraint (C).
 
 Only two things cross the domains: target data goes to the source (B), source parameters go to the
-target (A, C). A source that reads states sees the target's images through a bridge of its own.
+target (A, C).
 """
 
 from __future__ import annotations
@@ -31,27 +31,29 @@ def alignment_loss(target_embed: jax.Array, source_embed: jax.Array) -> jax.Arra
     return distributions.categorical_kl(jax.lax.stop_gradient(source_embed), target_embed)
 
 
-def bridge_loss(image_embed: jax.Array, state_embed: jax.Array) -> jax.Array:
-    """``½ |e_image - sg[e_state]|²``: what lets couplings A and B show images to a state's agent.
+def bridge_loss(bridge_embed: jax.Array, state_embed: jax.Array) -> jax.Array:
+    """What ties images to a source that reads states: ``½ |e_bridge(o) - sg[e_S(s)]|²``.
 
-    The embeddings themselves are compared, and not their softmax as in coupling A: coupling B feeds
-    them to the RSSM, and a softmax forgets what all coordinates have in common. The square makes
-    the bridge the mean of what an image leaves possible: velocities, which no single frame shows,
-    are averaged out, and the RSSM has to add them, as it does for an agent of images.
+    On simulated steps the image o and the state s of one moment are both known, so that an encoder
+    of images can learn to give the embedding that the source's own encoder gives. Couplings A and B
+    then read target images through it. A squared error of the embeddings themselves, and not the
+    divergence of their softmax that coupling A takes: coupling B feeds the embedding to the RSSM,
+    which sees the common constant that a softmax forgets.
 
     Args:
-        image_embed: the bridge's embedding of simulated frames, ``[T, B, E]``.
-        state_embed: the state encoder's embedding of the same moments, ``[T, B, E]``.
+        bridge_embed: the bridge's embedding of the source's images, ``[T, B, E]``.
+        state_embed: the source encoder's embedding of the states there, ``[T, B, E]``.
 
     Returns:
-        ``[T, B]``, summed over the embedding. **Gradient:** to ``image_embed`` alone.
+        ``[T, B]``, summed over the embedding. **Gradient:** to ``bridge_embed`` alone: the source's
+        representation is not bent towards what can be seen.
 
-    Reference: ours; Table 4 does not say how its state encoder reads the target's images.
+    Reference: none. The paper's Table 4 has such a source and does not say how it is aligned.
     """
-    chex.assert_rank([image_embed, state_embed], 3)
-    chex.assert_equal_shape([image_embed, state_embed])
-    error = image_embed - jax.lax.stop_gradient(state_embed)
-    return 0.5 * jnp.sum(jnp.square(error), axis=-1)
+    chex.assert_rank([bridge_embed, state_embed], 3)
+    chex.assert_equal_shape([bridge_embed, state_embed])
+    gap = bridge_embed - jax.lax.stop_gradient(state_embed)
+    return 0.5 * jnp.sum(jnp.square(gap), axis=-1)
 
 
 def mixed_reward(

@@ -1,4 +1,4 @@
-"""Loss terms of the world model (Eq. 3 without its last term): observations, rewards, KL."""
+"""Loss terms of the world model (Eq. 3 without its last term): images, rewards, KL."""
 
 from __future__ import annotations
 
@@ -33,21 +33,26 @@ def image_loss(mean: jax.Array, image: jax.Array) -> jax.Array:
     return 0.5 * squares + 0.5 * values * math.log(2.0 * math.pi)
 
 
-def state_loss(mean: jax.Array, state: jax.Array) -> jax.Array:
-    """Negative log-likelihood of state vectors under a normal of unit variance, summed over them.
+def state_loss(mean: jax.Array, state: jax.Array, std: float) -> jax.Array:
+    """Negative log-likelihood of a simulator's state vector, summed over its coordinates.
+
+    ``½ Σ ((s - μ) / σ)² + n log(σ √(2π))`` over the n coordinates: `image_loss` with a scale.
 
     Args:
-        mean: predicted state, ``[T, B, V]``.
-        state: the observed one, ``[T, B, V]``.
+        mean: predicted state, ``[T, B, N]``.
+        state: the observed one, in the same units, ``[T, B, N]``.
+        std: ``σ`` of every coordinate, in these units.
 
     Returns:
-        ``[T, B]``, nats. **Gradient:** to ``mean``.
+        ``[T, B]``, nats. **Gradient:** to ``mean``; the state is data.
 
-    Reference: CoWorld Eq. 3, with the state of Table 4 in the place of the image.
+    Reference: CoWorld Eq. 3, with the state in the image's place (Table 4 of the paper reads the
+    state in the source; it states no likelihood).
     """
     chex.assert_rank([mean, state], 3)
     chex.assert_equal_shape([mean, state])
-    return -jnp.sum(distributions.normal_log_prob(state, mean), axis=-1)
+    squares = jnp.sum(jnp.square((jax.lax.stop_gradient(state) - mean) / std), axis=-1)
+    return 0.5 * squares + state.shape[-1] * (math.log(std) + 0.5 * math.log(2.0 * math.pi))
 
 
 def reward_loss(mean: jax.Array, reward: jax.Array) -> jax.Array:

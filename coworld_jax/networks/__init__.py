@@ -3,7 +3,7 @@
 from coworld_jax.networks.convolution import convolve, convolve_transpose
 from coworld_jax.networks.heads import MLP, ActorHead
 from coworld_jax.networks.rssm import RSSM
-from coworld_jax.networks.vector import VectorDecoder, VectorEncoder
+from coworld_jax.networks.vector import StateDecoder, StateEncoder
 from coworld_jax.networks.vision import Decoder, Encoder
 
 __all__ = [
@@ -12,8 +12,8 @@ __all__ = [
     "ActorHead",
     "Decoder",
     "Encoder",
-    "VectorDecoder",
-    "VectorEncoder",
+    "StateDecoder",
+    "StateEncoder",
     "convolve",
     "convolve_transpose",
 ]

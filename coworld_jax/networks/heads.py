@@ -20,7 +20,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, feat: jax.Array) -> jax.Array:
         """``[..., F] -> [...]``, float32."""
-        x = hidden_layers(feat, self.layers, self.units, self.initializer, self.dtype)
+        x = _hidden(feat, self.layers, self.units, self.initializer, self.dtype)
         out = Linear(1, self.initializer, self.dtype, name="output")(x)
         return out.astype(jnp.float32)[..., 0]
 
@@ -40,16 +40,13 @@ class ActorHead(nn.Module):
     @nn.compact
     def __call__(self, feat: jax.Array) -> tuple[jax.Array, jax.Array]:
         """``[..., F]`` to ``loc`` in [-1, 1] and ``scale`` in (0.1, 2.1), both ``[..., A]``."""
-        x = hidden_layers(feat, self.layers, self.units, self.initializer, self.dtype)
+        x = _hidden(feat, self.layers, self.units, self.initializer, self.dtype)
         out = Linear(2 * self.action_size, self.initializer, self.dtype, name="output")(x)
         mean, std = jnp.split(out.astype(jnp.float32), 2, axis=-1)
         return jnp.tanh(mean), 2.0 * jax.nn.sigmoid(std / 2.0) + 0.1
 
 
-def hidden_layers(
-    x: jax.Array, layers: int, units: int, initializer: str, dtype: jnp.dtype
-) -> jax.Array:
-    """ELU layers named ``hidden0``, ``hidden1`` ... of the module that calls this."""
+def _hidden(x: jax.Array, layers: int, units: int, initializer: str, dtype: jnp.dtype) -> jax.Array:
     for layer in range(layers):
         x = elu(Linear(units, initializer, dtype, name=f"hidden{layer}")(x))
     return x

@@ -1,4 +1,4 @@
-"""Encoder and decoder of state vectors, for a source that reads its simulator's state."""
+"""Encoder and decoder of a simulator's state vector, in the places of those of images."""
 
 from __future__ import annotations
 
@@ -6,37 +6,44 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from coworld_jax.networks.heads import hidden_layers
 from coworld_jax.networks.layers import Linear, elu
 
 
-class VectorEncoder(nn.Module):
-    """ELU layers, the last of which is the embedding, in the range of the image encoder's."""
+class StateEncoder(nn.Module):
+    """ELU layers, the last of which has the size of the image encoder's embedding.
 
+    It ends with an ELU, as the image encoder does: the embeddings of the two have one range, so
+    that an image encoder can learn to give the same ones.
+    """
+
+    embed: int
     layers: int
     units: int
-    embed: int
     initializer: str = "glorot"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, state: jax.Array) -> jax.Array:
-        """``[N, V] -> [N, E]``."""
-        x = hidden_layers(state, self.layers, self.units, self.initializer, self.dtype)
+        """Scaled state, ``[B, N] -> [B, E]``."""
+        x = state
+        for layer in range(self.layers):
+            x = elu(Linear(self.units, self.initializer, self.dtype, name=f"hidden{layer}")(x))
         return elu(Linear(self.embed, self.initializer, self.dtype, name="output")(x))
 
 
-class VectorDecoder(nn.Module):
-    """ELU layers, then the mean of every coordinate."""
+class StateDecoder(nn.Module):
+    """ELU layers and a linear one."""
 
+    size: int
     layers: int
     units: int
-    size: int
     initializer: str = "glorot"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, feat: jax.Array) -> jax.Array:
-        """``[N, F] -> [N, V]``."""
-        x = hidden_layers(feat, self.layers, self.units, self.initializer, self.dtype)
+        """Feature to the mean of the scaled state, ``[B, F] -> [B, N]``."""
+        x = feat
+        for layer in range(self.layers):
+            x = elu(Linear(self.units, self.initializer, self.dtype, name=f"hidden{layer}")(x))
         return Linear(self.size, self.initializer, self.dtype, name="output")(x)

@@ -19,12 +19,12 @@ _EPISODES = 1000  # more than fit into the time
 class _Counted:
     """A random policy that counts its actions, over all workers."""
 
+    reads = "image"
+
     def __init__(self, action_size: int) -> None:
         self._policy = RandomPolicy(action_size)
         self._lock = threading.Lock()
         self.actions = 0
-
-    reads = "image"
 
     def episode(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
         """See ``Policy.episode``."""

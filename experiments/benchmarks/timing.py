@@ -47,7 +47,7 @@ def reference_rate(times: Sequence[float]) -> float:
     return 2 * MATRIX**3 / statistics.median(times)
 
 
-def random_store(seed: int, action_size: int) -> EpisodeStore:
+def random_store(seed: int, action_size: int, state_size: int = 0) -> EpisodeStore:
     """Random episodes: zeros would be faster than real frames on some hardware."""
     rng, rows = np.random.default_rng(seed), _EPISODES * _ROWS
     return EpisodeStore(
@@ -55,7 +55,7 @@ def random_store(seed: int, action_size: int) -> EpisodeStore:
         action=jnp.asarray(rng.uniform(-1, 1, (rows, action_size)).astype(np.float32)),
         reward=jnp.asarray(rng.normal(size=rows).astype(np.float32)),
         discount=jnp.ones((rows,), jnp.float32),
-        state=jnp.zeros((rows, 0), jnp.float32),
+        state=jnp.asarray(rng.normal(size=(rows, state_size)), jnp.float32),
         starts=jnp.arange(_EPISODES, dtype=jnp.int32) * _ROWS,
         lengths=jnp.full((_EPISODES,), _ROWS, jnp.int32),
         episodes=jnp.asarray(_EPISODES, jnp.int32),

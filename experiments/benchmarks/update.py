@@ -17,9 +17,9 @@ from coworld_jax.coworld import (
     CoWorldState,
     init_coworld,
     make_coworld,
-    make_update,
 )
 from coworld_jax.flops import update_flops
+from coworld_jax.phases import make_update
 from coworld_jax.store import EpisodeStore, sample
 from experiments.benchmarks.timing import (
     alternate,
@@ -29,6 +29,7 @@ from experiments.benchmarks.timing import (
 )
 
 ACTION_SIZE = 6
+_STATE_SIZE = 24  # of a source that reads states: dmc's walker
 # Kinds of update, and whose batches each of them reads.
 PHASES = {
     "pretrain": (SOURCE,),
@@ -55,11 +56,13 @@ def prepare(config: Config, phase: str) -> Program:
     ``source`` has coupling B and ``pretrain`` has not; ``world_model`` is the target's warm-up.
     """
     learning, chunk = config.learning, config.run.chunk
-    method = make_coworld(config, ACTION_SIZE, 1)
+    state_size = _state_size(config)
+    method = make_coworld(config, ACTION_SIZE, 1, state_size)
     kind = "source" if phase == "pretrain" else phase
     update = make_update(method, kind, 0, aligned=phase == "source")
     stores: dict[str, EpisodeStore] = {
-        domain: random_store(seed, ACTION_SIZE) for seed, domain in enumerate(PHASES[phase])
+        domain: random_store(seed, ACTION_SIZE, state_size if domain == SOURCE else 0)
+        for seed, domain in enumerate(PHASES[phase])
     }
     init = jax.jit(init_coworld, static_argnums=(0, 1))
     state: CoWorldState = init(method, 1, jax.random.key(0))
@@ -125,7 +128,7 @@ def _figures(
     each = [time / chunk for time in chunks]
     median, rate = statistics.median(each), reference_rate(products)
     bare_median = statistics.median(bare) / program.bare
-    flops = update_flops(phase, config.network, learning, ACTION_SIZE)
+    flops = update_flops(phase, config.network, learning, ACTION_SIZE, _state_size(config))
     return {
         "seconds": median,
         "seconds_min": min(each),
@@ -140,3 +143,7 @@ def _figures(
         "utilisation": flops / median / rate,
         "peak_bytes": runtime.peak_bytes(),
     }
+
+
+def _state_size(config: Config) -> int:
+    return _STATE_SIZE if config.source_observation == "state" else 0

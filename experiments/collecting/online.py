@@ -110,7 +110,7 @@ def collect_online(
             "another --workdir."
         )
     spec = read_tasks(workdir)["source"]
-    settings = spec._asdict() | {"versions": dict(spec.versions)} | record
+    settings = spec.settings() | record
     files = sorted((workdir / "replay" / "source").glob("*.npz"))[:count]
     there = settle(out, settings, [path.stem for path in files])
     for path in files:

@@ -42,7 +42,7 @@ def collect(
         DataError: a file there is damaged.
     """
     spec = pool.spec
-    settings = spec._asdict() | {"versions": dict(spec.versions), "seed": seed, "policy": played_by}
+    settings = spec.settings() | {"seed": seed, "policy": played_by}
     seeds = [episode_seed(seed, f"collect/{spec.task}", index) for index in range(episodes)]
     names = [f"{index:06d}-{value:08x}" for index, value in enumerate(seeds)]
     there = settle(out, settings, names)
@@ -101,7 +101,12 @@ def trained_policy(
             f"The agent of {domain} in {workdir} takes {specs[domain].action_size} actions, but "
             f"{spec.task} takes {spec.action_size}: choose another --domain."
         )
-    if specs[domain].profile != spec.profile:
+    if policy.reads == "state" and specs[domain].state_size != spec.state_size:
+        raise ValueError(
+            f"The agent of {domain} in {workdir} reads states of {specs[domain].state_size} "
+            f"numbers, but {spec.task} gives {spec.state_size}: choose another --domain."
+        )
+    if policy.reads == "image" and specs[domain].profile != spec.profile:
         say(
             f"the agent saw frames of profile {specs[domain].profile}, and will now see "
             f"{spec.profile}."

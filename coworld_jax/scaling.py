@@ -1,0 +1,65 @@
+"""The unit of a simulator's state vector: what an agent that reads states takes of it.
+
+A coordinate may be a place in metres that moves by centimetres (Meta-World) or a speed in tens
+(dm_control): a normal of unit variance would see nothing of the one and little but the other. Over
+random episodes of 150 steps, half the variance of the raw state, all coordinates together, which
+is what a decoder of unit variance can gain, is 0.05 nats in ``metaworld/window-close`` (less than
+the free nats) and 298 in ``dmc/walker_walk``. So each coordinate is measured once, on the random
+episodes with which the replay begins; that scaling is a part of the agent's parameters, and is not
+learnt.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+STATE_STD = 0.25
+"""``σ`` of a scaled state's likelihood. A decoder can then gain 38 and 74 nats on the two tasks
+above; on their images, under unit variance, it is 18 and 97."""
+
+_SMALLEST_STD = 0.01  # what rests in random episodes may move later, by decimetres
+
+Scaling = dict[str, jax.Array]
+"""``mean`` and ``std`` of each coordinate, ``[N]``, in the simulator's units."""
+
+
+def no_scaling(state_size: int) -> Scaling:
+    """The scaling before anything has been measured: none."""
+    return {"mean": jnp.zeros(state_size), "std": jnp.ones(state_size)}
+
+
+def measure_scaling(states: jax.Array) -> Scaling:
+    """The scaling of states ``[rows, N]``, those that random actions lead to."""
+    std = jnp.maximum(jnp.std(states, axis=0), _SMALLEST_STD)
+    return {"mean": jnp.mean(states, axis=0), "std": std}
+
+
+def scale_state(scaling: Scaling, state: jax.Array) -> jax.Array:
+    """``symlog((s - mean) / std)`` with ``symlog(x) = sign(x) ln(1 + |x|)``.
+
+    The logarithm keeps within a few units what a trained agent reaches and random actions never
+    did: a block that had rested, pushed half a metre, lies at 50 deviations and comes out as 3.9.
+
+    Args:
+        state: in the simulator's units, ``[..., N]``.
+
+    Returns:
+        ``[..., N]``, without unit.
+
+    Reference: the logarithm is that of DreamerV3 (Hafner et al., 2023), which has no ``mean`` and
+    ``std``.
+    """
+    mean, std = _broadcast(scaling, state.shape)
+    x = (state - mean) / std
+    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+
+
+def unscale_state(scaling: Scaling, scaled: jax.Array) -> jax.Array:
+    """The inverse of `scale_state`, ``[..., N]``."""
+    mean, std = _broadcast(scaling, scaled.shape)
+    return mean + std * jnp.sign(scaled) * jnp.expm1(jnp.abs(scaled))
+
+
+def _broadcast(scaling: Scaling, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    return jnp.broadcast_to(scaling["mean"], shape), jnp.broadcast_to(scaling["std"], shape)
