@@ -7,6 +7,11 @@ is what a decoder of unit variance can gain, is 0.05 nats in ``metaworld/window-
 the free nats) and 298 in ``dmc/walker_walk``. So each coordinate is measured once, on the random
 episodes with which the replay begins; that scaling is a part of the agent's parameters, and is not
 learnt.
+
+Fixed units were tried: the logarithm below of the raw state, with a deviation of 0.1. After 1,500
+small updates on ``metaworld/window-close`` the posterior had collapsed (KL 1.2 nats) and the filter
+reconstructed held-out states worse than their mean would; with measured units it explains 0.91 of
+the variance (median of the 13 coordinates that move), and the bridge 0.3 of the embedding's.
 """
 
 from __future__ import annotations

@@ -152,7 +152,8 @@ class Recorder:
         self.terms["kl"] = world_model.balanced_kl(seen, 0.8, 0.0)
         self.extra = extra_terms(params, seen, prediction, observation)
         assert set(scales) <= set(self.extra)
-        return state, seen, {}
+        metrics = {f"model/{name}": jnp.mean(term) for name, term in self.extra.items()}
+        return state, seen, metrics
 
     def update_behavior(
         self,
