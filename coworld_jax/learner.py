@@ -21,7 +21,7 @@ from coworld_jax.types import Batch
 
 
 class Learner:
-    """Runs updates in chunks; each kind of phase and length of chunk is compiled once.
+    """Runs updates in chunks; each phase is compiled once for a source and a length.
 
     Args:
         method: what is learnt.

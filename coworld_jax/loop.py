@@ -304,11 +304,11 @@ class _Run:
     def _learn(self, phase: Phase, count: int) -> None:
         """``count`` updates in one call, checked and logged."""
         replay = self.collectors[phase.source].replay.store
-        began = time.monotonic()
+        before = self.stopwatch.spent("update")  # compilation is no part of it
         self.state, metrics = self.learner.learn(
             self.state, phase, count, self.position.updates, replay
         )
-        rate = {"time/updates_per_second": count / (time.monotonic() - began)}
+        rate = {"time/updates_per_second": count / (self.stopwatch.spent("update") - before)}
         with self.stopwatch.measure("logging"):
             self._log(phase, metrics, rate)
 

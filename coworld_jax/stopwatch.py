@@ -17,6 +17,10 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
+    def spent(self, name: str) -> float:
+        """Seconds measured for ``name`` so far."""
+        return self.seconds[name] if name in self.seconds else 0.0
+
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
         """Add the time inside to ``name``; measurements are not nested."""
@@ -24,6 +28,4 @@ class Stopwatch:
         try:
             yield
         finally:
-            if name not in self.seconds:
-                self.seconds[name] = 0.0
-            self.seconds[name] += time.monotonic() - began
+            self.seconds[name] = self.spent(name) + time.monotonic() - began

@@ -70,17 +70,50 @@ _SUITE = (  # preset, batch, length; by the memory that they take, whose peak is
 )
 
 
+# Flags that each command uses; another one would be ignored, and is refused.
+_USED = {
+    "update": ("preset", "batch", "length", "phase", "dtype", "chunk", "repeats", "against"),
+    "suite": ("phase", "dtype", "chunk", "repeats"),
+    "layers": ("preset", "dtype", "images", "repeats"),
+    "loop": ("preset", "batch", "length", "dtype", "source", "target", "updates", "workers"),
+    "profile": ("preset", "batch", "length", "phase", "dtype", "chunk"),
+    "flops": ("preset", "batch", "length", "phase"),
+    "env": ("task", "workers"),
+    "data": ("frames",),
+}
+
+
+def refuse_unused(command: str) -> None:
+    """Make sure that every flag of this module that was given means something to ``command``.
+
+    Raises:
+        ValueError: one does not.
+    """
+    known = {name for names in _USED.values() for name in names}
+    for name in sorted(known - set(_USED[command])):
+        if flags.FLAGS[name].present:
+            users = ", ".join(user for user, names in _USED.items() if name in names)
+            raise ValueError(f"--{name} means nothing to {command}, but to {users}: leave it out.")
+
+
 def chosen(preset: str, batch: int | None, length: int | None) -> Config:
-    """A preset with other sizes, where they are given, and what the flags say of the rest."""
+    """A preset with other sizes, where they are given, and what the flags say of the rest.
+
+    Raises:
+        ValueError: a size is out of range.
+    """
     config = PRESETS[preset]()
     given = {"batch": batch, "length": length}
     sizes = {name: value for name, value in given.items() if value is not None}
-    return replace(
+    config = replace(
         config,
+        source=(_SOURCE.value,),
+        target=_TARGET.value,
         learning=replace(config.learning, **sizes),
         network=replace(config.network, dtype=_DTYPE.value),
         run=replace(config.run, chunk=_CHUNK.value),
     )
+    return configuration.check(config)
 
 
 def setting(config: Config) -> dict[str, Any]:
@@ -102,7 +135,7 @@ def measure_update(config: Config) -> dict[str, Any]:
         (figures,) = update.measure([config], _PHASE.value, _REPEATS.value)
         show([[name, f"{value:.6g}"] for name, value in figures.items()])
         return setting(config) | figures
-    other = configuration.override(config, _AGAINST.value)
+    other = configuration.check(configuration.override(config, _AGAINST.value))
     figures, against = update.measure([config, other], _PHASE.value, _REPEATS.value)
     show(
         [
@@ -139,8 +172,7 @@ def measure_layers(config: Config) -> dict[str, Any]:
 def measure_loop(config: Config) -> dict[str, Any]:
     """Where the wall time of a run goes."""
     run = replace(config.run, chunk=PRESETS[_PRESET.value]().run.chunk, workers=_WORKERS.value)
-    config = replace(config, source=(_SOURCE.value,), target=_TARGET.value, seed=0, run=run)
-    figures = loop.measure(config, updates=_UPDATES.value)
+    figures = loop.measure(replace(config, run=run), updates=_UPDATES.value)
     show([[name, _text(value)] for name, value in figures.items()])
     return {"preset": _PRESET.value, "source": _SOURCE.value, "target": _TARGET.value} | figures
 
@@ -208,8 +240,11 @@ def main(arguments: Sequence[str]) -> None:
     # What takes long to compile shall be seen to, and not be the time of a file.
     runtime.configure(cache=False)
     try:
+        refuse_unused(arguments[1])
         config = chosen(_PRESET.value, _BATCH.value, _LENGTH.value)
         figures: Mapping[str, Any] = _COMMANDS[arguments[1]](config)
+    except KeyboardInterrupt:
+        sys.exit("benchmark: interrupted.")
     except (ValueError, GraphicsError, VersionError, WorkerFailed) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     print(json.dumps({**figures, **where()}))

@@ -91,8 +91,6 @@ def test_a_target_has_no_part_in_it():
     [
         ("--until=medium", "--until has no meaning with --policy=random"),
         ("--policy=dreamer", "give it a directory with --workdir"),
-        ("--policy=dreamer --episodes=3", "--episodes has no meaning with --policy=dreamer"),
-        ("--config.learning.batch=3", "--config.learning.batch has no meaning with --policy=rand"),
         ("--policy=dreamer --noexplore", "--noexplore has no meaning with --policy=dreamer"),
         ("--config.learning.bach=3", "did you mean --config.learning.batch"),
     ],

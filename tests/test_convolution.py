@@ -136,10 +136,11 @@ def test_gradients_of_bfloat16_layers_add_up_in_float32():
     np.testing.assert_allclose(np.asarray(grad, np.float64), exact, rtol=2.0**-8)
 
 
-def test_other_platforms_get_the_stock_convolutions():
+@pytest.mark.parametrize("stack", [convolution.convolve, convolution.convolve_transpose])
+def test_other_platforms_get_the_stock_convolutions(stack):
     def lowered(platform):
         shapes = (jnp.zeros((2, 13, 12, 3)), layers_of((4, 4, 3, 4)))
-        loss = jax.grad(lambda x, layers: jnp.sum(convolution.convolve(x, layers)), 1)
+        loss = jax.grad(lambda x, layers: jnp.sum(stack(x, layers)), 1)
         return jax.jit(loss).trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
 
     cuda, cpu = lowered("cuda"), lowered("cpu")

@@ -45,6 +45,14 @@ def test_parts_add_up_and_name_each_coupling():
     assert parts["pretrain"].items() < parts["source"].items()
 
 
+def test_a_discount_head_is_counted_where_it_is_trained_and_where_it_is_imagined():
+    learning = LearningConfig(batch=2, length=3, horizon=4)
+    network = replace(TINY, discount_head=True, continue_layers=1)
+    # One layer, 8·11 + 11; 6 observed states in the world model, 6·4 imagined in behaviour.
+    more = flops.update_flops("target", network, learning, 2)
+    assert more - flops.update_flops("target", TINY, learning, 2) == 2 * 3 * (6 + 24) * 99
+
+
 def test_a_source_that_reads_states_by_hand():
     learning, network = LearningConfig(batch=2, length=3, horizon=4), replace(TINY, state_layers=1)
     # 4·11 + 11·32 and 8·11 + 11·4

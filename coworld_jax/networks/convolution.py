@@ -50,7 +50,7 @@ def convolve_transpose(x: jax.Array, layers: Layers) -> jax.Array:
     """Transposed convolutions of stride 2, ELU after each but the last.
 
     ``x <- elu(conv_transpose(x, kernel) + bias)``, where
-    ``conv_transpose(x, kernel)[2i + p, 2j + q] = Σ_{i, j} x[i, j] kernel[p, q]``.
+    ``conv_transpose(x, kernel)[u, v] = Σ_{2i + p = u, 2j + q = v} x[i, j] kernel[p, q]``.
 
     Args:
         x: ``[N, height, width, in]``.

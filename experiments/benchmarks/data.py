@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from coworld_jax import runtime
 from coworld_jax.data import load_directory, load_episode, save_episode
 from coworld_jax.data.episodes import IMAGE_SHAPE
@@ -38,7 +40,7 @@ def measure(frames: int) -> dict[str, Any]:
 
     Raises:
         ValueError: fewer than 2 frames.
-        subprocess.CalledProcessError: the reading process failed.
+        ValueError: also if the reading process failed, with the reason.
     """
     if frames < 2:
         raise ValueError(f"An episode has at least 2 frames, and {frames} are no episode.")
@@ -46,9 +48,13 @@ def measure(frames: int) -> dict[str, Any]:
         directory = Path(place) / "episodes"
         episodes = _fill(directory, frames)
         reading = [sys.executable, "-m", __name__, str(directory)]
-        done = subprocess.run(reading, check=True, capture_output=True, text=True)
+        done = subprocess.run(reading, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1]
+            raise ValueError(f"The process that reads the frames failed: {reason}")
         figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        assert figures.pop("rows") == frames
+        rows = figures.pop("rows")
+        assert rows == frames
         file_bytes = sum(path.stat().st_size for path in directory.iterdir())
     frame_bytes = frames * math.prod(IMAGE_SHAPE)
     return {
@@ -90,14 +96,13 @@ def _fill(directory: Path, frames: int) -> int:
 
 def _read(directory: Path) -> dict[str, float]:
     """The figures of this process, which reads ``directory``."""
-    import jax
-
     jax.block_until_ready(jax.device_put(0.0))  # the backend is there before the clock starts
     base, began = _peak_bytes(), time.perf_counter()
     dataset = load_directory(directory, minimum_rows=1)
     store = jax.block_until_ready(dataset.store(dataset.action_size))
     seconds = time.perf_counter() - began
-    assert dataset.cache is None, "too little memory is free to hold the frames"
+    if dataset.cache is not None:
+        sys.exit("too little memory is free to hold the frames: ask for fewer --frames.")
     rows = len(store.image)
     return {"rows": rows, "seconds": seconds, "base_bytes": base, "peak_bytes": _peak_bytes()}
 

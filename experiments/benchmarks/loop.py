@@ -33,8 +33,11 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
     """
     config = replace(
         config,
+        # An evaluation at the end of each phase and nowhere else.
+        run=replace(config.run, eval_every=updates + 1),
         schedule=replace(
             config.schedule,
+            first_updates=0,
             pretrain_updates=updates,
             warmup_rounds=1,
             warmup_target_updates=updates,
@@ -73,7 +76,8 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
 
 def _collect(config: Config, directory: Path) -> None:
     """Random episodes of the target."""
-    with EnvironmentPool(config.target, profile=config.run.profile, workers=2) as pool:
+    run = config.run
+    with EnvironmentPool(config.target, profile=run.profile, workers=run.workers) as pool:
         seeds = [episode_seed(0, "benchmark", index) for index in range(_EPISODES)]
         policy = RandomPolicy(pool.spec.action_size)
         for index, episode in enumerate(pool.map(seeds, policy)):
@@ -88,7 +92,7 @@ def _seconds_alone(config: Config, phase: str) -> float:
 
 def _sampling_seconds(config: Config) -> float:
     """Seconds of sampling one batch from a resident store."""
-    learning, store = config.learning, random_store(0, ACTION_SIZE)
+    learning, store = config.learning, random_store(0, ACTION_SIZE, config.learning.length)
 
     @jax.jit
     def run(key: jax.Array) -> Any:

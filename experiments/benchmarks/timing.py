@@ -47,17 +47,21 @@ def reference_rate(times: Sequence[float]) -> float:
     return 2 * MATRIX**3 / statistics.median(times)
 
 
-def random_store(seed: int, action_size: int, state_size: int = 0) -> EpisodeStore:
-    """Random episodes: zeros would be faster than real frames on some hardware."""
-    rng, rows = np.random.default_rng(seed), _EPISODES * _ROWS
+def random_store(seed: int, action_size: int, length: int, state_size: int = 0) -> EpisodeStore:
+    """Random episodes, long enough for chunks of ``length`` rows.
+
+    Zeros would be faster than real frames on some hardware.
+    """
+    each = max(_ROWS, length)
+    rng, rows = np.random.default_rng(seed), _EPISODES * each
     return EpisodeStore(
         image=jnp.asarray(rng.integers(0, 256, (rows, 64, 64, 3), np.uint8)),
         action=jnp.asarray(rng.uniform(-1, 1, (rows, action_size)).astype(np.float32)),
         reward=jnp.asarray(rng.normal(size=rows).astype(np.float32)),
         discount=jnp.ones((rows,), jnp.float32),
         state=jnp.asarray(rng.normal(size=(rows, state_size)), jnp.float32),
-        starts=jnp.arange(_EPISODES, dtype=jnp.int32) * _ROWS,
-        lengths=jnp.full((_EPISODES,), _ROWS, jnp.int32),
+        starts=jnp.arange(_EPISODES, dtype=jnp.int32) * each,
+        lengths=jnp.full((_EPISODES,), each, jnp.int32),
         episodes=jnp.asarray(_EPISODES, jnp.int32),
     )
 

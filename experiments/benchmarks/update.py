@@ -61,7 +61,9 @@ def prepare(config: Config, phase: str) -> Program:
     kind = "source" if phase == "pretrain" else phase
     update = make_update(method, kind, 0, aligned=phase == "source")
     stores: dict[str, EpisodeStore] = {
-        domain: random_store(seed, ACTION_SIZE, state_size if domain == SOURCE else 0)
+        domain: random_store(
+            seed, ACTION_SIZE, learning.length, state_size if domain == SOURCE else 0
+        )
         for seed, domain in enumerate(PHASES[phase])
     }
     init = jax.jit(init_coworld, static_argnums=(0, 1))
