@@ -27,3 +27,5 @@ measure profile profile "${released[@]}" --chunk=10
 measure unroll update "${released[@]}" --chunk=100 --against=network.unroll=5
 measure layers layers --preset=released --dtype=bfloat16 --images=2500
 measure loop loop --preset=small --updates=300 --workers=2
+echo "== all of it"
+"$INTERPRETER" -m experiments.benchmarks.gpu_table "$out" | tee "$out/table.md"

@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from coworld_jax.flops import update_flops
-from experiments.benchmarks import layers, loop, profile, timing, update
+from experiments.benchmarks import gpu_table, layers, loop, profile, timing, update
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -108,3 +108,20 @@ def test_shares_of_the_loop_add_up():
     assert figures["updates"] == 4 * 4 and figures["env_steps"] == 20 + 2 * 20
     names = ("update_share", "collection_share", "logging_share", "checkpoint_share")
     assert 0.5 < sum(figures[name] for name in names) <= 1.0
+
+
+def test_one_table_holds_what_a_gpu_must_reach(tmp_path):
+    row = {"preset": "released", "batch": 50, "length": 50, "seconds": 0.0061}
+    suite = {"rows": [row, row | {"batch": 16, "length": 64, "seconds": 0.0034}]}
+    suite |= {"device": "a GPU", "versions": {"jax": "0.11"}}
+    costs = [{"name": name, "share": 0.25} for name in ("Decoder", "Encoder", "observe", "sample")]
+    loop_figures = {"wall_over_updates_alone": 1.042}
+    for name, value in (("suite", suite), ("loop", loop_figures), ("profile", {"costs": costs})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    lines = gpu_table.table(tmp_path).splitlines()
+    assert lines[4] == "| `released` 50x50, bfloat16 | 6.10 ms | 10 ms | 5 ms |"
+    assert lines[5] == "| `released` 16x64, bfloat16 | 3.40 ms | 8 ms |  |"
+    assert lines[6] == "| loop over its updates | 4.2% | 10 % |  |"
+    assert [line.split(" | ")[0] for line in lines[7:]] == [
+        "| cost 1: Decoder", "| cost 2: Encoder", "| cost 3: observe"
+    ]  # fmt: skip
