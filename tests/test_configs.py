@@ -307,6 +307,7 @@ def start(file: str, pair: str, fields: dict, data: Path, workdir: Path) -> list
     return re.findall(r"Compiling (.*), 2 updates in a call", result.stderr)
 
 
+@pytest.mark.slow
 def test_metaworld_to_robodesk_starts(dataset, tmp_path):
     """4 actions and 5, rewards of 0 to 10 and of 0 to 1, two cameras: one pair has all of it."""
     data, workdir = dataset("robodesk/push_green"), tmp_path / "x"
