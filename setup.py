@@ -45,6 +45,7 @@ setup(
             "mypy>=2.4,<3",
             "pygame>=2.6,<3",
             "pytest>=8",
+            "pytest-xdist>=3.6,<4",
             "ruff>=0.17,<0.18",
         ],
         "cuda": ["jax[cuda12]"],

@@ -3,6 +3,9 @@
 Two CPU devices are forced, because sharded code on one device proves nothing. Arrays of different
 rank never broadcast, and a PRNG key that is used twice is an error. Compiled programs are kept in
 ``.cache/`` from one run to the next; commands that the tests start inherit that and the devices.
+
+``tests/run.sh`` has two processes share the files. Those that take longest come first, so that no
+process is left with one of them at the end.
 """
 
 from __future__ import annotations
@@ -23,6 +26,15 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # or each command would start twice
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+_LONGEST_FILES = ("test_train.py", "test_coworld.py", "test_state_source.py", "test_parallel.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Moves the files that take longest to the front; the order is otherwise kept."""
+    order = {name: place for place, name in enumerate(_LONGEST_FILES)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
