@@ -44,7 +44,7 @@ def test_the_last_line_is_json_that_names_its_setting():
     line = json.loads(result.stdout.splitlines()[-1])
     assert (line["preset"], line["batch"], line["phase"]) == ("paper", 3, "source")
     assert line["flops"] == sum(line["parts"].values())
-    assert {"device", "versions"} <= set(line)
+    assert {"device", "devices", "cpu_count", "versions"} <= set(line)
 
 
 def test_bad_commands_get_one_sentence():
@@ -93,6 +93,19 @@ def test_a_profile_finds_the_networks():
     costs = profile.measure(replace(tiny.CONFIG, run=replace(tiny.CONFIG.run, chunk=2)), "target")
     assert sum(cost.share for cost in costs) == pytest.approx(1.0)
     assert {"Encoder", "Decoder, backward"} <= {cost.name for cost in costs}
+
+
+@pytest.mark.slow
+def test_two_settings_are_measured_in_turns():
+    result = command(
+        "update", "--preset=small", "--phase=world_model", "--length=2", "--chunk=1", "--repeats=1",
+        "--against=network.deter=8",
+    )  # fmt: skip
+    line = json.loads(result.stdout.splitlines()[-1])
+    assert line["against"]["changed"] == ["network.deter=8"]
+    assert line["against"]["flops"] < line["flops"]
+    ratio = line["against"]["seconds"] / line["seconds"]
+    assert line["against_over_given"] == pytest.approx(ratio)
 
 
 @pytest.mark.slow

@@ -50,20 +50,26 @@ def test_mesh_equals_single_device(update, single):
     assert_close(result, single)
 
 
-def test_pmap_equals_single_device(update, single):
-    _, state = tiny.make(tiny.categorical())
-    run = parallel.pmap_phase(update, **SIZES, devices=2)
-    assert_close(run(state, stores(), {}), single)
+def streams(key):
+    """The batches that the updates would sample from the resident stores."""
+    keys = [update_keys(key, jnp.int32(i))[0][TARGET] for i in range(UPDATES)]
+    batches = [sample(tiny.store(2), key, tiny.TIME, tiny.BATCH) for key in keys]
+    return {TARGET: jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)}
 
 
 def test_streamed_batches_equal_resident_ones(update, single):
     mesh = parallel.make_mesh(2, tiny.BATCH)
     _, state = tiny.make(tiny.categorical())
-    keys = [update_keys(state.key, jnp.int32(i))[0][TARGET] for i in range(UPDATES)]
-    batches = [sample(tiny.store(2), key, tiny.TIME, tiny.BATCH) for key in keys]
-    streamed = {TARGET: jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)}
+    streamed = streams(state.key)
     run = parallel.compile_phase(update, **SIZES, mesh=mesh)
     assert_close(run(parallel.replicate(state, mesh), {}, streamed), single)
+
+
+def test_pmap_equals_single_device(update, single):
+    _, state = tiny.make(tiny.categorical())
+    run = parallel.pmap_phase(update, **SIZES, devices=2)
+    assert_close(run(state, stores(), {}), single)
+    assert_close(run(state, {}, streams(state.key)), single)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -84,6 +85,13 @@ def test_observe_is_a_loop_of_steps(case: Case) -> None:
         close(jax.tree.map(lambda leaf, t=t: leaf[t], seen.prior), prior)
     assert seen.feat.shape == (T, B, model.rssm.stoch + model.rssm.deter)
     np.testing.assert_array_equal(seen.feat[..., : model.rssm.stoch], seen.post.stoch)
+
+
+def test_unrolling_the_recurrence_changes_no_value(case: Case) -> None:
+    unrolled = case.agent.model._replace(unroll=3)  # does not divide T
+    arguments = (case.state.world_model, case.embed, case.action, case.noise)
+    seen = jax.jit(partial(world_model.observe, unrolled))(*arguments)
+    close(seen.post, case.observe(case.embed, case.action, case.noise).post)
 
 
 def test_an_action_led_to_the_image_of_its_own_index(case: Case) -> None:

@@ -26,7 +26,7 @@ from functools import partial, reduce
 import jax
 import jax.numpy as jnp
 
-from coworld_jax.networks.layers import elu
+from coworld_jax.networks.layers import elu, elu_gradient
 
 BLOCK = 16  # images; one vector register of float32, and the patches of a layer fit the L3 cache
 
@@ -160,7 +160,7 @@ def _finish(z: jax.Array, bias: jax.Array, activate: bool) -> jax.Array:
 
 
 def _activation_gradient(y: jax.Array, dy: jax.Array, activate: bool) -> jax.Array:
-    return dy * jnp.minimum(y + 1.0, 1.0) if activate else dy
+    return elu_gradient(y, dy) if activate else dy
 
 
 def _outer(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -47,7 +47,12 @@ def _elu_fwd(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _elu_bwd(y: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
-    return (dy * jnp.minimum(y + 1.0, 1.0),)
+    return (elu_gradient(y, dy),)
+
+
+def elu_gradient(y: jax.Array, dy: jax.Array) -> jax.Array:
+    """The gradient of the input of `elu` from that of its output ``y``; all of one shape."""
+    return dy * jnp.minimum(y + 1.0, 1.0)
 
 
 elu.defvjp(_elu_fwd, _elu_bwd)

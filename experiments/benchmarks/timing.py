@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -67,6 +68,11 @@ def random_store(seed: int, action_size: int, length: int, state_size: int = 0) 
 
 
 def where() -> dict[str, Any]:
-    """The device and the versions that figures belong to."""
+    """The machine and the versions that figures belong to."""
     versions = {name: metadata.version(name) for name in ("jax", "flax", "optax")}
-    return {"device": jax.local_devices()[0].device_kind, "versions": versions}
+    return {
+        "device": jax.local_devices()[0].device_kind,
+        "devices": jax.local_device_count(),
+        "cpu_count": os.cpu_count(),
+        "versions": versions,
+    }

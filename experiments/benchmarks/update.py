@@ -44,14 +44,14 @@ class Program(NamedTuple):
     """Two compiled forms of one update; each call learns from the state that the last one left."""
 
     run_chunk: Callable[[], Any]  # `run.chunk` updates in one call, sampling included
-    run_bare: Callable[[], Any]  # a few single ones, one call each, on a batch that is there
+    run_bare: Callable[[], Any]  # a few single ones on a batch that is there; first compiles it
     bare: int
     compile_seconds: float  # of the chunk, tracing included
     hlo: str  # the chunk as it was compiled
 
 
 def prepare(config: Config, phase: str) -> Program:
-    """Compile the update of one of `PHASES`, and run it once.
+    """Compile a chunk of one of `PHASES`, and run it once.
 
     ``source`` has coupling B and ``pretrain`` has not; ``world_model`` is the target's warm-up.
     """
@@ -67,10 +67,11 @@ def prepare(config: Config, phase: str) -> Program:
         for seed, domain in enumerate(PHASES[phase])
     }
     init = jax.jit(init_coworld, static_argnums=(0, 1))
-    state: CoWorldState = init(method, 1, jax.random.key(0))
+    key_init, *keys = jax.random.split(jax.random.key(0), 1 + len(stores))
+    state: CoWorldState = init(method, 1, key_init)
     batches = {
-        domain: sample(store, jax.random.key(1), learning.length, learning.batch)
-        for domain, store in stores.items()
+        domain: sample(store, key, learning.length, learning.batch)
+        for key, (domain, store) in zip(keys, stores.items(), strict=True)
     }
     began = time.perf_counter()
     scan = (
@@ -92,16 +93,18 @@ def prepare(config: Config, phase: str) -> Program:
     def run_bare() -> Any:
         nonlocal state
         for _ in range(bare):
-            state, metrics = single(state, batches, jax.random.key(3))
+            state, metrics = single(state, batches, jax.random.key(1))  # noise may repeat
         return metrics
 
-    jax.block_until_ready((run_chunk(), run_bare()))
+    jax.block_until_ready(run_chunk())
     return Program(run_chunk, run_bare, bare, compile_seconds, scan.as_text() or "")
 
 
 def measure(configs: Sequence[Config], phase: str, repeats: int) -> list[dict[str, Any]]:
     """The figures of each configuration, taken in turns; keys as in the JSON line."""
     programs = [prepare(config, phase) for config in configs]
+    for program in programs:
+        jax.block_until_ready(program.run_bare())
     calls = [
         call
         for config, program in zip(configs, programs, strict=True)
