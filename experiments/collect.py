@@ -87,6 +87,10 @@ _UPDATES = flags.DEFINE_integer(
 _CONFIG = ml_config_flags.DEFINE_config_file("config", None, f"Of the agent: {HELP}")
 _OF_PLAYING = ("episodes", "domain", "explore")
 _OF_DREAMER = ("until", "reference", "workdir", "updates", "config")
+_OVERRULED = (  # what --task, --seed and --updates say of the agent's configuration
+    *("config.source", "config.target", "config.data", "config.seed"),
+    *(f"config.schedule.{name}" for name in ("pretrain_updates", "warmup_rounds", "rounds")),
+)
 
 
 def _refuse(names: Sequence[str], way_out: str) -> None:
@@ -97,7 +101,8 @@ def _refuse(names: Sequence[str], way_out: str) -> None:
     """
     for argument in sys.argv[1:]:
         name = argument.lstrip("-").partition("=")[0]
-        if argument.startswith("-") and name.removeprefix("no").partition(".")[0] in names:
+        given = f"{name.removeprefix('no')}."
+        if argument.startswith("-") and any(given.startswith(f"{name}.") for name in names):
             raise ValueError(
                 f"--{name} has no meaning with --policy={_POLICY.value}: leave it out{way_out}."
             )
@@ -135,6 +140,7 @@ def _play(command: str) -> int:
 def _learn(command: str) -> int | None:
     """Train an agent and collect its replay; returns its episodes, or None if interrupted."""
     _refuse(_OF_PLAYING, "")
+    _refuse(_OVERRULED, "; --task, --seed and --updates decide that")
     if _WORKDIR.value is None:
         raise ValueError("--policy=dreamer trains an agent: give it a directory with --workdir.")
     runtime.restart_with_huge_pages()

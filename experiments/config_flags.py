@@ -95,9 +95,20 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
 
 
 def resolve(values: ConfigDict) -> configuration.Config:
-    """The typed configuration of what the config file and the flags say."""
+    """The typed configuration of what the config file and the flags say.
+
+    Raises:
+        ValueError: there is no such config file, or a value is out of place.
+    """
+    try:
+        tree = values.to_dict()
+    except OSError as error:  # ml_collections keeps it until the values are asked for
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(
+            f"--config: {reason}; experiments/configs/ has a file for each suite."
+        ) from error
     flat: dict[str, Any] = {}
-    for name, value in values.to_dict().items():
+    for name, value in tree.items():
         if isinstance(value, dict):
             flat |= {f"{name}.{inner}": leaf for inner, leaf in value.items()}
         else:

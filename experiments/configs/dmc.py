@@ -46,7 +46,7 @@ the dataset is taken to be medium-replay.
     python -m experiments.train --config=experiments/configs/dmc.py:walker_walk-background \\
         --config.data=data/walker_walk-background-medium --workdir=runs/walker_walk-background
 
-RETURN is the best that you know of for the task. The paper's videos do not come along:
+The paper's videos do not come along:
 ``+background`` alone draws pictures of its own, and ``+background=FOLDER`` in both commands
 (``--task`` and ``--config.target``) takes yours.
 """
