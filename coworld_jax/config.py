@@ -108,7 +108,7 @@ class RunConfig:
     devices: int = 0  # 0 uses every local device
     resident_share: float = 0.5  # of the device's memory; a larger dataset is streamed
     skip_bad_files: bool = False
-    cache: str = ""  # where data beyond the memory are unpacked to; <config.data>.cache if empty
+    cache: str = ""  # folder to unpack data beyond the memory in; beside <config.data> if empty
     tensorboard: bool = False
     wandb_project: str = ""
 

@@ -76,11 +76,11 @@ def train(config: Config, workdir: str | Path, until: Until | None = None) -> di
     Args:
         config: see `config.Config`; checked before anything starts.
         workdir: of this run alone; it holds everything that the run writes.
-        until: asked between updates; once it says yes, the run stops.
+        until: asked between updates, and after the last; once it says yes, the run stops.
 
     Returns:
         The summary, which is also in ``workdir/summary.json``; None if ``until``, SIGTERM or SIGINT
-        stopped the run early, which leaves a checkpoint.
+        stopped the run, which leaves a checkpoint.
 
     Raises:
         ValueError: bad configuration or data, in one sentence.
@@ -235,7 +235,7 @@ class _Run:
                 self._advance(phase)
             self.position.phase += 1
             self.position.done = 0
-        return True
+        return until is None or not until(returns)
 
     def _stopped(self) -> bool:
         if self.position.updates:

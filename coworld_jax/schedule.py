@@ -93,6 +93,12 @@ def plan(config: Config, episode_steps: int) -> list[Phase]:
     return phases
 
 
+def only_pretrains(config: Config) -> bool:
+    """Whether the plan has no phase but the pretraining of a single source."""
+    schedule = config.schedule
+    return len(config.source) == 1 and schedule.warmup_rounds == schedule.rounds == 0
+
+
 def shared_episode_steps(specs: list[EnvironmentSpec]) -> int:
     """Agent steps of an episode, which all sources must share: the plan counts whole episodes.
 

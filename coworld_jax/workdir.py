@@ -6,6 +6,7 @@ was built for, so that an agent can be restored without starting a simulator.
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 from collections.abc import Iterator, Mapping
@@ -51,13 +52,21 @@ def lock(workdir: Path) -> Iterator[None]:
 def check_config(workdir: Path, config: Config) -> None:
     """Make sure that a workdir is new, or that its run had this configuration.
 
+    A plan that is nothing but one source's pretraining may be longer than it was: no update
+    depends on how many follow.
+
     Raises:
         ValueError: the directory belongs to a run with another configuration.
     """
     path = workdir / CONFIG
     if not path.exists():
         return
-    changed = configuration.differences(read_config(workdir), config)
+    recorded = read_config(workdir)
+    updates = config.schedule.pretrain_updates
+    if schedule.only_pretrains(config) and updates > recorded.schedule.pretrain_updates:
+        longer = dataclasses.replace(recorded.schedule, pretrain_updates=updates)
+        recorded = dataclasses.replace(recorded, schedule=longer)
+    changed = configuration.differences(recorded, config)
     if changed:
         raise ValueError(
             f"{path} belongs to a run with another configuration ({'; '.join(changed)}): start it "

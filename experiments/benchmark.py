@@ -35,9 +35,9 @@ from absl import app, flags, logging
 from coworld_jax import config as configuration
 from coworld_jax import flops, runtime
 from coworld_jax.config import PRESETS, Config
-from coworld_jax.envs import GraphicsError, VersionError, WorkerFailed
 from experiments.benchmarks import data, env, layers, loop, profile, update
 from experiments.benchmarks.timing import where
+from experiments.command import one_sentence, refuse_unused
 
 _PRESET = flags.DEFINE_enum("preset", "small", list(PRESETS), "Sizes of networks and batches.")
 _BATCH = flags.DEFINE_integer("batch", None, "Chunks per update; the preset's if not given.")
@@ -81,19 +81,6 @@ _USED = {
     "env": ("task", "workers"),
     "data": ("frames",),
 }
-
-
-def refuse_unused(command: str) -> None:
-    """Make sure that every flag of this module that was given means something to ``command``.
-
-    Raises:
-        ValueError: one does not.
-    """
-    known = {name for names in _USED.values() for name in names}
-    for name in sorted(known - set(_USED[command])):
-        if flags.FLAGS[name].present:
-            users = ", ".join(user for user, names in _USED.items() if name in names)
-            raise ValueError(f"--{name} means nothing to {command}, but to {users}: leave it out.")
 
 
 def chosen(preset: str, batch: int | None, length: int | None) -> Config:
@@ -239,14 +226,10 @@ def main(arguments: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     # What takes long to compile shall be seen to, and not be the time of a file.
     runtime.configure(cache=False)
-    try:
-        refuse_unused(arguments[1])
+    with one_sentence("benchmark: interrupted."):
+        refuse_unused(arguments[1], _USED)
         config = chosen(_PRESET.value, _BATCH.value, _LENGTH.value)
         figures: Mapping[str, Any] = _COMMANDS[arguments[1]](config)
-    except KeyboardInterrupt:
-        sys.exit("benchmark: interrupted.")
-    except (ValueError, GraphicsError, VersionError, WorkerFailed) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
     print(json.dumps({**figures, **where()}))
 
 

@@ -21,6 +21,7 @@ workdir of ``medium``.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shlex
 import sys
@@ -32,19 +33,12 @@ from absl import app, flags, logging
 from ml_collections import config_flags as ml_config_flags
 
 from coworld_jax import runtime
-from coworld_jax.envs import (
-    PROFILES,
-    EnvironmentPool,
-    GraphicsError,
-    Policy,
-    RandomPolicy,
-    VersionError,
-    WorkerFailed,
-)
-from coworld_jax.finite import NonFiniteError
+from coworld_jax.envs import PROFILES, EnvironmentPool, Policy, RandomPolicy
+from experiments.collecting.directory import say
 from experiments.collecting.online import SHARES, collect_online, online_config
 from experiments.collecting.played import collect, trained_policy
 from experiments.collecting.references import reference_return
+from experiments.command import one_sentence
 from experiments.config_flags import HELP, normalise, parse_flags, resolve
 
 _TASK = flags.DEFINE_string(
@@ -134,6 +128,8 @@ def _play(command: str) -> int:
             seed=_SEED.value,
             command=command,
         )
+        if pool.restarts:
+            say(f"{pool.restarts} times a simulator died and was started again.")
     return _EPISODES.value
 
 
@@ -148,6 +144,10 @@ def _learn(command: str) -> int | None:
     reference = _REFERENCE.value
     if reference is None:
         reference = reference_return(_TASK.value)
+    elif not 0.0 < reference < math.inf:
+        raise ValueError(
+            f"--reference is {reference:g}, but a share of it is asked for: it must be above 0."
+        )
     config = online_config(resolve(_CONFIG.value), _TASK.value, _SEED.value, _UPDATES.value)
     run, schedule = config.run, config.schedule
     if flags.FLAGS["profile"].present:
@@ -173,24 +173,12 @@ def main(arguments: Sequence[str]) -> None:
         raise app.UsageError(f"{arguments[1]!r} is no flag.")
     logging.set_verbosity(logging.WARNING)
     command = shlex.join(["python", "-m", "experiments.collect", *sys.argv[1:]])
-    try:
+    with one_sentence("collect: interrupted; the same command goes on."):
         episodes = _learn(command) if _POLICY.value == "dreamer" else _play(command)
-    except KeyboardInterrupt:
-        sys.exit("collect: interrupted; the same command goes on.")
-    except (
-        ValueError,
-        FileNotFoundError,
-        ModuleNotFoundError,
-        GraphicsError,
-        NonFiniteError,
-        VersionError,
-        WorkerFailed,
-    ) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
     if episodes is None:
         sys.exit("collect: stopped; the same command goes on.")
     print(f"{_OUT.value}: {episodes} episodes of {_TASK.value}; look at them with")
-    print(f"python -m experiments.dataset inspect {_OUT.value}")
+    print(f"python -m experiments.dataset inspect {shlex.quote(_OUT.value)}")
 
 
 def run() -> None:

@@ -8,7 +8,6 @@ are the mean and the best return of the offline dataset, where all runs share on
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from coworld_jax.coworld import TARGET
 from coworld_jax.data import read_metadata
 from coworld_jax.evaluation.comparison import comparison_figure, comparison_table, read_curve
 from coworld_jax.workdir import read_config
+from experiments.command import one_sentence
 
 _OUT = flags.DEFINE_string("out", None, "PNG to write.", required=True)
 _DOMAIN = flags.DEFINE_string("domain", TARGET, "target, source, or source0 ...")
@@ -54,7 +54,7 @@ def dataset_levels(workdirs: Sequence[Path]) -> dict[str, float]:
 
 def main(arguments: Sequence[str]) -> None:
     """Compare what the command line names."""
-    try:
+    with one_sentence("compare: interrupted."):
         experiments = experiments_of(arguments[1:])
         curves = {name: read_curve(runs, _DOMAIN.value) for name, runs in experiments.items()}
         workdirs = [workdir for runs in experiments.values() for workdir in runs]
@@ -62,8 +62,6 @@ def main(arguments: Sequence[str]) -> None:
         levels = dataset_levels(workdirs) if _DOMAIN.value == TARGET else {}
         title = config.target if _DOMAIN.value == TARGET else ", ".join(config.source)
         comparison_figure(_OUT.value, curves, levels=levels, title=title)
-    except (ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
     print(comparison_table(curves))
     print(f"\n{_OUT.value}")
 

@@ -32,10 +32,12 @@ from coworld_jax.data import (
     survey,
     validate_directory,
 )
+from coworld_jax.data.directory import episode_files
 from coworld_jax.data.episodes import row_bytes
 from coworld_jax.data.formats import FORMATS, Request, export_minari, import_episodes
 from coworld_jax.data.memory import host_bytes
-from coworld_jax.data.metadata import read_import
+from coworld_jax.data.metadata import UNFINISHED, read_import
+from experiments.command import one_sentence, refuse_unused
 
 _MINIMUM_ROWS = flags.DEFINE_integer(
     "minimum_rows", 50, "validate: an episode with fewer rows is a fault (learning.length).",
@@ -64,6 +66,13 @@ _PLACES = {
     "import": ["SOURCE", "DIR"],
     "export": ["DIR", "NAME-v0"],
 }
+# Flags that each command reads; another one would be ignored, and is refused.
+_USED = {
+    "inspect": ("out",),
+    "validate": ("minimum_rows", "action_size"),
+    "import": ("format", "image_key", "rewards"),
+    "export": (),
+}
 _LISTED = 20  # faults that `inspect` names
 _STRIPS = 6  # episodes on the contact sheet, from the best to the worst
 _SECONDS = 5.0  # between two lines of progress
@@ -88,10 +97,13 @@ def inspect(directory: Path, out: Path | None = None) -> int:
         name = directory.resolve().name
         out = directory.resolve().with_name(f"{name}.pictures") if out is None else out
         try:
-            faults = sorted({*faults, *_draw(found, out, name)})
+            pictures, unshown = _draw(found, out, name)
         except OSError as error:
             reason = f"cannot be written to ({error.strerror}): name another place with --out"
             raise DataError.of(out, "", reason) from error
+        for label, picture in zip(("pictures", "", ""), pictures):
+            print(f"  {label:<11} {picture}")
+        faults = sorted({*faults, *unshown})
     if faults:
         files = len({fault.file for fault in faults})
         print(f"  {'faults':<11} {len(faults)} in {files} files:")
@@ -99,7 +111,7 @@ def inspect(directory: Path, out: Path | None = None) -> int:
             print(f"    {fault}")
         if len(faults) > _LISTED:
             print(f"    and {len(faults) - _LISTED} more.")
-        print(f"    Images included: python -m experiments.dataset validate {directory}")
+        print(f"    All of them: python -m experiments.dataset validate {_quoted(directory)}")
     return 1 if faults else 0
 
 
@@ -114,11 +126,19 @@ def _origin(directory: Path) -> str:
     if record is not None:
         resized = f", {record['resized']}" if record["resized"] else ""
         return f"imported from {record['source']} ({record['format']}){resized}"
+    unfinished = read_metadata(directory, UNFINISHED)
+    if unfinished is not None:
+        return f"an unfinished collection of {unfinished['task']}"
     return "unknown: no dataset.json, as in released datasets"
 
 
-def _draw(found: Survey, out: Path, title: str) -> list[Fault]:
-    """Write the pictures and say where; returns the faults of images that could not be shown."""
+def _quoted(place: Path) -> str:
+    """As a shell takes it."""
+    return shlex.quote(str(place))
+
+
+def _draw(found: Survey, out: Path, title: str) -> tuple[list[Path], list[Fault]]:
+    """Write the pictures; returns them, and the faults of images that could not be shown."""
     from coworld_jax.evaluation import dataset_pictures  # Matplotlib takes a second to import
 
     order = np.argsort(found.returns, kind="stable")[::-1]
@@ -132,16 +152,17 @@ def _draw(found: Survey, out: Path, title: str) -> list[Fault]:
         except DataError as error:
             faults.extend(error.faults)
         else:
-            titles.append(f"return {found.returns[index]:.4g}   {path.name}")
+            file = path.name.encode(errors="backslashreplace").decode()  # for Matplotlib
+            titles.append(f"return {found.returns[index]:.4g}   {file}")
+    pictures = [out / "returns.png"]
+    dataset_pictures.returns_histogram(pictures[0], found.returns, title=title)
     if clips:
-        dataset_pictures.contact_sheet(out / "frames.png", clips, titles)
-        print(f"  {'pictures':<11} {out / 'frames.png'}")
-    dataset_pictures.returns_histogram(out / "returns.png", found.returns, title=title)
-    print(f"  {'':<11} {out / 'returns.png'}")
+        pictures.append(out / "frames.png")
+        dataset_pictures.contact_sheet(pictures[-1], clips, titles)
     if len(found.played):
-        dataset_pictures.action_histograms(out / "actions.png", found.played, title=title)
-        print(f"  {'':<11} {out / 'actions.png'}")
-    return faults
+        pictures.append(out / "actions.png")
+        dataset_pictures.action_histograms(pictures[-1], found.played, title=title)
+    return pictures, faults
 
 
 def _lines(summary: Summary) -> list[tuple[str, str]]:
@@ -180,9 +201,10 @@ def validate(directory: Path, *, minimum_rows: int, action_size: int | None) -> 
     for fault in faults:
         print(fault)
     if faults:
-        print(f"{len(faults)} faults.")
+        print(f"{len(faults)} {'fault' if len(faults) == 1 else 'faults'}.")
         return 1
-    print(f"{len(list(directory.glob('*.npz')))} episodes, no fault.")
+    episodes = len(episode_files(directory))
+    print(f"{episodes} {'episode' if episodes == 1 else 'episodes'}, no fault.")
     return 0
 
 
@@ -205,7 +227,7 @@ def import_source(source: Path, out: Path, *, form: str | None, request: Request
         print(f"Frames were resized, {made.resized}.")
     for name, episodes in made.left_out.items():
         print(f"Left out: {name} of {episodes} episodes, which is not one number row per frame.")
-    print(f"Look at it: python -m experiments.dataset inspect {out}")
+    print(f"Look at it: python -m experiments.dataset inspect {_quoted(out)}")
     return 0
 
 
@@ -240,7 +262,8 @@ def main(arguments: Sequence[str]) -> None:
         uses = ", or ".join(f"{name} {' '.join(places)}" for name, places in _PLACES.items())
         raise app.UsageError(f"Use: python -m experiments.dataset {uses}.")
     directory, *others = map(Path, places)
-    try:
+    with one_sentence("dataset: interrupted; nothing is left behind."):
+        refuse_unused(command, _USED)
         match command:
             case "inspect":
                 status = inspect(directory, None if _OUT.value is None else Path(_OUT.value))
@@ -254,8 +277,6 @@ def main(arguments: Sequence[str]) -> None:
                 status = import_source(directory, others[0], form=_FORMAT.value, request=request)
             case _:
                 status = export(directory, others[0])
-    except (DataError, OSError) as error:  # OSError: no permission, no room on the disk
-        sys.exit(str(error))
     sys.exit(status)
 
 

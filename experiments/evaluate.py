@@ -9,7 +9,6 @@ JSON line per domain, and writes ``evaluation.json`` and pictures to ``WORKDIR/e
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,11 @@ from coworld_jax import runtime
 from coworld_jax.data import write_json
 from coworld_jax.envs import (
     EnvironmentPool,
-    GraphicsError,
-    VersionError,
-    WorkerFailed,
     episode_seed,
 )
 from coworld_jax.evaluation.report import evaluate
 from coworld_jax.workdir import agent_of, restore_run
+from experiments.command import one_sentence
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of a run of experiments.train.", required=True
@@ -86,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
         raise app.UsageError(f"{arguments[1]!r} is no flag.")
     logging.set_verbosity(logging.WARNING)
     runtime.configure()
-    try:
+    with one_sentence("evaluate: interrupted."):
         score(
             Path(_WORKDIR.value),
             episodes=_EPISODES.value,
@@ -94,14 +91,6 @@ def main(arguments: Sequence[str]) -> None:
             best=_BEST.value,
             seed=_SEED.value,
         )
-    except (
-        ValueError,
-        FileNotFoundError,
-        GraphicsError,
-        VersionError,
-        WorkerFailed,
-    ) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

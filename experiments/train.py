@@ -20,9 +20,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from coworld_jax import runtime
-from coworld_jax.envs import GraphicsError, VersionError, WorkerFailed
-from coworld_jax.finite import NonFiniteError
 from coworld_jax.loop import train
+from experiments.command import one_sentence
 from experiments.config_flags import HELP, normalise, parse_flags, resolve
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, HELP)
@@ -37,18 +36,8 @@ def main(arguments: Sequence[str]) -> None:
         raise app.UsageError(f"{arguments[1]!r} is no flag: values are set by --config.<key>=...")
     logging.set_verbosity(logging.WARNING)  # Orbax narrates every save
     print(f"Compiled programs are kept in {runtime.configure() or 'memory only'}.", file=sys.stderr)
-    try:
+    with one_sentence("train: interrupted; the same command goes on."):
         summary = train(resolve(_CONFIG.value), _WORKDIR.value)
-    except (
-        ValueError,
-        FileNotFoundError,
-        ModuleNotFoundError,
-        GraphicsError,
-        NonFiniteError,
-        VersionError,
-        WorkerFailed,
-    ) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
     if summary is None:
         return
     print(f"\nFinished after {summary['updates']} updates and {summary['env_steps']} env_steps.")

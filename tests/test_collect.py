@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ import tiny
 from episodes import make_episode
 
 from coworld_jax.checkpoint import Checkpointer
-from coworld_jax.data import DataError, load_directory, load_episode, save_episode
-from coworld_jax.envs import EnvironmentSpec, RandomPolicy
+from coworld_jax.collection import Collector
+from coworld_jax.data import DataError, Replay, load_directory, load_episode, save_episode
+from coworld_jax.envs import EnvironmentSpec, RandomPolicy, episode_seed
 from coworld_jax.workdir import CHECKPOINTS, write_config, write_tasks
 from experiments import dataset
 from experiments.collecting import played
@@ -114,8 +117,13 @@ class FakePool:
 
     def map(self, seeds, policy):
         for seed in seeds:
-            self.seeds.append(seed)
-            yield make_episode(seed)
+            yield self.submit(seed, policy).result()
+
+    def submit(self, seed, policy):
+        self.seeds.append(seed)
+        played_now = Future()
+        played_now.set_result(make_episode(seed))
+        return played_now
 
 
 def run(out, episodes=3, seed=0, pool=None, played_by="random"):
@@ -164,11 +172,31 @@ def test_other_settings_are_refused(tmp_path, change, named):
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_directory_of_others_is_left_alone(tmp_path):
-    save_episode(tmp_path, make_episode(0))
-    with pytest.raises(ValueError, match="holds episodes that this command has not made"):
+@pytest.mark.parametrize("name", ["an_episode.npz", ".mail.tmp", "thesis.tex"])
+def test_a_directory_of_others_is_left_alone(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"holds what this command has not made .{name}"):
         run(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_place_that_cannot_be_written_to_is_found_before_anything_is_played(tmp_path):
+    (tmp_path / "file").write_text("")
+    pool = FakePool()
+    with pytest.raises(NotADirectoryError):
+        run(tmp_path / "file" / "set", pool=pool)
+    assert pool.seeds == []
+
+
+def test_each_collection_of_a_run_plays_new_seeds(tmp_path):
+    pool = FakePool()
+    replay = Replay(tmp_path, slots=5, rows=9, action_size=3)
+    collector = Collector(pool, replay, 7, "source")
+    for episodes in (3, 2):
+        collector.begin(RandomPolicy(3), episodes)
+        collector.finish()
+    assert pool.seeds == [episode_seed(7, "source", index) for index in range(5)]
+    assert sorted(path.stem for path in tmp_path.glob("*.npz")) == [f"{i:06d}" for i in range(5)]
 
 
 def test_a_damaged_episode_does_not_become_a_dataset(tmp_path):
@@ -241,9 +269,52 @@ def test_faults_are_counted_and_listed(tmp_path, capsys):
     assert capsys.readouterr().out == "3 episodes, no fault.\n"
 
 
+def test_a_dataset_says_that_it_is_not_finished(tmp_path, capsys):
+    out = tmp_path / "set"
+    run(out)
+    (out / "dataset.json").rename(out / "collection.json")
+    with pytest.raises(DataError, match="collection.json says that this collection is not fin"):
+        load_directory(out, minimum_rows=5)
+    assert dataset.validate(out, minimum_rows=5, action_size=None) == 1
+    dataset.inspect(out)
+    assert "an unfinished collection of dmc/walker_walk" in capsys.readouterr().out
+    (out / "collection.json").unlink()
+    assert len(load_directory(out, minimum_rows=5).lengths) == 3
+
+
+def test_validate_reads_what_training_does_not(tmp_path, capsys):
+    """A key beside the four arrays: cut short, or of another length; and a record that errs."""
+    out = tmp_path / "set"
+    run(out)
+    record = json.loads((out / "dataset.json").read_text())
+    (out / "dataset.json").write_text(json.dumps(record | {"action_size": 99}))
+    save_episode(out, make_episode(5, state=np.ones((4, 2))), name="short")
+    path = save_episode(
+        out, make_episode(6, state=np.random.default_rng(0).random((9, 50))), name="torn"
+    )
+    with zipfile.ZipFile(path) as archive:
+        place = archive.getinfo("state.npy").header_offset
+    content = bytearray(path.read_bytes())
+    content[place + 1000] ^= 0xFF
+    path.write_bytes(content)
+    assert dataset.validate(out, minimum_rows=5, action_size=None) == 1
+    said = capsys.readouterr().out
+    assert "dataset.json: key 'action_size' is 99, but the files have 3" in said
+    assert "short.npz: key 'state' has 4 rows, but 'image' has 9" in said
+    assert "torn.npz: key 'state' cannot be read" in said
+    assert said.endswith("3 faults.\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["inspect"], "Use: python -m"), (["inspect", "nowhere"], "nowhere is no directory")],
+    [
+        (["inspect"], "Use: python -m"),
+        (["inspect", "nowhere"], "nowhere is no directory"),
+        (
+            ["inspect", "nowhere", "--rewards=x.npy"],
+            "--rewards means nothing to inspect, but to im",
+        ),
+    ],
 )
 def test_the_command_explains_itself(arguments, said):
     done = subprocess.run(

@@ -13,7 +13,12 @@ import pytest
 import tiny
 
 from coworld_jax.data import load_directory, load_episode
-from experiments.collecting.online import collect_online, episodes_until, online_config
+from experiments.collecting.online import (
+    collect_online,
+    episodes_until,
+    online_config,
+    window_means,
+)
 from experiments.collecting.references import reference_return
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,14 +47,14 @@ def test_references_are_the_tasks():
         reference_return("dmc/walker_walk")
 
 
-def collect(out, workdir, until="medium", reference=0.0):
-    config = online_config(CONFIG, "dmc/walker_downhill", seed=5, updates=UPDATES)
+def collect(out, workdir, until="medium", reference=0.0, updates=UPDATES):
+    config = online_config(CONFIG, "dmc/walker_downhill", seed=5, updates=updates)
     return collect_online(
         out, workdir, config, until=until, reference=reference, command="the command"
     )
 
 
-def test_an_agent_learns_until_it_is_good_enough(tmp_path):
+def test_an_agent_learns_until_it_is_good_enough(tmp_path, capsys):
     out, workdir = tmp_path / "medium", tmp_path / "run"
     assert collect(out, workdir) == 10
     dataset = load_directory(out, minimum_rows=ROWS, action_size=6)
@@ -75,9 +80,22 @@ def test_an_agent_learns_until_it_is_good_enough(tmp_path):
     # Expert goes on in the same workdir, as far as its updates reach.
     with pytest.raises(ValueError, match="made all of its 24 updates.*expert wants 1e.06.*--ref"):
         collect(tmp_path / "expert", workdir, until="expert", reference=1e6)
-    assert not (tmp_path / "expert").exists()
+    assert not list((tmp_path / "expert").iterdir())
     assert json.loads((workdir / "summary.json").read_text())["updates"] == UPDATES
-    assert len(list((workdir / "replay/source").glob("*.npz"))) == 2 + UPDATES // 2
+    replay = sorted((workdir / "replay/source").glob("*.npz"))
+    assert len(replay) == 2 + UPDATES // 2
+
+    # What the agent had reached by then is still found in the workdir, the last episode included.
+    means = window_means([load_episode(path).reward.sum() for path in replay])
+    count = 10 + int(np.argmax(means))
+    reference = float(means.max()) * (1 - 1e-6)
+    assert collect(tmp_path / "late", workdir, until="expert", reference=reference) == count
+    assert len(list((tmp_path / "late").glob("*.npz"))) == count < len(replay) + 1
+    assert "best mean return of 10" in capsys.readouterr().err
+    # And more updates go on with it.
+    with pytest.raises(ValueError, match="made all of its 26 updates"):
+        collect(tmp_path / "more", workdir, until="expert", reference=1e6, updates=UPDATES + 2)
+    assert len(list((workdir / "replay/source").glob("*.npz"))) == len(replay) + 1
 
 
 def test_a_target_has_no_part_in_it():
@@ -93,6 +111,7 @@ def test_a_target_has_no_part_in_it():
         ("--policy=dreamer", "give it a directory with --workdir"),
         ("--policy=dreamer --noexplore", "--noexplore has no meaning with --policy=dreamer"),
         ("--policy=dreamer --config.schedule.rounds=2", "--task, --seed and --updates decide that"),
+        ("--policy=dreamer --workdir=w --reference=-3", "--reference is -3, but a share of it"),
         ("--config.learning.bach=3", "did you mean --config.learning.batch"),
     ],
 )

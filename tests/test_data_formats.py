@@ -242,6 +242,7 @@ def test_minari_frames_of_equal_length_files_and_beside_other_observations(tmp_p
 def odd_episodes(directory):
     """Episodes with all that a file may hold: extras, a discount between, a reset that acts."""
     plain = make_episode(0, 6, state=np.arange(6.0), is_last=np.arange(6) == 5)
+    plain.extras["log/depth"] = np.arange(12).reshape(6, 2)
     acting = make_episode(1, 4, logprob=np.ones((4, 2), np.float16))
     acting.action[0], acting.reward[0], acting.action[1] = 0.25, -2.0, 3.5
     ended = make_episode(2, 5, is_first=np.array([1, 0, 0, 0, 0], np.uint8))
@@ -265,6 +266,35 @@ def test_export_to_minari_and_back_changes_no_bit(tmp_path):
     for name in names:
         assert_same_episode(load_episode(tmp_path / "back" / name), load_episode(source / name))
     assert (tmp_path / "back" / "dataset.json").read_text() == (source / "dataset.json").read_text()
+
+
+def test_two_episodes_of_one_name_are_two(tmp_path):
+    """As in a file that was merged of two exports, and where numbers are names already."""
+    source = tmp_path / "episodes"
+    for index, number in enumerate((3, 2)):
+        save_episode(source, make_episode(index), name=f"{number:06d}-9")
+    export_minari(source, tmp_path / "walker-v0")
+    with h5py.File(tmp_path / "walker-v0" / "data" / "main_data.hdf5", "a") as file:
+        for index in range(2):
+            file.copy(file[f"episode_{index}"], f"episode_{index + 2}")
+    assert import_episodes(tmp_path / "walker-v0", tmp_path / "back").episodes == 4
+    assert len(list((tmp_path / "back").glob("*.npz"))) == 4
+
+
+def test_minaris_episodes_keep_their_order_and_their_frames_the_right_way_up(tmp_path):
+    """Eleven episodes, whose names sort otherwise, with frames stored channels first."""
+    path = tmp_path / "main_data.hdf5"
+    with h5py.File(path, "w") as file:
+        for index in range(11):
+            frames = np.zeros((2, 3, 64, 64), np.uint8)
+            frames[:, 0, :20, 40:] = 10 * index  # red, at the top right
+            group = file.create_group(f"episode_{index}")
+            group["observations"], group["actions"] = frames, np.zeros((1, 2), np.float32)
+            group["rewards"], group["terminations"] = np.zeros(1), np.zeros(1, bool)
+    import_episodes(path, tmp_path / "out")
+    image = load_directory(tmp_path / "out", minimum_rows=1).image[::2]
+    assert image[:, 0, 63, 0].tolist() == [10 * index for index in range(11)]
+    assert not image[:, 20:].any() and not image[:, :, :40].any() and not image[..., 1:].any()
 
 
 def test_minari_itself_reads_what_is_exported(tmp_path, monkeypatch):
@@ -291,5 +321,8 @@ def test_what_minari_cannot_take_is_named_and_nothing_is_left(tmp_path):
         export_minari(source, tmp_path / "walker-v0")
     save_episode(source, make_episode(0, 4, action_size=2), name="b")
     with pytest.raises(DataError, match="b.npz: key 'action' has 2 coordinates, but a.npz has 3"):
+        export_minari(source, tmp_path / "walker-v0")
+    save_episode(source, make_episode(0, 1), name="b")
+    with pytest.raises(DataError, match="b.npz: key 'reward' has the reset alone"):
         export_minari(source, tmp_path / "walker-v0")
     assert [path.name for path in tmp_path.iterdir()] == ["episodes"]

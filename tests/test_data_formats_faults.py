@@ -249,3 +249,8 @@ def test_the_commands_import_and_export(tmp_path, capsys):
     assert done.returncode == 0 and "minari.load_dataset('again-v0')" in done.stdout
     done = command("import", tmp_path / "data", tmp_path / "out")
     assert done.returncode == 1 and "is not empty" in done.stderr
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    done = command("import", tmp_path / "data", tmp_path / "link")
+    assert done.returncode == 0 and len(list((tmp_path / "here").glob("*.npz"))) == 3
+    assert not list(tmp_path.glob(".*"))  # nothing unfinished

@@ -94,7 +94,23 @@ def test_it_follows_the_files_and_leaves_the_old_one_to_who_maps_it(episodes, li
     assert load_directory(episodes, minimum_rows=9).lengths.tolist() == [9, 9, 9]
 
 
-@pytest.mark.parametrize("lost", ["cache.json", "image.bin", "reward.bin"])
+def test_a_folder_of_caches_keeps_what_else_is_there(episodes, little_memory, tmp_path):
+    place = tmp_path / "scratch"
+    for index in range(2):  # two datasets of one name
+        save_three(tmp_path / str(index) / "medium")
+    place.mkdir()
+    mine = {place / name: name for name in ("thesis.tmp", "image.bin", "lock", "cache.json")}
+    for path, text in mine.items():
+        path.write_text(text)
+    caches = {
+        load_directory(tmp_path / name / "medium", minimum_rows=6, cache=place).cache
+        for name in ("0", "1", "0")
+    }
+    assert len(caches) == 2 and all(cache.parent == place for cache in caches)
+    assert {path: path.read_text() for path in mine} == mine
+
+
+@pytest.mark.parametrize("lost", ["cache.json", "image.bin", "reward.bin", "words"])
 def test_half_a_cache_is_built_again(episodes, little_memory, lost):
     first = load_directory(episodes, minimum_rows=6)
     cache = episodes.with_name("set.cache")
@@ -102,6 +118,8 @@ def test_half_a_cache_is_built_again(episodes, little_memory, lost):
         content = (cache / lost).read_bytes()
         (cache / lost).unlink()  # or `first` would lose its rows
         (cache / lost).write_bytes(content[:-4])
+    elif lost == "words":
+        (cache / "cache.json").write_text("torn {")
     else:
         (cache / lost).unlink()
     (cache / "image.tmp").write_bytes(b"half")
@@ -149,6 +167,6 @@ def test_no_room_anywhere_is_one_sentence(episodes, little_memory, monkeypatch, 
     with pytest.raises(DataError, match=said + "--config.run.cache, or move some of the 3 "):
         load_directory(episodes, minimum_rows=6)
     (tmp_path / "file").write_text("")
-    said = r"cannot be written to .*file/cache \(Not a directory\): name another place with"
+    said = r"cannot be written to .*file/cache/set\S+ \(Not a directory\): name another place with"
     with pytest.raises(DataError, match=said):
         load_directory(episodes, minimum_rows=6, cache=tmp_path / "file" / "cache")

@@ -10,6 +10,7 @@ from episodes import make_episode
 from PIL import Image
 
 from coworld_jax.data import DataError, save_episode
+from coworld_jax.evaluation import dataset_pictures
 from coworld_jax.evaluation.dataset_pictures import (
     action_histograms,
     contact_sheet,
@@ -19,14 +20,21 @@ from coworld_jax.evaluation.dataset_pictures import (
 from experiments import dataset
 
 
-def test_pictures_lie_beside_the_episodes(tmp_path, capsys):
+def test_pictures_lie_beside_the_episodes(tmp_path, capsys, monkeypatch):
     directory = tmp_path / "walk"
     for index in range(8):
         episode = make_episode(index, 9)
         episode.action[1 : 1 + index % 3, 1] = 2.0  # 0, 1, 2, 0, 1, 2, 0, 1 of them
         save_episode(directory, episode, name=f"{index}")
     before = sorted(directory.iterdir())
+    titles, draw = [], dataset_pictures.contact_sheet
+    monkeypatch.setattr(
+        dataset_pictures, "contact_sheet",
+        lambda path, clips, names: (titles.extend(names), draw(path, clips, names)),
+    )  # fmt: skip
     assert dataset.inspect(directory) == 0
+    returns = [float(title.split()[1]) for title in titles]
+    assert len(returns) == 6 and returns == sorted(returns, reverse=True)  # the best one first
     assert sorted(directory.iterdir()) == before
     made = tmp_path / "walk.pictures"
     assert {path.name for path in made.iterdir()} == {"frames.png", "returns.png", "actions.png"}

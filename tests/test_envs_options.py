@@ -117,9 +117,9 @@ def test_noise_is_gaussian_clipped_and_the_seeds():
     noisy.reset(4)
     noisy.step(np.full(20_000, 0.5, np.float32))
     assert (recorder.taken[0] != first).mean() > 0.99
-    # A random policy of the same seed must not be the noise in disguise.
-    policy = RandomPolicy(20_000).episode(3)(np.zeros((2, 2, 3), np.uint8))
-    assert abs(np.corrcoef(policy, first)[0, 1]) < 0.05
+    # What else draws from a generator of the seed alone must not be the noise in disguise.
+    same = np.random.default_rng(3).standard_normal(20_000)
+    assert abs(np.corrcoef(same, first)[0, 1]) < 0.05
 
 
 def test_an_episode_keeps_the_actions_that_were_chosen_and_not_the_noisy_ones():
@@ -197,7 +197,7 @@ def test_a_dm_env_comes_in_from_a_users_file(tmp_path, monkeypatch):
     assert (episodes[0].extras["state"][0] != episodes[1].extras["state"][0]).any()
 
 
-def test_an_environment_that_does_not_fit_is_refused():
+def test_an_environment_that_does_not_fit_is_refused(monkeypatch):
     request = Request("users:task", "fast", 64, None, None)
     discrete = gymnasium.make("CartPole-v1", render_mode="rgb_array")
     with pytest.raises(ValueError, match="users:task: actions must be a bounded Box, not Discrete"):
@@ -205,7 +205,24 @@ def test_an_environment_that_does_not_fit_is_refused():
     endless = gymnasium.make("Pendulum-v1", render_mode="rgb_array", max_episode_steps=-1)
     with pytest.raises(ValueError, match="users:task has no time limit: give simulator_steps"):
         from_gymnasium(endless, request)
-    assert from_gymnasium(endless, request, simulator_steps=9).spec.episode_steps == 9
+    repeated = from_gymnasium(endless, request, simulator_steps=9, action_repeat=3)
+    assert repeated.spec.episode_steps == 3
+    theirs = gymnasium.make("Pendulum-v1")
+    theirs.reset(seed=2), repeated.reset(2)
+    paid = sum(theirs.step(np.ones(1))[1] for _ in range(3))
+    assert repeated.step(np.full(1, 0.5)).reward == pytest.approx(paid)
+    unseen = gymnasium.make("Pendulum-v1")
+    with pytest.raises(ValueError, match="with render_mode='rgb_array', not None"):
+        from_gymnasium(unseen, request)
+    grey = gymnasium.make("Pendulum-v1", render_mode="rgb_array")
+    wrapped = from_gymnasium(gymnasium.wrappers.AddRenderObservation(grey), request)
+    monkeypatch.setattr(wrapped, "_simulator", wrapped._simulator._replace(
+        frame=lambda: np.zeros((64, 64, 1), np.uint8)
+    ))  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"drew uint8 \[64, 64, 1\], but a frame is uint8 \[height"
+    ):
+        wrapped.reset(0)
 
 
 def behind(environment, seed):
@@ -264,6 +281,10 @@ def test_a_folder_that_cannot_be_shown_is_refused(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"broken\.png cannot be read as pictures"):
         Background(str(tmp_path), 8)
+    (tmp_path / "also").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "also" / "good.png")
+    with pytest.raises(ValueError, match=r"broken\.png cannot be read as pictures"):
+        Background(str(tmp_path), 8)  # before an episode draws it
     (tmp_path / "broken.png").rename(tmp_path / "broken.mp4")
     with pytest.raises(ValueError, match=r"broken\.mp4 cannot be read as pictures"):
         Background(str(tmp_path), 8)

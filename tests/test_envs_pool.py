@@ -19,6 +19,23 @@ from coworld_jax.envs import EnvironmentPool, RandomPolicy, WorkerFailed, make_e
 TASK = "dmc/walker_walk"
 STEPS = 6
 SEEDS = [3, 2**32 - 1, 7, 3, 11]
+# A user's file: a function that forgets to return, and frames of one channel.
+ODD = """
+import numpy as np
+from coworld_jax.envs import EnvironmentSpec, Timestep
+
+def nothing(request):
+    pass
+
+class Flat:
+    spec = EnvironmentSpec("users_odd:flat", 1, 1, 5, 64, "fast", {})
+
+    def reset(self, seed):
+        return Timestep(np.zeros((64, 64, 1), np.uint8), 0.0, 1.0, False, {})
+
+def flat(request):
+    return Flat()
+"""
 
 
 def open_pool(workers=1, **arguments):
@@ -240,6 +257,21 @@ def test_a_simulator_that_cannot_be_built_says_why_at_once():
         open_pool(image_size=5000)
     with pytest.raises(ValueError, match="did you mean 'dmc/walker_walk'"):
         EnvironmentPool("dmc/walker_work")
+
+
+def test_a_users_mistake_is_no_traceback(tmp_path, monkeypatch, caplog):
+    """What this package itself says of a request comes out alone."""
+    (tmp_path / "users_odd.py").write_text(ODD)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(WorkerFailed, match="^users_odd:nothing returned None, but an Environment"):
+        EnvironmentPool("users_odd:nothing")
+    with pytest.raises(WorkerFailed, match="^The background nowhere is no folder.$"):
+        EnvironmentPool("dmc/walker_walk+background=nowhere")
+    with EnvironmentPool("users_odd:flat") as pool:
+        said = r"^users_odd:flat gave a frame uint8 \[64, 64, 1\], but uint8 \[64, 64, 3\] was"
+        with pytest.raises(WorkerFailed, match=said):
+            pool.submit(0, RandomPolicy(1)).result()
+    assert not caplog.text
 
 
 def test_workers_leave_ctrl_c_and_sigterm_to_the_parent(pool):

@@ -83,7 +83,8 @@ def test_an_episode_is_decided_by_its_seed(task, environments):
 
 def test_meta_worlds_objects_move_between_seeds_and_not_only_once(environments):
     # Columns 4 to 6 are the object's position; a frozen random vector would repeat the first.
-    places = {tuple(environments(DOOR).reset(seed).extras["state"][4:7]) for seed in range(4)}
+    seeds = (0, 1, 1000, 2**32 - 1)
+    places = {tuple(environments(DOOR).reset(seed).extras["state"][4:7]) for seed in seeds}
     assert len(places) == 4
 
 
@@ -152,6 +153,29 @@ def test_meta_worlds_episodes_end_before_its_simulator_refuses():
         make_environment(DOOR, profile="fast", episode_steps=501)
 
 
+@pytest.mark.parametrize("task", [DOOR, GREEN])
+def test_a_repeat_sums_rewards_and_any_success_counts(task, environments, monkeypatch):
+    single, triple = environments(task), make_environment(task, profile="fast", action_repeat=3)
+    (act,) = actions(single, 1)
+    single.reset(1), triple.reset(1)
+    paid = sum(single.step(act).reward for _ in range(3))
+    assert triple.step(act).reward == pytest.approx(paid, rel=1e-6)
+    met = iter([False, True, False])  # in the middle one of three simulator steps
+    if task == DOOR:
+        step = triple._simulator.step
+        monkeypatch.setattr(
+            triple._simulator, "step",
+            lambda action: (*step(action)[:4], {"success": float(next(met))}),
+        )  # fmt: skip
+    else:
+        monkeypatch.setattr(
+            triple._simulator, "_get_task_reward",
+            lambda name, kind: float(next(met)) if kind == "success" else 0.0,
+        )  # fmt: skip
+    assert triple.step(act).extras["success"]
+    triple.close()
+
+
 def test_robodesk_is_the_packages_own(environments, monkeypatch):
     """Pixels too, although the camera is kept, Pillow's filter renamed and gym old."""
     choose_backend()
@@ -184,6 +208,8 @@ def drop_the_block(environment):
 def test_robodesks_fault_is_kept_unless_the_name_says_otherwise(environments):
     kept, corrected = environments(BLOCK), environments(f"{BLOCK}+corrected")
     assert corrected.spec.task == f"{BLOCK}+corrected"
+    assert not kept.reset(1).extras["success"]
+    assert not kept.step(np.zeros(5, np.float32)).extras["success"]  # it still stands
     fallen = drop_the_block(kept)
     assert fallen.reward < 0.41
     assert fallen.extras["success"]  # its own, of the block's height, is right all the same

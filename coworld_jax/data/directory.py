@@ -15,15 +15,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coworld_jax.data.episodes import IMAGE_SHAPE, Header, read_header, read_rows
+from coworld_jax.data.episodes import (
+    IMAGE_SHAPE,
+    Header,
+    load_episode,
+    read_header,
+    read_rows,
+)
 from coworld_jax.data.faults import DataError, Fault
 from coworld_jax.data.mapped import Fill, Mapped, Rows, cache_place, mapped_rows
 from coworld_jax.data.memory import format_bytes, host_bytes
-from coworld_jax.data.metadata import read_metadata
+from coworld_jax.data.metadata import METADATA_NAME, UNFINISHED, read_metadata
 from coworld_jax.store import EpisodeStore
 
 # XLA's CPU backend takes over a NumPy buffer, instead of copying it, if it is aligned like this.
 _ALIGNMENT = 64
+_UNFINISHED = (
+    "says that this collection is not finished: its command goes on where it was interrupted, or "
+    "delete this file to take the episodes as they are"
+)
 _LOADED_SHARE = 0.8  # of the free memory that a loaded dataset may take; training needs the rest
 
 
@@ -53,8 +63,8 @@ class Dataset(NamedTuple):
 
     @property
     def returns(self) -> np.ndarray:
-        """Undiscounted return of each episode, float32 ``[episodes]``."""
-        return np.add.reduceat(self.reward, self.starts)
+        """Undiscounted return of each episode, float64 ``[episodes]``."""
+        return np.add.reduceat(self.reward, self.starts, dtype=np.float64)
 
     def padded_action(self, action_size: int) -> np.ndarray:
         """``action`` with zeros in the surplus coordinates, float32 ``[N, action_size]``.
@@ -111,7 +121,7 @@ def load_directory(
         minimum_rows: of an episode; a chunk has to fit into it.
         action_size: coordinates that every file must have; those of most files if not given.
         skip_bad: leave bad files out and record why, instead of refusing the directory.
-        cache: directory of that cache; ``DIRECTORY.cache``, beside the dataset, if not given.
+        cache: folder that the cache is made in; beside the dataset if not given.
 
     Raises:
         DataError: bad files, no (good) files, a bad ``dataset.json``, or neither memory nor disk
@@ -120,6 +130,8 @@ def load_directory(
     directory = Path(directory)
     paths = episode_files(directory)
     metadata = read_metadata(directory)
+    if metadata is None and (directory / UNFINISHED).exists():
+        raise DataError.of(directory / UNFINISHED, "", _UNFINISHED)
     headers, faults = read_headers(paths, minimum_rows, action_size)
     if faults and not skip_bad:
         raise _refusal(directory, faults)
@@ -138,7 +150,7 @@ def load_directory(
         reason = (
             f"{directory} needs {format_bytes(need)} of memory, but {format_bytes(free)} are free"
         )
-        place = cache_place(directory) if cache is None else Path(cache)
+        place = cache_place(directory, None if cache is None else Path(cache))
         arrays, lengths, unreadable = mapped_rows(directory, headers, place, reason, fill)
     else:
         arrays, lengths, unreadable = _loaded_rows(headers, fill)
@@ -212,13 +224,19 @@ def validate_directory(
     headers, faults = read_headers(paths, minimum_rows, action_size)
     for header in headers:
         try:
-            read_rows(header)
+            load_episode(header.path)
         except DataError as error:
             faults.extend(error.faults)
     try:
-        read_metadata(directory)
+        metadata = read_metadata(directory)
     except DataError as error:
         faults.extend(error.faults)
+    else:
+        if metadata is None and (directory / UNFINISHED).exists():
+            faults.append(Fault(directory / UNFINISHED, "", _UNFINISHED))
+        if metadata is not None and headers and metadata["action_size"] != headers[0].action_size:
+            reason = f"is {metadata['action_size']}, but the files have {headers[0].action_size}"
+            faults.append(Fault(directory / METADATA_NAME, "action_size", reason))
     return sorted(faults)
 
 
@@ -226,10 +244,14 @@ def episode_files(directory: Path) -> list[Path]:
     """Every file that claims to be an episode, in the order of their names."""
     if not directory.is_dir():
         raise DataError.of(directory, "", "is no directory")
-    paths = sorted(path for path in directory.glob("*.npz") if not path.name.startswith("."))
+    paths = sorted(
+        path
+        for path in directory.iterdir()
+        if path.suffix.lower() == ".npz" and not path.name.startswith(".")
+    )
     if not paths:
         below = sorted({path.parent for path in directory.glob("*/*.npz")})
-        way_out = f"; {below[0]} has some" if below else ", and so do its subdirectories"
+        way_out = f"; {below[0]} has some" if below else ", nor do its subdirectories"
         raise DataError.of(directory, "", f"holds no episode files (*.npz){way_out}")
     return paths
 

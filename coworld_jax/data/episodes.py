@@ -75,7 +75,7 @@ def load_episode(path: Path | str) -> Episode:
     """Read one episode file, with all of its keys; ``is_first`` is made where it is missing.
 
     Raises:
-        DataError: the file is damaged or is no episode.
+        DataError: the file is damaged, is no episode, or has an extra of another number of rows.
         FileNotFoundError: there is no such file.
     """
     path = Path(path)
@@ -87,6 +87,10 @@ def load_episode(path: Path | str) -> Episode:
         names = array_names(archive)
         used = ("image", "action", "reward", "discount")
         extras = {name: read_array(path, archive, name) for name in names if name not in used}
+    for name, value in extras.items():
+        if value.ndim and len(value) != header.rows:
+            reason = f"has {len(value)} rows, but 'image' has {header.rows}"
+            raise DataError.of(path, name, reason)
     for flag in FLAGS:
         if flag in extras:
             extras[flag] = extras[flag].reshape(-1).astype(bool)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import logging
 import math
 import os
@@ -43,10 +44,16 @@ class Mapped(NamedTuple):
     faults: list[Fault]  # files that were left out, if that was allowed
 
 
-def cache_place(directory: Path) -> Path:
-    """Where the cache of a dataset lies unless the user wants it elsewhere: beside it."""
+def cache_place(directory: Path, parent: Path | None) -> Path:
+    """Where the cache of a dataset lies: beside it, or in a ``parent`` of many datasets' caches.
+
+    There, the digest tells datasets apart that have one name in different folders.
+    """
     whole = directory.resolve()
-    return whole.with_name(f"{whole.name}.cache")
+    if parent is None:
+        return whole.with_name(f"{whole.name}.cache")
+    digest = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
+    return parent / f"{whole.name}-{digest}.cache"
 
 
 def mapped_rows(
@@ -59,7 +66,7 @@ def mapped_rows(
     Args:
         directory: of the dataset.
         headers: of the files, in order.
-        place: directory of the cache; made when missing, and holding nothing else.
+        place: directory of the cache alone, see `cache_place`; made when missing.
         reason: why the dataset is not loaded into memory, for the user.
         fill: reads the files.
 
@@ -117,8 +124,13 @@ def _valid(
     """The index of a whole cache of the same files, or None."""
     if not (place / _INDEX).exists():
         return None
-    index = read_json(place / _INDEX)
+    try:
+        index = read_json(place / _INDEX)
+    except DataError:  # damaged: it is built again
+        return None
     if any(key not in index or index[key] != value for key, value in wanted.items()):
+        return None
+    if "lengths" not in index or "faults" not in index:
         return None
     for name, (dtype, tail) in forms.items():
         path = place / f"{name}.bin"
@@ -137,8 +149,10 @@ def _build(
         DataError: no room, or bad files.
     """
     (place / _INDEX).unlink(missing_ok=True)
-    for leftover in place.glob("*.tmp"):
-        leftover.unlink()
+    names = list(_forms(headers[0].action_size))
+    temporary = [place / f"{name}.tmp" for name in names]
+    for leftover in temporary:
+        leftover.unlink(missing_ok=True)
     need, free = sum(header.nbytes for header in headers), shutil.disk_usage(place).free
     if need > free:
         raise DataError(
@@ -153,8 +167,6 @@ def _build(
         format_bytes(need),
         format_bytes(free),
     )
-    names = list(_forms(headers[0].action_size))
-    temporary = [place / f"{name}.tmp" for name in names]
     wanted = _index(headers)
     try:
         lengths, faults = _write(temporary, fill)

@@ -11,6 +11,7 @@ from typing import Any
 from coworld_jax.data.faults import DataError
 
 METADATA_NAME = "dataset.json"
+UNFINISHED = "collection.json"  # in the place of dataset.json while episodes are still missing
 IMPORT_NAME = "import.json"  # of a directory that was made from a foreign format
 # What an evaluation compares with its environment; other keys are for readers.
 _TEXTS, _COUNTS = ("task", "profile"), ("action_size", "action_repeat", "image_size")
@@ -31,7 +32,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise DataError.of(path, "", f"is no JSON file ({error})") from error
     if not isinstance(value, dict):
         raise DataError.of(path, "", "is no JSON object")
@@ -61,7 +62,7 @@ def read_metadata(directory: Path | str, name: str = METADATA_NAME) -> dict[str,
         for key in keys:
             if key not in metadata:
                 raise DataError.of(path, key, "is missing")
-            if not isinstance(metadata[key], kind):
+            if not isinstance(metadata[key], kind) or isinstance(metadata[key], bool):
                 raise DataError.of(path, key, f"is {metadata[key]!r} instead of {what}")
     return metadata
 

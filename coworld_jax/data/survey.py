@@ -44,8 +44,8 @@ class Survey(NamedTuple):
 
     @property
     def returns(self) -> np.ndarray:
-        """Undiscounted return of each episode, float32 ``[episodes]``."""
-        return np.add.reduceat(self.reward, self.starts)
+        """Undiscounted return of each episode, float64 ``[episodes]``."""
+        return np.add.reduceat(self.reward, self.starts, dtype=np.float64)
 
     @property
     def played(self) -> np.ndarray:

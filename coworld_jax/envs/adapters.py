@@ -60,11 +60,16 @@ def from_gymnasium(
         cover the ``Box``, and whose extras hold the observation as ``state`` unless it is an image.
 
     Raises:
-        ValueError: unbounded or discrete actions, or no time limit is known.
+        ValueError: unbounded or discrete actions, no time limit is known, or it draws no frames.
     """
     space = environment.action_space
     if not hasattr(space, "low"):
         raise ValueError(f"{request.task}: actions must be a bounded Box, not {space}.")
+    if environment.render_mode != "rgb_array":
+        raise ValueError(
+            f"{request.task}: make its gymnasium environment with render_mode='rgb_array', not "
+            f"{environment.render_mode!r}."
+        )
     limit = simulator_steps
     if limit is None and environment.spec is not None:
         limit = environment.spec.max_episode_steps
@@ -215,8 +220,14 @@ class AdaptedEnvironment:
         if is_last:
             self._steps = None
         size = (self.spec.image_size, self.spec.image_size)
-        frame = Image.fromarray(np.ascontiguousarray(self._simulator.frame()))
-        image = np.array(frame.resize(size, resample=Image.Resampling.LANCZOS))
+        frame = np.asarray(self._simulator.frame())
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise ValueError(
+                f"{self.spec.task} drew {frame.dtype} {list(frame.shape)}, but a frame is uint8 "
+                "[height, width, 3]."
+            )
+        picture = Image.fromarray(np.ascontiguousarray(frame))
+        image = np.array(picture.resize(size, resample=Image.Resampling.LANCZOS))
         return Timestep(image, reward, float(discount), is_last, _state(observation))
 
 

@@ -9,6 +9,7 @@ resized, and kept in memory: 12 KB each at 64 x 64.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,8 @@ class Background:
     def __init__(self, folder: str, size: int) -> None:
         self._size = size
         self._clips = _find_clips(Path(folder)) if folder else []
+        for clip in self._clips:  # a broken one shows here, and not hours into a run
+            self._read(clip[0], frames=1)
         self._loaded: dict[int, np.ndarray] = {}
         self._generator = np.random.default_rng(0)  # of the episode
         self.begin(0)
@@ -74,17 +77,25 @@ class Background:
 
     def _load(self, clip: list[Path]) -> np.ndarray:
         """Frames of a clip, uint8 ``[F, size, size, 3]``."""
-        frames = []
-        for path in clip:
-            read = _video_pictures if _is_video(path) else _image_pictures
-            try:
-                for picture in read(path):
-                    frames.append(np.asarray(ImageOps.fit(picture, (self._size, self._size))))
-            except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-                raise ValueError(f"{path} cannot be read as pictures: {error}.") from error
-        if not frames:
-            raise ValueError(f"{clip[0]} holds no picture: remove it.")
-        return np.stack(frames)
+        return np.stack([frame for path in clip for frame in self._read(path)])
+
+    def _read(self, path: Path, frames: int | None = None) -> list[np.ndarray]:
+        """The first ``frames`` pictures of a file, or all, each uint8 ``[size, size, 3]``.
+
+        Raises:
+            ValueError: it cannot be read, or holds none.
+        """
+        pictures = _video_pictures(path) if _is_video(path) else _image_pictures(path)
+        try:
+            found = [
+                np.asarray(ImageOps.fit(picture, (self._size, self._size)))
+                for picture in itertools.islice(pictures, frames)
+            ]
+        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read as pictures: {error}.") from error
+        if not found:
+            raise ValueError(f"{path} holds no picture: remove it.")
+        return found
 
 
 def _is_video(path: Path) -> bool:

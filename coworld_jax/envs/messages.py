@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+
+_PACKAGE = Path(__file__).parent.parent
 
 
 class Answer(NamedTuple):
@@ -22,10 +25,13 @@ class Failure(NamedTuple):
     """A Python exception in a worker. Text only: not every exception survives pickling."""
 
     line: str  # "ValueError: what was wrong"
-    trace: str
+    trace: str  # empty where the line is for the user: this package raised it in words of its own
 
     @classmethod
     def of(cls, error: Exception) -> Self:
         """The record of ``error``."""
         line = f"{type(error).__name__}: {error}".splitlines()[0]
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if isinstance(error, ValueError) and raised_in.is_relative_to(_PACKAGE):
+            return cls(str(error), "")
         return cls(line, "".join(traceback.format_exception(error)))

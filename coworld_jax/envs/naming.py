@@ -54,7 +54,10 @@ def parse_task(text: str) -> TaskName:
     for part in parts:
         key, _, value = part.partition("=")
         if key not in _OPTIONS:
-            raise ValueError(f"{text}: no option {key!r} of tasks; known: {', '.join(_OPTIONS)}.")
+            raise ValueError(
+                f"{text}: no option {key!r} of tasks; known: {', '.join(_OPTIONS)}. A folder's own "
+                "name cannot hold a +."
+            )
         if key in options:
             raise ValueError(f"{text}: the option {key} is given twice.")
         try:

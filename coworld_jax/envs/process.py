@@ -104,6 +104,8 @@ class WorkerProcess:
         except (EOFError, OSError) as error:
             raise WorkerDied(f"{self._label()} {self._ending()}") from error
         if isinstance(answer, Failure):
+            if not answer.trace:
+                raise WorkerFailed(answer.line)
             _LOG.error("%s raised:\n%s", self._label(), answer.trace)
             raise WorkerFailed(f"{self._label()} raised {answer.line}")
         return answer

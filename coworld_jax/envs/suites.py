@@ -101,6 +101,11 @@ def make_environment(
         environment = _SUITES[name.suite].make(name.name, request)
     else:
         environment = _own(name.name)(request)
+        if not hasattr(environment, "spec"):
+            raise ValueError(
+                f"{name.name} returned {environment!r}, but an Environment is needed, as "
+                "from_gymnasium and from_dm_env make one."
+            )
     return apply_options(environment, name)
 
 

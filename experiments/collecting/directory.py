@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,26 +12,31 @@ from typing import Any
 import numpy as np
 
 from coworld_jax.data import DataError, read_metadata, summarise, write_metadata
-from coworld_jax.data.metadata import METADATA_NAME
+from coworld_jax.data.metadata import METADATA_NAME, UNFINISHED
 
-_UNFINISHED = "collection.json"
+_UNWRITTEN = Path(UNFINISHED).with_suffix(".tmp").name
 
 
-def check_owner(out: Path, settings: Mapping[str, Any]) -> None:
-    """Make sure that ``out`` is new, or that its episodes were collected with these settings.
+def claim(out: Path, settings: Mapping[str, Any]) -> None:
+    """Make ``out`` where it is missing, or make sure that it was collected with these settings.
 
     Args:
         settings: of what its episodes depend on, as much as is known.
 
     Raises:
-        ValueError: it belongs to something else.
+        ValueError: it holds something else.
+        OSError: it is no directory, or cannot be written to.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out):  # a disk that is full, or read-only, is found early
+        pass
     finished = read_metadata(out)
-    record = read_metadata(out, _UNFINISHED) if finished is None else finished
+    record = read_metadata(out, UNFINISHED) if finished is None else finished
     if record is None:
-        if any(out.glob("*.npz")):
+        strange = sorted(path.name for path in out.iterdir() if path.name != _UNWRITTEN)
+        if strange:
             raise ValueError(
-                f"{out} holds episodes that this command has not made: use another --out."
+                f"{out} holds what this command has not made ({strange[0]}): use another --out."
             )
         return
     changed = [
@@ -55,9 +61,9 @@ def settle(out: Path, settings: Mapping[str, Any], names: Sequence[str]) -> set[
 
     Raises:
         ValueError: it belongs to something else, or has more episodes than ``names``.
+        OSError: see `claim`.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    check_owner(out, settings)
+    claim(out, settings)
     there = {path.stem.rpartition("-")[0] for path in out.glob("*.npz")}
     foreign = there - set(names)
     if foreign:
@@ -71,9 +77,9 @@ def settle(out: Path, settings: Mapping[str, Any], names: Sequence[str]) -> set[
     if there:
         say(f"{out} has {len(there)} of {len(names)} episodes; the others are collected.")
     # A directory with a dataset.json is complete, so this one loses it until it is.
-    write_metadata(out, settings, _UNFINISHED)
+    write_metadata(out, settings, UNFINISHED)
     (out / METADATA_NAME).unlink(missing_ok=True)
-    for leftover in out.glob(".*.tmp"):
+    for leftover in out.glob(".*.tmp"):  # an episode that a kill cut short
         leftover.unlink()
     return there
 
@@ -89,7 +95,7 @@ def complete(out: Path, settings: Mapping[str, Any], command: str) -> None:
         raise DataError(f"{faults[0]} Delete it; the same command collects it again.", faults)
     described = summary._asdict() | {"python": platform.python_version(), "numpy": np.__version__}
     write_metadata(out, {**settings, **described, "command": command})
-    (out / _UNFINISHED).unlink(missing_ok=True)
+    (out / UNFINISHED).unlink(missing_ok=True)
 
 
 def say(text: str) -> None:

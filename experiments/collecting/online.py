@@ -18,7 +18,7 @@ from coworld_jax.config import Config
 from coworld_jax.data.episodes import read_header
 from coworld_jax.loop import train
 from coworld_jax.workdir import read_tasks
-from experiments.collecting.directory import check_owner, complete, say, settle
+from experiments.collecting.directory import claim, complete, say, settle
 
 SHARES = {"medium": 1 / 3, "expert": 1.0}  # of the reference return
 WINDOW = 10  # episodes whose mean return must reach it: single ones vary too much
@@ -60,7 +60,7 @@ def collect_online(
     """Train an agent in ``workdir`` until it is good enough, and make its replay a dataset.
 
     Both go on where they were interrupted, and the training of ``medium`` goes on to ``expert`` in
-    the same workdir.
+    the same workdir, or to more updates than it first had.
 
     Args:
         out: empty, or begun or finished by this function with the same arguments.
@@ -76,6 +76,7 @@ def collect_online(
     Raises:
         ValueError: bad configuration, ``out`` holds something else, or the agent has not reached
             the return in the updates that it had.
+        OSError: ``out`` cannot be written to; before the training starts.
         DataError: an episode of the replay is damaged.
     """
     wanted = reference * SHARES[until]
@@ -88,26 +89,30 @@ def collect_online(
         f"{SHARES[until]:.2g} of {reference:.4g}."
     )
     record = {"task": config.source[0], "seed": config.seed, "policy": policy}
-    check_owner(out, record)
+    claim(out, record)
+    episodes, best = 0, float("-inf")
     count: int | None = None
-    seen: Sequence[float] = ()
 
     def reached(returns: Mapping[str, Sequence[float]]) -> bool:
-        nonlocal count, seen
+        nonlocal episodes, best, count
         seen = returns["source"]
-        count = episodes_until(seen, wanted)
+        if len(seen) == episodes:
+            return count is not None
+        episodes, count = len(seen), episodes_until(seen, wanted)
+        highest = max(window_means(seen).tolist(), default=best)
+        if highest > best:
+            best = highest
+            say(f"{episodes} episodes; best mean return of {WINDOW}: {best:.4g} of {wanted:.4g}.")
         return count is not None
 
     finished = train(config, workdir, reached)
     if count is None and finished is None:
         return None
     if count is None:
-        best = max(window_means(seen).tolist(), default=float("-inf"))
         raise ValueError(
             f"The agent of {workdir} has made all of its {config.schedule.pretrain_updates} "
             f"updates; the best mean return of {WINDOW} episodes was {best:.4g}, and "
-            f"--until={until} wants {wanted:.4g}: give a lower --reference, or more --updates in "
-            "another --workdir."
+            f"--until={until} wants {wanted:.4g}: give a lower --reference, or more --updates."
         )
     spec = read_tasks(workdir)["source"]
     settings = spec.settings() | record

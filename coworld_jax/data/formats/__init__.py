@@ -7,6 +7,7 @@ What is made appears under its name when it is whole; a kill before that leaves 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -91,7 +92,7 @@ def import_episodes(
                 rows += len(episode.reward)
                 name = found.name
                 if name is None or name in names or "/" in name or name.startswith("."):
-                    name = f"{len(names):06d}-{len(episode.reward)}"
+                    name = _free_name(len(episode.reward), names)
                 names.add(name)
                 save_episode(temporary, episode._replace(image=resize(episode.image)), name=name)
                 progress(len(names), rows)
@@ -118,7 +119,10 @@ def import_episodes(
 def export_minari(
     directory: Path, out: Path, progress: Progress = lambda episodes, rows: None
 ) -> None:
-    """Write an episode directory as a Minari dataset, without loss: importing it gives it back.
+    """Write an episode directory as a Minari dataset, without loss.
+
+    Importing it gives back what `data.load_episode` reads of each file: every key, numbers of the
+    episode itself as float32.
 
     Args:
         out: empty or missing; Minari finds it by its name, ``NAME-v0``.
@@ -126,15 +130,16 @@ def export_minari(
     Raises:
         DataError: bad files, a name that Minari refuses, or no Minari here; nothing is made then.
     """
-    if not _DATASET_ID.fullmatch(out.name):
+    name = out.resolve().name
+    if not _DATASET_ID.fullmatch(name):
         raise DataError(
             f"Minari knows a dataset by the name of its folder, which ends in a version: name it "
-            f"{out.with_name(out.name + '-v0')} instead of {out}."
+            f"{out.resolve().with_name(f'{name}-v0')} instead of {out}."
         )
     paths, record = episode_files(directory), read_metadata(directory)
     with _emerging(out) as temporary:
         rows = 0
-        for index, written in enumerate(minari.write(temporary / "data", out.name, paths, record)):
+        for index, written in enumerate(minari.write(temporary / "data", name, paths, record)):
             rows += written
             progress(index + 1, rows)
 
@@ -142,6 +147,7 @@ def export_minari(
 @contextlib.contextmanager
 def _emerging(out: Path) -> Iterator[Path]:
     """A directory that takes the name ``out`` when all went well, and vanishes otherwise."""
+    out = out.resolve()  # "." has no name, and a link cannot be replaced by a directory
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is there already and is not empty: name another one.")
     temporary = out.with_name(f".{out.name}.unfinished")
@@ -154,6 +160,12 @@ def _emerging(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary)
         raise
     os.replace(temporary, out)
+
+
+def _free_name(rows: int, names: set[str]) -> str:
+    """A name by number that no episode has yet."""
+    numbered = (f"{number:06d}-{rows}" for number in itertools.count(len(names)))
+    return next(name for name in numbered if name not in names)
 
 
 def _find(source: Path, form: str | None) -> tuple[str, list[Path]]:

@@ -84,7 +84,9 @@ def _episode(path: Path, group: Any, attributes: dict[str, Any], image_key: str 
     extras: dict[str, np.ndarray] = {}
     left_out = []
     for key, dataset in arrays.items():
-        short = key.partition("/")[2].replace("/", ".")
+        short = key.partition("/")[2]
+        if _NAME not in attributes:  # of our own export, folders are in the key's own name
+            short = short.replace("/", ".")
         fits = dataset.shape and dataset.dtype.kind != "O" and not _is_jpeg(path, dataset)
         value = read_all(path, dataset) if fits else np.zeros(())
         if short not in (*_OWN, *extras) and per_row(value, steps + 1):
@@ -216,6 +218,8 @@ def write(
                     f"is {value.dtype} {list(value.shape)}, but Minari takes numbers, a row each"
                 )
                 raise DataError.of(path, key, reason)
+        if len(episode.reward) < 2:
+            raise DataError.of(path, "reward", "has the reset alone, but Minari needs a transition")
         ended = episode.discount[1:] == 0.0
         truncated = np.zeros(len(ended), bool)
         truncated[-1:] = ~ended[-1:]
