@@ -113,6 +113,16 @@ class RunConfig:
     wandb_project: str = ""
 
 
+# What may change from one start of a run to the next: how it is carried out, and on what machine.
+CHANGEABLE = frozenset(
+    f"run.{name}"
+    for name in (
+        *("chunk", "workers", "checkpoint_every", "keep", "devices", "resident_share", "cache"),
+        *("tensorboard", "wandb_project"),
+    )
+)
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that a run depends on."""

@@ -52,8 +52,8 @@ def lock(workdir: Path) -> Iterator[None]:
 def check_config(workdir: Path, config: Config) -> None:
     """Make sure that a workdir is new, or that its run had this configuration.
 
-    A plan that is nothing but one source's pretraining may be longer than it was: no update
-    depends on how many follow.
+    Fields that are `config.CHANGEABLE` may differ. And a plan that is nothing but one source's
+    pretraining may be longer than it was: no update depends on how many follow.
 
     Raises:
         ValueError: the directory belongs to a run with another configuration.
@@ -66,7 +66,11 @@ def check_config(workdir: Path, config: Config) -> None:
     if schedule.only_pretrains(config) and updates > recorded.schedule.pretrain_updates:
         longer = dataclasses.replace(recorded.schedule, pretrain_updates=updates)
         recorded = dataclasses.replace(recorded, schedule=longer)
-    changed = configuration.differences(recorded, config)
+    changed = [
+        line
+        for line in configuration.differences(recorded, config)
+        if line.partition(":")[0] not in configuration.CHANGEABLE
+    ]
     if changed:
         raise ValueError(
             f"{path} belongs to a run with another configuration ({'; '.join(changed)}): start it "
