@@ -57,6 +57,7 @@ class Agent(NamedTuple):
     actor_optimizer: optax.GradientTransformation
     critic_optimizer: optax.GradientTransformation
     learning: LearningConfig
+    action_size: int  # coordinates that its own simulator takes; the networks may have more
 
 
 # (parameters, observation, heads, what was encoded) -> unreduced terms of the world-model loss
@@ -120,6 +121,7 @@ def make_agent(
         actor_optimizer=optimizer(learning.actor_lr),
         critic_optimizer=optimizer(learning.critic_lr),
         learning=learning,
+        action_size=action_size,
     )
 
 
@@ -217,6 +219,10 @@ def update_behavior(
         extra_terms: terms that a coupling adds to the critic's loss.
         scales: weight of each extra term.
         axis_name: mapped axis over which the batch is split.
+
+    Returns:
+        The new state and metrics. **Gradient:** the actor's loss to the actor, the critic's to the
+        critic; the world model is data.
     """
     learning, model = agent.learning, agent.model
     key_latent, key_action = jax.random.split(key)
@@ -243,6 +249,7 @@ def update_behavior(
             start_discount=discount.reshape(-1),
             latent_noise=latent_noise.reshape(learning.horizon - 1, time * batch, -1),
             action_noise=action_noise.reshape(learning.horizon - 1, time * batch, -1),
+            action_size=agent.action_size,
             discount=learning.discount,
             lambda_=learning.lambda_,
             dynamics_share=learning.dynamics_share,

@@ -50,6 +50,7 @@ def imagine(
     start: Latent,
     latent_noise: jax.Array,
     action_noise: jax.Array,
+    action_size: int,
 ) -> Rollout:
     """Roll the actor out in the world model.
 
@@ -58,10 +59,14 @@ def imagine(
         start: ``[N, ...]``, detached by the caller.
         latent_noise: ``[H - 1, N, groups]``, see `world_model.latent_noise`.
         action_noise: uniform on [0, 1), ``[H - 1, N, A]``.
+        action_size: coordinates that the agent's own simulator takes, at most A. The others are
+            zero, as in its episodes: the world model has never learnt what they would do.
 
     **Gradient:** from each state to the actions before it (dynamics backpropagation); the actor's
     input is stopped, so a state does not reach the actor through a later action.
     """
+
+    taken = jnp.arange(action_noise.shape[-1])[None] < action_size
 
     def step(
         latent: Latent, noise: tuple[jax.Array, jax.Array]
@@ -69,6 +74,7 @@ def imagine(
         feat = features(latent)
         loc, scale = actor.apply(actor_params, jax.lax.stop_gradient(feat))
         action = distributions.truncated_normal_sample(loc, scale, noise[1])
+        action = jnp.where(taken, action, 0.0)
         following = imagine_step(model, world_params, latent, action, noise[0])
         return without_stats(following), (features(following), action, loc, scale)
 
@@ -92,6 +98,7 @@ def actor_terms(
     start_discount: jax.Array,
     latent_noise: jax.Array,
     action_noise: jax.Array,
+    action_size: int,
     discount: float,
     lambda_: float,
     dynamics_share: float,
@@ -103,6 +110,7 @@ def actor_terms(
         actor_params: differentiated; all else is data.
         start: posterior states, ``[N, ...]``, detached.
         start_discount: 1 - terminal of the start states, ``[N]``; used with a discount head.
+        action_size: see `imagine`; entropy and log-probability are those of these coordinates.
         discount: ``γ`` in [0, 1].
         lambda_: ``λ`` in [0, 1].
         dynamics_share: ``ρ``, see `losses.actor_loss`.
@@ -111,7 +119,10 @@ def actor_terms(
     Returns:
         Loss ``[H - 1, N]``, then (critic imagined, per-state quantities to log).
     """
-    rollout = imagine(model, world_params, actor, actor_params, start, latent_noise, action_noise)
+    rollout = imagine(
+        model, world_params, actor, actor_params, start, latent_noise, action_noise, action_size
+    )
+    action, loc, scale = (x[..., :action_size] for x in rollout[1:])
     states = rollout.feat[:-1]
     reward = predict_reward(model, world_params, states)
     continuation = predict_continuation(model, world_params, states)
@@ -122,13 +133,11 @@ def actor_terms(
     slow_value = critic.apply(slow_critic_params, rollout.feat[1:])
     lambda_return = returns.lambda_return(reward, gamma, slow_value, lambda_)
     weight = returns.discount_weights(gamma)
-    entropy = jnp.sum(distributions.truncated_normal_entropy(rollout.loc, rollout.scale), axis=-1)
+    entropy = jnp.sum(distributions.truncated_normal_entropy(loc, scale), axis=-1)
     log_prob, baseline = jnp.zeros_like(lambda_return), jnp.zeros_like(lambda_return)
     if dynamics_share < 1.0:
         log_prob = jnp.sum(
-            distributions.truncated_normal_log_prob(
-                jax.lax.stop_gradient(rollout.action), rollout.loc, rollout.scale
-            ),
+            distributions.truncated_normal_log_prob(jax.lax.stop_gradient(action), loc, scale),
             axis=-1,
         )
         baseline = critic.apply(critic_params, jax.lax.stop_gradient(states))

@@ -78,6 +78,11 @@ class CoWorld(NamedTuple):
         """The networks of a domain: ``target``, ``source``, ``source0`` ..."""
         return self.target if domain == TARGET else self.source
 
+    def with_action_size(self, domain: str, action_size: int) -> CoWorld:
+        """With so many coordinates in the actions of a domain's simulator."""
+        agent = self.agent(domain)._replace(action_size=action_size)
+        return self._replace(target=agent) if domain == TARGET else self._replace(source=agent)
+
 
 def make_coworld(
     config: Config, action_size: int, aligned_updates: int, state_size: int = 0
@@ -85,7 +90,8 @@ def make_coworld(
     """The method that a configuration describes.
 
     Args:
-        action_size: the largest of all domains; the others leave the surplus coordinates at zero.
+        action_size: the largest of all domains. The others leave the surplus coordinates at zero,
+            in episodes and in imagination (`Agent.action_size`, which `phases.make_update` sets).
         aligned_updates: see `schedule.aligned_updates`.
         state_size: of the states that the sources read, see `schedule.source_state_size`; 0 where
             they read images.

@@ -11,7 +11,7 @@ import numpy as np
 
 from coworld_jax import parallel, runtime
 from coworld_jax.config import Config
-from coworld_jax.coworld import SOURCE, TARGET, CoWorld, CoWorldState
+from coworld_jax.coworld import SOURCE, TARGET, CoWorld, CoWorldState, source_name
 from coworld_jax.feeds import TargetFeed
 from coworld_jax.phases import make_update, update_keys
 from coworld_jax.schedule import Phase
@@ -27,6 +27,7 @@ class Learner:
         method: what is learnt.
         config: of the run.
         mesh: devices, or None for a single one.
+        action_sizes: coordinates of an action in each domain.
         feed: the target's data, or None in a plan without a target.
         stopwatch: takes the times of ``sampling`` (of a streamed feed; a resident one is sampled
             inside the update), ``compile`` and ``update``.
@@ -37,6 +38,7 @@ class Learner:
         self,
         method: CoWorld,
         config: Config,
+        action_sizes: Mapping[str, int],
         mesh: parallel.Mesh | None,
         feed: TargetFeed | None,
         stopwatch: Stopwatch,
@@ -44,6 +46,7 @@ class Learner:
     ) -> None:
         self._method = method
         self._config = config
+        self._action_sizes = action_sizes
         self._mesh = mesh
         self._feed = feed
         self._stopwatch = stopwatch
@@ -104,8 +107,11 @@ class Learner:
         resident: Mapping[str, EpisodeStore],
         streamed: Mapping[str, Batch],
     ) -> parallel.RunPhase:
+        domain = TARGET if phase.learns == TARGET else source_name(phase.source, state.sources)
         run_phase = parallel.compile_phase(
-            make_update(self._method, phase.kind, phase.source, phase.aligned),
+            make_update(
+                self._method, phase.kind, phase.source, phase.aligned, self._action_sizes[domain]
+            ),
             updates=count,
             length=self._config.learning.length,
             batch=self._config.learning.batch,

@@ -172,8 +172,9 @@ class _Run:
         self.progress = Progress(sum(phase.updates for phase in self.phases))
         resources.callback(self.progress.close)
         self._started = time.monotonic()
+        sizes = {domain: spec.action_size for domain, spec in specs.items()}
         self.learner = Learner(
-            self.method, config, mesh, self.feed, self.stopwatch, self.progress.message
+            self.method, config, sizes, mesh, self.feed, self.stopwatch, self.progress.message
         )
         self.progress.message(schedule.describe(self.phases, config.coupling))
         if self.feed is not None:

@@ -40,11 +40,20 @@ class Update(Protocol):
     ) -> tuple[CoWorldState, Metrics]: ...
 
 
-def make_update(method: CoWorld, kind: str, source: int, aligned: bool) -> Update:
+def make_update(
+    method: CoWorld, kind: str, source: int, aligned: bool, action_size: int | None = None
+) -> Update:
     """The update of a phase (see `schedule.Phase`) on the whole state.
 
     Other agents than the one that learns come back bit-identical.
+
+    Args:
+        kind, source, aligned: see `schedule.Phase`.
+        action_size: coordinates that the simulator of the learning agent takes; None for all that
+            the networks have.
     """
+    if action_size is not None:
+        method = method.with_action_size(SOURCE if kind == "source" else TARGET, action_size)
 
     def update_source(
         state: CoWorldState,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tiny
 
-from coworld_jax import parallel
+from coworld_jax import coworld, parallel, phases
+from coworld_jax import learner as learner_module
 from coworld_jax.checkpoint import state_digest
 from coworld_jax.coworld import (
     SOURCE,
@@ -18,7 +19,10 @@ from coworld_jax.coworld import (
     nearest_source,
     source_reward_weight,
 )
+from coworld_jax.learner import Learner
 from coworld_jax.phases import make_update, update_keys
+from coworld_jax.schedule import Phase
+from coworld_jax.stopwatch import Stopwatch
 from coworld_jax.store import sample
 
 # Kind of phase, whether it has coupling B, size of the state that the source reads (0: images).
@@ -29,6 +33,16 @@ KINDS = {
     "target": ("target", False, 0),
     "co-train state source": ("source", True, 5),
 }
+
+
+# No two weights are alike.
+WEIGHTED = replace(
+    tiny.CONFIG,
+    coupling=replace(
+        tiny.CONFIG.coupling, alignment_scale=1.7, value_constraint_scale=0.6, reward_mix=0.3
+    ),
+    learning=replace(tiny.CONFIG.learning, reward_scale=2.0, kl_scale=1.3),
+)
 
 
 def copied(tree):
@@ -56,7 +70,7 @@ def applied():
     results = {}
     for name, (kind, aligned, state_size) in KINDS.items():
         batches = {SOURCE: tiny.batch(1, state_size), TARGET: tiny.batch(2)}
-        method, state = tiny.make(state_size=state_size)
+        method, state = tiny.make(WEIGHTED, state_size=state_size)
         run, traces = counted(make_update(method, kind, 0, aligned))
         before = copied(state)
         after, metrics = run(state, batches, jax.random.key(3))
@@ -121,6 +135,78 @@ def test_couplings_leave_their_metrics(applied):
         "source/model/state", "source/model/bridge", "source/model/bridge_explained"
     } <= metrics["co-train state source"]  # fmt: skip
     assert not {"source/model/state", "source/model/bridge"} & metrics["co-train source"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_losses_are_weighed_as_configured(applied, name):
+    metrics = {key.partition("/")[2]: float(value) for key, value in applied[name][5].items()}
+    weights = {
+        "image": 1.0, "state": 1.0, "reward": 2.0, "kl": 1.3, "alignment": 1.7, "bridge": 1.0
+    }  # fmt: skip
+    terms = {key: metrics[f"model/{key}"] for key in weights if f"model/{key}" in metrics}
+    total = sum(weights[key] * value for key, value in terms.items())
+    assert metrics["model/loss"] == pytest.approx(total, rel=1e-5)
+    if "critic/constraint" in metrics:
+        total = metrics["critic/regression"] + 0.6 * metrics["critic/constraint"]
+        assert metrics["critic/loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_coupling_b_mixes_rewards_as_configured(monkeypatch):
+    method, state = tiny.make(WEIGHTED)
+    mixes, loss = [], coworld.losses.reward_alignment_loss
+
+    def spy(*args, reward_mix, **others):
+        mixes.append(reward_mix)
+        return loss(*args, reward_mix=reward_mix, **others)
+
+    monkeypatch.setattr(coworld.losses, "reward_alignment_loss", spy)
+    batches = {SOURCE: tiny.batch(1), TARGET: tiny.batch(2)}
+    jax.eval_shape(make_update(method, "source", 0, True), state, batches, jax.random.key(0))
+    assert set(mixes) == {0.3}
+
+
+def test_a_phase_reads_and_writes_the_source_that_it_is_of(monkeypatch):
+    """With what the updates do left out: which of two sources learns, which the target follows."""
+    method, state = tiny.make(sources=2)
+    seen = []
+
+    def learnt(method, learner, *others, **flags):
+        seen.append((method.source.action_size, method.target.action_size, learner, *others))
+        return replace(learner, behavior_updates=learner.behavior_updates + 1), {}
+
+    monkeypatch.setattr(phases, "source_update", learnt)
+    monkeypatch.setattr(phases, "target_update", learnt)
+    distances = jnp.asarray([2.0, 1.0])
+    monkeypatch.setattr(phases, "nearest_source", lambda *args: (state.sources[1], distances))
+    batches = {SOURCE: tiny.batch(1), TARGET: tiny.batch(2)}
+    after, _ = make_update(method, "source", 1, False, 2)(state, batches, jax.random.key(0))
+    assert after.sources[0] is state.sources[0] and after.target is state.target
+    assert int(after.sources[1].behavior_updates) == 1
+    assert seen[0][:2] == (2, 3) and seen[0][2] is state.sources[1] and seen[0][4] is None
+    after, _ = make_update(method, "target", 0, False, 1)(state, batches, jax.random.key(0))
+    assert after.sources == state.sources and int(after.target.behavior_updates) == 1
+    assert seen[1][:2] == (3, 1) and seen[1][3] is state.sources[1]
+
+
+def test_a_learner_gives_each_phase_the_actions_of_its_domain(monkeypatch):
+    method, state = tiny.make(sources=2)
+    sizes = {"source0": 1, "source1": 2, "target": 3}
+    learner = Learner(method, tiny.CONFIG, sizes, None, None, Stopwatch(), print)
+    asked = []
+
+    def spy(*args):
+        asked.append(args[1:])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learner_module, "make_update", spy)
+    for kind, source in (("source", 0), ("source", 1), ("world_model", 0), ("target", 0)):
+        phase = Phase("x", kind, source, 1, 0, False)
+        with pytest.raises(KeyboardInterrupt):
+            learner._compile(phase, 1, state, {}, {})
+    assert asked == [
+        ("source", 0, False, 1), ("source", 1, False, 2),
+        ("world_model", 0, False, 3), ("target", 0, False, 3),
+    ]  # fmt: skip
 
 
 def test_switches_take_the_couplings_away():

@@ -239,7 +239,6 @@ STATE_TERMS = {
 }
 
 
-@pytest.mark.slow
 def test_terms_of_a_source_that_reads_states_reach_what_the_method_states(
     recorder: Recorder,
 ) -> None:
@@ -313,6 +312,16 @@ def test_reward_alignment_pulls_by_both_terms(recorder: Recorder) -> None:
         assert np.any(moved != value) == by_own
         (_, moved), _ = term(source.world_model, aligned, own, other_moved)
         assert np.any(moved != value) == by_other
+    # With eta = 0, what is left looks at the target's images and actions, and at no own ones.
+    for batch, matters in ((own, False), (other, True)):
+        images, actions = (
+            batch._replace(image=255 - batch.image),
+            batch._replace(action=batch.action / 2),
+        )
+        for moved_batch in (images, actions):
+            batches = (own, moved_batch) if matters else (moved_batch, other)
+            (_, moved), _ = term(source.world_model, aligned, *batches)
+            assert np.any(moved != value) == matters
 
 
 def _imagined(method: coworld.CoWorld, seed: int = 0) -> Imagined:
@@ -382,6 +391,7 @@ def test_actor_loss_reaches_the_actor_and_not_the_critic(share: float) -> None:
                 rng.uniform(size=(2, 4, agent.model.rssm.groups)), jnp.float32
             ),
             action_noise=jnp.asarray(rng.uniform(size=(2, 4, tiny.ACTION)), jnp.float32),
+            action_size=tiny.ACTION,
             discount=0.9,
             lambda_=0.95,
             dynamics_share=share,

@@ -66,6 +66,8 @@ def test_without_coupling_b_no_phase_is_aligned():
 
 def test_eta_anneals_over_the_aligned_updates_of_one_source():
     assert aligned_updates(plan(tiny.CONFIG, 10)) == 2 + 2
+    two = replace(tiny.CONFIG, source=("dmc/walker_walk", "dmc/cheetah_run"))
+    assert aligned_updates(plan(two, 10)) == 2 + 2  # each of them makes so many
 
 
 def test_first_updates_come_with_each_agents_first_behaviour():

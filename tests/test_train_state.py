@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
 from coworld_jax.data import save_episode
 from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
-from coworld_jax.loop import train
+from coworld_jax.loop import _Run, train
 from coworld_jax.metrics import read_metrics
+from coworld_jax.scaling import measure_scaling
 from coworld_jax.workdir import load_policy, read_tasks, restore_run
 from experiments.collecting.played import trained_policy
 
@@ -81,6 +84,24 @@ def test_the_scaling_is_that_of_the_random_episodes(finished, config):
     np.testing.assert_allclose(found["mean"], np.concatenate(states).mean(axis=0), atol=1e-5)
     assert np.any(np.asarray(found["std"]) > 1.0)  # velocities
     assert "scaling" not in state.target.world_model and "bridge" not in state.target.world_model
+
+
+def test_each_of_two_sources_is_measured_on_its_own_episodes(config, tmp_path):
+    tasks = ("dmc/walker_walk", "dmc/walker_uphill")
+    both = replace(
+        config, source=tasks, schedule=replace(config.schedule, warmup_rounds=0, rounds=0)
+    )
+    with ExitStack() as resources:
+        run = _Run(both, tmp_path / "x", resources)
+        run.resume()
+        for phase in run.phases[:2]:
+            run._prefill(phase)
+        for source, collector in zip(run.state.sources, run.collectors, strict=True):
+            wanted = measure_scaling(jnp.asarray(collector.replay.states()))
+            for name, value in source.world_model["scaling"].items():
+                np.testing.assert_allclose(value, wanted[name], rtol=1e-6)
+    first, second = (source.world_model["scaling"]["mean"] for source in run.state.sources)
+    assert np.any(first != second)
 
 
 @pytest.mark.slow

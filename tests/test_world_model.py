@@ -16,6 +16,7 @@ from coworld_jax import agent as agents
 from coworld_jax import behavior, world_model
 from coworld_jax.acting import act, initial_acting_state
 from coworld_jax.agent import Agent, AgentState
+from coworld_jax.policy import AgentPolicy
 from coworld_jax.types import Latent
 from coworld_jax.world_model import Observation
 
@@ -150,7 +151,9 @@ def test_replayed_actions_are_a_loop_of_imagined_steps(case: Case) -> None:
     close(found.deter[0], post.deter)
 
 
-def _rollout(case: Case, start: Latent, action_noise: jax.Array) -> behavior.Rollout:
+def _rollout(
+    case: Case, start: Latent, action_noise: jax.Array, action_size: int = tiny.ACTION
+) -> behavior.Rollout:
     return behavior.imagine(
         case.agent.model,
         case.state.world_model,
@@ -159,7 +162,26 @@ def _rollout(case: Case, start: Latent, action_noise: jax.Array) -> behavior.Rol
         start,
         case.noise,
         action_noise,
+        action_size,
     )
+
+
+def test_surplus_coordinates_are_zero_in_imagination_as_in_episodes(case: Case) -> None:
+    """No simulator takes them, so the world model has never learnt what they do."""
+    start = world_model.initial_latent(case.agent.model, B)
+    uniform = jax.random.uniform(jax.random.key(1), (T, B, tiny.ACTION))
+    whole, found = _rollout(case, start, uniform), _rollout(case, start, uniform, 2)
+    assert np.all(whole.action[..., 2]) and not np.any(found.action[..., 2])
+    np.testing.assert_array_equal(found.action[0, :, :2], whole.action[0, :, :2])
+    assert np.any(found.feat != whole.feat)
+
+
+def test_an_agent_keeps_what_its_simulator_does_not_take_at_zero(case: Case) -> None:
+    policy = AgentPolicy(case.agent, case.state, action_size=2, explore=True)
+    frame = np.zeros((64, 64, 3), np.uint8)
+    memory = policy._step(policy._parameters, policy._start, frame, jax.random.key(0), 0)
+    assert np.all(memory.action[:, :2]) and not np.any(memory.action[:, 2:])
+    assert policy.episode(0)(frame).shape == (2,)
 
 
 def test_imagination_begins_at_the_start_and_acts_before_it_moves(case: Case) -> None:
@@ -221,12 +243,14 @@ def test_actor_and_critic_targets_use_the_states_they_belong_to(case: Case) -> N
         start_discount=alive,
         latent_noise=case.noise,
         action_noise=uniform,
+        action_size=2,  # of three
         discount=0.9,
         lambda_=0.7,
         dynamics_share=share,
         entropy_scale=entropy_scale,
     )
-    rollout = _rollout(case, start, uniform)
+    rollout = _rollout(case, start, uniform, 2)
+    action, loc, scale = (x[..., :2] for x in rollout[1:])
     close(imagined.feat, rollout.feat[:-1])
     reward = np.asarray(world_model.predict_reward(model, params, rollout.feat))
     value = np.asarray(agent.critic.apply(slow, rollout.feat))
@@ -243,14 +267,14 @@ def test_actor_and_critic_targets_use_the_states_they_belong_to(case: Case) -> N
     close(imagined.weight, weight)
     baseline = np.asarray(agent.critic.apply(state.critic, rollout.feat[:-1]))
     log_prob = np.asarray(
-        behavior.distributions.truncated_normal_log_prob(
-            rollout.action, rollout.loc, rollout.scale
-        ).sum(-1)
+        behavior.distributions.truncated_normal_log_prob(action, loc, scale).sum(-1)
     )
+    entropy = behavior.distributions.truncated_normal_entropy(loc, scale).sum(-1)
+    close(logged["entropy"], entropy)
     objective = share * expected + (1 - share) * log_prob * (expected - baseline)
     if agent.learning.dynamics_share < 1.0:
         assert model.continuation is not None
-    close(loss, -weight * (objective + entropy_scale * np.asarray(logged["entropy"])), 1e-4)
+    close(loss, -weight * (objective + entropy_scale * np.asarray(entropy)), 1e-4)
     critic_loss, at_states = behavior.critic_terms(
         state.critic, critic=agent.critic, imagined=imagined
     )
