@@ -7,24 +7,26 @@ devices computes the same update up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from coworld_jax.coworld import CoWorldState
-from coworld_jax.phases import Update, run_phase
-from coworld_jax.store import EpisodeStore
-from coworld_jax.types import Batch, Metrics
-
 AXIS = "devices"
 Tree = TypeVar("Tree")
-# (state, resident stores, streamed batches) -> (state, metrics of each update); see `run_phase`
-RunPhase = Callable[
-    [CoWorldState, Mapping[str, EpisodeStore], Mapping[str, Batch]], tuple[CoWorldState, Metrics]
-]
+
+
+class Program(Protocol):
+    """A function of state, stores, streamed batches ``[K, T, B, ...]`` and a count."""
+
+    def __call__(
+        self, state: Any, resident: Any, streamed: Any, count: Any, *, axis_name: str | None
+    ) -> tuple[Any, Any]: ...
+
+
+Compiled = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 
 def make_mesh(devices: int, batch: int) -> Mesh | None:
@@ -47,7 +49,7 @@ def make_mesh(devices: int, batch: int) -> Mesh | None:
 
 
 def replicate(tree: Tree, mesh: Mesh | None) -> Tree:
-    """``tree`` on every device of the mesh, as `compile_phase` wants its stores and state."""
+    """``tree`` on every device of the mesh, as `compile_program` wants its stores and state."""
     return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
@@ -60,21 +62,29 @@ def shapes_on_one_device(make: Callable[[], Tree]) -> Tree:
     )
 
 
-def compile_phase(
-    update: Update, *, updates: int, length: int, batch: int, mesh: Mesh | None
-) -> jax.stages.Wrapped:
-    """`phases.run_phase` as one jitted call that overwrites (donates) the state it is given.
+def compile_program(
+    program: Program, arguments: tuple[Any, Any, Any, Any], mesh: Mesh | None, mapping: str
+) -> Compiled:
+    """``program`` compiled for arguments of these shapes.
 
-    Returns:
-        A `RunPhase` that can also be lowered and compiled before it runs.
+    Args:
+        program: run by every device on the whole state and stores and its share of the batches.
+        arguments: state, resident stores, streamed batches and count, as it will be called.
+        mesh: devices, or None for a single one.
+        mapping: ``jit`` overwrites (donates) the state that it is given. ``pmap`` is for code that
+            is built on it; the result is the same, but two states are in memory at once.
     """
-    sizes: dict[str, Any] = {"updates": updates, "length": length, "batch": batch}
+    if mapping == "pmap":
+        return _pmap(program, mesh)
+    return spread(program, mesh).lower(*arguments).compile()
 
-    def run(
-        state: CoWorldState, resident: Mapping[str, EpisodeStore], streamed: Mapping[str, Batch]
-    ) -> tuple[CoWorldState, Metrics]:
+
+def spread(program: Program, mesh: Mesh | None) -> jax.stages.Wrapped:
+    """``program`` as one jitted call over the mesh, which donates the state."""
+
+    def run(state: Any, resident: Any, streamed: Any, count: Any) -> tuple[Any, Any]:
         axis_name = None if mesh is None else AXIS
-        return run_phase(update, state, resident, streamed, **sizes, axis_name=axis_name)
+        return program(state, resident, streamed, count, axis_name=axis_name)
 
     if mesh is None:
         return jax.jit(run, donate_argnums=0)
@@ -82,47 +92,45 @@ def compile_phase(
     # Averages are explicit in the updates (axis_name), as pmap needs them too; check_vma=False
     # keeps shard_map from adding its own.
     mapped = jax.shard_map(
-        run, mesh=mesh, in_specs=(whole, whole, shared), out_specs=(whole, whole), check_vma=False
+        run,
+        mesh=mesh,
+        in_specs=(whole, whole, shared, whole),
+        out_specs=(whole, whole),
+        check_vma=False,
     )
     return jax.jit(mapped, donate_argnums=0)
 
 
-def pmap_phase(update: Update, *, updates: int, length: int, batch: int, devices: int) -> RunPhase:
-    """`phases.run_phase` under `jax.pmap`, for code that is built on it; donates nothing.
-
-    Same arguments and results as `compile_phase`: state and stores without a device axis.
-    """
+def _pmap(program: Program, mesh: Mesh | None) -> Compiled:
+    """``program`` under `jax.pmap`: state and stores without a device axis, in and out."""
+    devices = jax.local_devices()[:1] if mesh is None else list(mesh.devices.flat)
 
     def run(
         device: jax.Array,  # pmap counts its devices by a mapped argument
-        state: CoWorldState,
-        resident: Mapping[str, EpisodeStore],
-        streamed: Mapping[str, Batch],
-    ) -> tuple[CoWorldState, Metrics]:
-        return run_phase(
-            update,
-            state,
-            resident,
-            streamed,
-            updates=updates,
-            length=length,
-            batch=batch,
-            axis_name=AXIS,
-        )
+        state: Any,
+        resident: Any,
+        streamed: Any,
+        count: Any,
+    ) -> tuple[Any, Any]:
+        return program(state, resident, streamed, count, axis_name=AXIS)
 
     mapped = jax.pmap(
         run,
         axis_name=AXIS,
-        in_axes=(0, None, None, 0),
+        in_axes=(0, None, None, 0, None),
         out_axes=(None, None),
-        devices=jax.local_devices()[:devices],
+        devices=devices,
     )
 
     def split(chunks: jax.Array) -> jax.Array:
-        shape = (*chunks.shape[:2], devices, chunks.shape[2] // devices, *chunks.shape[3:])
-        return chunks.reshape(shape).transpose(2, 0, 1, *range(3, len(shape)))
+        shape = (*chunks.shape[:2], len(devices), chunks.shape[2] // len(devices))
+        apart = chunks.reshape(*shape, *chunks.shape[3:])
+        return apart.transpose(2, 0, 1, *range(3, apart.ndim))
 
-    index = np.arange(devices)
-    return lambda state, resident, streamed: mapped(
-        index, state, resident, jax.tree.map(split, streamed)
-    )
+    index = np.arange(len(devices))
+
+    def call(state: Any, resident: Any, streamed: Any, count: Any) -> tuple[Any, Any]:
+        state, metrics = mapped(index, state, resident, jax.tree.map(split, streamed), count)
+        return replicate(state, mesh), metrics
+
+    return call

@@ -1,87 +1,97 @@
-"""What a run's directory says about the run: its configuration, its tasks, its agents.
+"""The door to a run: its method by name, its configuration, its trained policies.
 
-``config.json`` is the resolved configuration and ``tasks.json`` describes the environments that it
-was built for, so that an agent can be restored without starting a simulator.
+``config.json`` in a run's directory is the resolved configuration, and ``tasks.json`` describes the
+environments that it was built for, so that an agent can be restored without starting a simulator.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import fcntl
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from coworld_jax import config as configuration
-from coworld_jax import parallel, schedule
-from coworld_jax.agent import AgentState
-from coworld_jax.checkpoint import Checkpointer
+from coworld_jax import parallel
 from coworld_jax.config import Config
-from coworld_jax.coworld import CoWorld, CoWorldState, init_coworld, make_coworld, source_name
-from coworld_jax.data import write_json
 from coworld_jax.envs import EnvironmentSpec
+from coworld_jax.method import (
+    SOURCE,
+    TARGET,
+    Domain,
+    Method,
+    State,
+    init_train_state,
+    source_names,
+)
+from coworld_jax.methods import DEFAULT, METHODS
 from coworld_jax.policy import AgentPolicy
-
-CHECKPOINTS = "checkpoints"
-CONFIG = "config.json"
-
-
-@contextmanager
-def lock(workdir: Path) -> Iterator[None]:
-    """Keep other processes from training in ``workdir``; the lock ends with the process.
-
-    Raises:
-        ValueError: another process has it.
-    """
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"Another process is training in {workdir}: wait for it, or choose another "
-                "--workdir."
-            ) from error
-        yield
+from coworld_jax.records.checkpoint import Checkpointer
+from coworld_jax.records.files import CHECKPOINTS, CONFIG, read_flat_config, read_tasks
 
 
-def check_config(workdir: Path, config: Config) -> None:
-    """Make sure that a workdir is new, or that its run had this configuration.
+def method_names() -> tuple[str, ...]:
+    """Names of all methods, the default one first."""
+    return (DEFAULT, *(name for name in METHODS if name != DEFAULT))
 
-    Fields that are `config.CHANGEABLE` may differ. And a plan that is nothing but one source's
-    pretraining may be longer than it was: no update depends on how many follow.
+
+def default_config(method: str = DEFAULT) -> Config:
+    """A method with its default settings, and no domains yet.
 
     Raises:
-        ValueError: the directory belongs to a run with another configuration.
+        ValueError: no such method; the nearest name is given.
     """
-    path = workdir / CONFIG
-    if not path.exists():
-        return
-    recorded = read_config(workdir)
-    updates = config.schedule.pretrain_updates
-    if schedule.only_pretrains(config) and updates > recorded.schedule.pretrain_updates:
-        longer = dataclasses.replace(recorded.schedule, pretrain_updates=updates)
-        recorded = dataclasses.replace(recorded, schedule=longer)
-    changed = [
-        line
-        for line in configuration.differences(recorded, config)
-        if line.partition(":")[0] not in configuration.CHANGEABLE
-    ]
-    if changed:
-        raise ValueError(
-            f"{path} belongs to a run with another configuration ({'; '.join(changed)}): start it "
-            "with the old values, or choose another --workdir."
-        )
+    if method not in METHODS:
+        raise ValueError(f"Unknown method {method}: {configuration.closest(method, METHODS)}")
+    return Config(method=method, settings=METHODS[method].settings())
 
 
-def write_config(workdir: Path, config: Config) -> None:
-    """Record the resolved configuration of a run."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / CONFIG, configuration.flatten(config))
+def config_from_flat(flat: Mapping[str, Any]) -> Config:
+    """The configuration whose `config.flatten` is ``flat``.
+
+    Raises:
+        ValueError: an unknown method, an unknown or missing key, or a value of another type.
+    """
+    if "method" not in flat:
+        raise ValueError(f"The configuration has no method: add it, for example {DEFAULT!r}.")
+    return configuration.from_flat(flat, default_config(flat["method"]))
+
+
+def needed_domains(config: Config) -> tuple[str, ...]:
+    """Names of the domains that a run has, sources first.
+
+    Raises:
+        ValueError: the configuration does not name a task or the data of one of them.
+    """
+    needed = METHODS[config.method].domains(config.settings)
+    configuration.require_domains(config, needed)
+    sources = source_names(len(config.source)) if SOURCE in needed else ()
+    return (*sources, TARGET) if TARGET in needed else sources
+
+
+def task_of(config: Config, domain: str) -> str:
+    """The task of a domain."""
+    if domain == TARGET:
+        return config.target
+    return config.source[source_names(len(config.source)).index(domain)]
+
+
+def make_method(config: Config, specs: Mapping[str, EnvironmentSpec]) -> Method:
+    """The method of a run.
+
+    Args:
+        specs: the environment of each of its domains.
+
+    Raises:
+        ValueError: the settings and the domains do not fit together.
+    """
+    domains = {
+        name: Domain(spec.action_size, spec.state_size, spec.episode_steps)
+        for name, spec in specs.items()
+    }
+    return METHODS[config.method].make(config.settings, domains)
 
 
 def read_config(workdir: Path) -> Config:
@@ -90,50 +100,64 @@ def read_config(workdir: Path) -> Config:
     Raises:
         ValueError: no such file, or one that this version cannot read.
     """
-    path = workdir / CONFIG
+    flat = read_flat_config(workdir)
     try:
-        return configuration.from_flat(json.loads(path.read_text()))
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{workdir} is no workdir of a run: it has no {CONFIG}. Train first."
-        ) from error
+        return config_from_flat(flat)
     except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise ValueError(
+            f"{workdir / CONFIG} is of another version or damaged: {error}"
+        ) from error
 
 
-def write_tasks(workdir: Path, specs: Mapping[str, EnvironmentSpec]) -> None:
-    """Record the environment of each domain."""
-    tasks = {
-        domain: spec._asdict() | {"versions": dict(spec.versions)} for domain, spec in specs.items()
+def check_config(workdir: Path, config: Config) -> None:
+    """Make sure that a workdir is new, or that its run had this configuration.
+
+    Fields that are `config.CHANGEABLE` may differ. Settings on which no update depends may be
+    larger than they were (`method.Entry.may_grow`).
+
+    Raises:
+        ValueError: the directory belongs to a run with another configuration.
+    """
+    if not (workdir / CONFIG).exists():
+        return
+    recorded = read_config(workdir)
+    changed = [
+        line
+        for line in configuration.differences(_grown(recorded, config), config)
+        if line.partition(":")[0] not in configuration.CHANGEABLE
+    ]
+    if changed:
+        raise ValueError(
+            f"{workdir / CONFIG} belongs to a run with another configuration "
+            f"({'; '.join(changed)}): start it with the old values, or choose another --workdir."
+        )
+
+
+def _grown(recorded: Config, config: Config) -> Config:
+    """``recorded`` with the larger values of ``config`` in the settings that may grow."""
+    if recorded.method != config.method:
+        return recorded
+    before, after = recorded.settings, config.settings
+    larger = {
+        name: getattr(after, name)
+        for name in METHODS[config.method].may_grow
+        if getattr(after, name) > getattr(before, name)
     }
-    write_json(workdir / "tasks.json", tasks)
+    return replace(recorded, settings=replace(before, **larger))
 
 
-def read_tasks(workdir: Path) -> dict[str, EnvironmentSpec]:
-    """The environment of each domain of a run: ``target`` and ``source`` (or ``source0`` ...)."""
-    tasks = json.loads((workdir / "tasks.json").read_text())
-    return {domain: EnvironmentSpec(**spec) for domain, spec in tasks.items()}
+class RestoredRun(NamedTuple):
+    """What the directory of a run knows, from its latest (or best) checkpoint."""
+
+    config: Config
+    specs: dict[str, EnvironmentSpec]  # of each domain
+    method: Method
+    state: State  # what the method has learnt
+    host: dict[str, Any]  # the record beside the state
 
 
-def source_domains(config: Config) -> list[str]:
-    """Names of the source domains, in order."""
-    return [source_name(index, config.source) for index in range(len(config.source))]
-
-
-def agent_of(state: CoWorldState, config: Config, domain: str) -> AgentState:
-    """The part of ``state`` that belongs to a domain."""
-    if domain == "target":
-        return state.target
-    return state.sources[source_domains(config).index(domain)]
-
-
-def restore_run(
-    workdir: str | Path, *, best: bool = False
-) -> tuple[Config, dict[str, EnvironmentSpec], CoWorld, CoWorldState, dict[str, Any]]:
-    """Everything that a finished or running workdir knows, from its latest (or best) checkpoint.
-
-    Returns:
-        Configuration, environment of each domain, method, state, and the host's record.
+def restore_run(workdir: str | Path, *, best: bool = False) -> RestoredRun:
+    """Everything that a finished or running workdir knows.
 
     Raises:
         ValueError: no such run.
@@ -148,28 +172,35 @@ def restore_run(
                 f"{workdir} has no {'scored ' if best else ''}checkpoint yet: let it train longer."
             )
         specs = read_tasks(workdir)
-        state_size = schedule.source_state_size(
-            config, [specs[domain] for domain in source_domains(config)]
-        )
-        action_size = max(spec.action_size for spec in specs.values())
-        method = make_coworld(config, action_size, 0, state_size)
+        method = make_method(config, specs)
         template = parallel.shapes_on_one_device(
-            lambda: init_coworld(method, len(config.source), jax.random.key(0))
+            lambda: init_train_state(method, jax.random.key(0))
         )
         state, host = checkpoints.restore(template, step)
-    return config, specs, method, state, host
+    return RestoredRun(config, specs, method, state.learnt, host)
+
+
+def policy_of(
+    method: Method, state: State, spec: EnvironmentSpec, domain: str, *, explore: bool
+) -> AgentPolicy:
+    """The player of a domain, acting with what has been learnt."""
+    player = method.players[domain]
+    frame = (spec.image_size, spec.image_size, 3)
+    shape = frame if player.reads == "image" else (spec.state_size,)
+    return AgentPolicy(player, player.params(state), shape, explore=explore)
 
 
 def load_policy(
-    workdir: str | Path, *, domain: str = "target", best: bool = False, explore: bool = False
+    workdir: str | Path, *, domain: str = "", best: bool = False, explore: bool = False
 ) -> AgentPolicy:
     """The policy of a trained run: ``load_policy(workdir).episode(seed)(frame)`` is an action.
 
-    The policy of a source that reads states takes a state, float32 ``[N]``, in the frame's place.
+    The policy of an agent that reads states takes a state, float32 ``[N]``, in the frame's place.
 
     Args:
         workdir: of `experiments.train`.
-        domain: ``target``, ``source``, or ``source0`` ... for several sources.
+        domain: ``target``, ``source``, or ``source0`` ... for several sources. If empty, the
+            target, or the only domain of a run without one.
         best: the checkpoint with the best evaluation, instead of the latest.
         explore: sample actions instead of taking their mode.
 
@@ -177,12 +208,9 @@ def load_policy(
         ValueError: no such run, or no such domain in it.
         FileNotFoundError: the run has saved no checkpoint yet.
     """
-    config, specs, method, state, _ = restore_run(workdir, best=best)
-    if domain not in specs:
-        raise ValueError(f"{workdir} has no domain {domain}: use one of {', '.join(specs)}.")
-    return AgentPolicy(
-        method.agent(domain),
-        agent_of(state, config, domain),
-        action_size=specs[domain].action_size,
-        explore=explore,
-    )
+    run = restore_run(workdir, best=best)
+    domain = domain or (TARGET if TARGET in run.method.players else next(iter(run.specs)))
+    if domain not in run.method.players:
+        known = ", ".join(run.method.players)
+        raise ValueError(f"{workdir} has no domain {domain}: use one of {known}.")
+    return policy_of(run.method, run.state, run.specs[domain], domain, explore=explore)

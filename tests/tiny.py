@@ -9,37 +9,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coworld_jax.config import (
-    Config,
-    LearningConfig,
-    NetworkConfig,
-    RunConfig,
-    ScheduleConfig,
-)
-from coworld_jax.coworld import CoWorld, CoWorldState, init_coworld, make_coworld
+from coworld_jax.agents.dreamer.settings import LearningConfig, NetworkConfig
+from coworld_jax.config import Config, EpisodesConfig, RunConfig
+from coworld_jax.method import Domain, Method
+from coworld_jax.methods import METHODS
+from coworld_jax.methods.coworld import CoWorldSettings
+from coworld_jax.methods.coworld.settings import CurriculumConfig
 from coworld_jax.store import EpisodeStore
 from coworld_jax.types import Batch
 
 ACTION = 3
 TIME, BATCH = 4, 2
 
-CONFIG = Config(
-    source=("dmc/walker_walk",),
-    target="dmc/walker_downhill",
-    network=NetworkConfig(
-        groups=3,
-        deter=8,
-        hidden=8,
-        depth=1,
-        units=8,
-        reward_layers=1,
-        critic_layers=1,
-        actor_layers=1,
-        continue_layers=1,
-    ),
-    learning=LearningConfig(batch=BATCH, length=TIME, horizon=3),
-    schedule=ScheduleConfig(
-        episode_steps=10,
+NETWORK = NetworkConfig(
+    groups=3,
+    deter=8,
+    hidden=8,
+    depth=1,
+    units=8,
+    reward_layers=1,
+    critic_layers=1,
+    actor_layers=1,
+    continue_layers=1,
+)
+LEARNING = LearningConfig(batch=BATCH, length=TIME, horizon=3)
+
+SETTINGS = CoWorldSettings(
+    network=NETWORK,
+    learning=LEARNING,
+    schedule=CurriculumConfig(
         prefill_episodes=2,
         train_every=5,
         pretrain_updates=4,
@@ -50,33 +48,52 @@ CONFIG = Config(
         target_updates=2,
         source_updates=2,
     ),
+)
+
+CONFIG = Config(
+    method="coworld",
+    settings=SETTINGS,
+    source=("dmc/walker_walk",),
+    target="dmc/walker_downhill",
+    schedule=EpisodesConfig(episode_steps=10),
     run=RunConfig(chunk=2, eval_every=100, eval_episodes=1, checkpoint_every=2, profile="fast"),
 )
 
 
-_init = jax.jit(init_coworld, static_argnums=(0, 1))
+def with_settings(config: Config = CONFIG, **sections: object) -> Config:
+    """``config`` with other settings: sections, or dictionaries of fields of sections."""
+    changed = {}
+    for name, value in sections.items():
+        old = getattr(config.settings, name)
+        changed[name] = replace(old, **value) if isinstance(value, dict) else value
+    return replace(config, settings=replace(config.settings, **changed))
 
 
-def make(
-    config: Config = CONFIG, sources: int = 1, state_size: int = 0
-) -> tuple[CoWorld, CoWorldState]:
+def domains(sources: int = 1, state_size: int = 0, target: bool = True) -> dict[str, Domain]:
+    """Domains of `ACTION` coordinates and ten steps an episode."""
+    names = ["source"] if sources == 1 else [f"source{index}" for index in range(sources)]
+    return {name: Domain(ACTION, state_size, 10) for name in [*names, "target"][: sources + target]}
+
+
+def make(config: Config = CONFIG, sources: int = 1, state_size: int = 0) -> tuple[Method, object]:
     """The method and a fresh state; call it again for a state that may be donated."""
-    method = make_coworld(config, ACTION, 4, state_size)
-    return method, _init(method, sources, jax.random.key(7))
+    method = METHODS[config.method].make(config.settings, domains(sources, state_size))
+    return method, jax.jit(method.init)(jax.random.key(7))
 
 
 @functools.cache
 def categorical() -> Config:
     """Categorical latents, layer-norm GRU, discount head, mixed actor gradient."""
-    network = replace(
-        CONFIG.network,
-        latent="categorical",
-        groups=2,
-        classes=3,
-        cell="layer_norm",
-        discount_head=True,
+    return with_settings(
+        network={
+            "latent": "categorical",
+            "groups": 2,
+            "classes": 3,
+            "cell": "layer_norm",
+            "discount_head": True,
+        },
+        learning={"dynamics_share": 0.5},
     )
-    return replace(CONFIG, network=network, learning=replace(CONFIG.learning, dynamics_share=0.5))
 
 
 def store(seed: int, episodes: int = 3, rows: int = 6, state_size: int = 0) -> EpisodeStore:

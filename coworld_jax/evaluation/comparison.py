@@ -10,10 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from coworld_jax.evaluation.pictures import GREY, RETURN_MEAN, save_figure
-from coworld_jax.metrics import FILE_NAME, read_metrics
-
-_COLORS = ("#1f6fb4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e")
+from coworld_jax.evaluation.pictures import COLORS, GREY, RETURN_MEAN, save_figure
+from coworld_jax.records.metrics import FILE_NAME, read_metrics
 
 
 class Curve(NamedTuple):
@@ -105,7 +103,7 @@ def comparison_figure(
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
     for index, (name, curve) in enumerate(curves.items()):
-        color = _COLORS[index % len(_COLORS)]
+        color = COLORS[index % len(COLORS)]
         low, high = curve.mean - curve.std, curve.mean + curve.std
         axes.fill_between(curve.updates, low, high, color=color, alpha=0.2, linewidth=0)
         axes.plot(curve.updates, curve.mean, color=color, marker="o", markersize=3, label=name)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from coworld_jax.config import Config
-from coworld_jax.coworld import TARGET, CoWorld, CoWorldState
 from coworld_jax.envs import EnvironmentPool, episode_seed
 from coworld_jax.evaluation import pictures
-from coworld_jax.evaluation.report import Evaluation, evaluate
-from coworld_jax.metrics import FILE_NAME, read_metrics
-from coworld_jax.workdir import agent_of
+from coworld_jax.evaluation.selection import selection_figure
+from coworld_jax.evaluation.scores import Evaluation, Marks, evaluate
+from coworld_jax.method import Method, State
+from coworld_jax.records.metrics import FILE_NAME, read_metrics
 
 PICTURES = "pictures"
 
@@ -21,7 +21,7 @@ class Evaluator:
     """Scores domains of one run.
 
     Args:
-        method: whose agents play.
+        method: whose players play.
         config: of the run.
         pools: simulators by domain.
         workdir: of the run; pictures go into its ``pictures/``.
@@ -32,7 +32,7 @@ class Evaluator:
 
     def __init__(
         self,
-        method: CoWorld,
+        method: Method,
         config: Config,
         pools: Mapping[str, EnvironmentPool],
         workdir: Path,
@@ -43,32 +43,23 @@ class Evaluator:
         self._pools = pools
         self._workdir = workdir
 
-    def score(
-        self, domain: str, state: CoWorldState, *, updates: int, env_steps: int
-    ) -> Evaluation:
+    def score(self, domain: str, state: State, marks: Marks) -> Evaluation:
         """Play fresh episodes in ``domain``, and draw them.
 
         Args:
-            updates: done so far; the episodes' seeds are made from it.
-            env_steps: done so far; recorded.
+            state: what the method has learnt.
+            marks: where the run is; the episodes' seeds are made from it.
         """
-        config = self._config
-        stream = f"evaluation/{domain}/{updates}"
-        # Among several sources the constraining one changes from batch to batch.
-        single = domain == TARGET and len(state.sources) == 1
+        config, stream = self._config, f"evaluation/{domain}/{marks.updates}"
         result = evaluate(
-            self._method.agent(domain),
-            agent_of(state, config, domain),
-            source_critic=state.sources[0].critic if single else None,
-            pool=self._pools[domain],
-            seeds=[episode_seed(config.seed, stream, i) for i in range(config.run.eval_episodes)],
-            discount=config.learning.discount,
-            updates=updates,
-            env_steps=env_steps,
-            pictures_directory=self._workdir / PICTURES,
-            domain=domain,
+            self._method.players[domain],
+            state,
+            self._pools[domain],
+            [episode_seed(config.seed, stream, i) for i in range(config.run.eval_episodes)],
+            marks,
+            self._workdir / PICTURES / domain,
         )
-        self.results[domain] = result._asdict()
+        self.results[domain] = result.record()
         return result
 
     def draw_returns(self, random_returns: Mapping[str, float]) -> None:
@@ -80,6 +71,17 @@ class Evaluator:
             titles={domain: pool.spec.task for domain, pool in self._pools.items()},
         )
 
+    def draw_selection(self) -> dict[str, dict[str, float]]:
+        """Which of several domains was chosen over training, drawn and summed up.
+
+        Returns:
+            For each domain that chose: the share of its updates that each candidate was chosen in.
+            Empty where nothing was chosen.
+        """
+        records = read_metrics(self._workdir / FILE_NAME)
+        return selection_figure(self._workdir / PICTURES / "selection.png", records)
+
     def pictures(self) -> list[str]:
         """Paths of all pictures."""
-        return sorted(str(path) for path in (self._workdir / PICTURES).iterdir())
+        folder = self._workdir / PICTURES
+        return sorted(str(path) for path in folder.iterdir()) if folder.exists() else []

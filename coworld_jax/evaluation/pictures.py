@@ -26,6 +26,7 @@ RETURN_STD = "evaluation/return_std"
 """Names of the evaluation metrics after ``source/`` or ``target/``."""
 
 BLUE, ORANGE, GREY = "#1f6fb4", "#d95f02", "#777777"
+COLORS = (BLUE, ORANGE, "#1b9e77", "#7570b3", "#e7298a", "#66a61e")
 
 
 def _check_frames(frames: np.ndarray, rank: int) -> np.ndarray:
@@ -185,7 +186,7 @@ def returns_figure(
 
     Args:
         path: PNG to write.
-        records: lines of ``metrics.jsonl`` (`coworld_jax.metrics.read_metrics`). Those with
+        records: lines of ``metrics.jsonl`` (`coworld_jax.records.metrics.read_metrics`). Those with
             ``<domain>/evaluation/return_mean`` (a number) become points, where they have
             ``<domain>/evaluation/return_std`` with a band of one standard deviation over episodes.
         random_returns: return of the random policy by domain, drawn as a dashed line.
@@ -256,7 +257,7 @@ def _label_env_steps(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     above.set_xticks(ticks)
     labels = np.interp(ticks, updates[order], env_steps[order])
     above.set_xticklabels(
-        [f"{label:.3g}" if label < 1e3 else f"{label / 1e3:.3g}k" for label in labels]
+        [f"{label:.4g}" if label < 1e4 else f"{label / 1e3:.4g}k" for label in labels]
     )
     above.set_xlabel("env_steps")
 

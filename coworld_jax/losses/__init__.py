@@ -3,7 +3,7 @@
 They import only jax and chex, know no configuration, and can be used as they are elsewhere.
 """
 
-from coworld_jax.losses.behavior import actor_loss, critic_loss
+from coworld_jax.losses.actor_critic import actor_loss, critic_loss
 from coworld_jax.losses.couplings import (
     alignment_loss,
     bridge_loss,

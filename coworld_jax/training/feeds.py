@@ -1,4 +1,4 @@
-"""The target's offline data as the training loop reads them: resident or streamed."""
+"""The offline data of the target as training reads them: resident or streamed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from coworld_jax import parallel
 from coworld_jax.config import Config
 from coworld_jax.data import Dataset, StreamedFeed, format_bytes, load_directory, total_bytes
 from coworld_jax.envs import EnvironmentSpec
+from coworld_jax.method import Method
 from coworld_jax.store import EpisodeStore
 from coworld_jax.types import Batch
 
@@ -21,9 +22,10 @@ class TargetFeed:
     the scan samples from it. A larger one stays on the host, and batches are streamed.
 
     Args:
-        config: names the directory, the sizes of a batch, and what to do with bad files.
+        config: names the directory, and what to do with bad files.
         spec: the environment that will evaluate the target; the dataset must agree with it.
-        action_size: of the agent.
+        method: gives the sizes of a batch.
+        action_size: of the batches.
         mesh: devices that hold the data, or None for a single one.
 
     Attributes:
@@ -38,12 +40,16 @@ class TargetFeed:
     store: EpisodeStore | None
 
     def __init__(
-        self, config: Config, spec: EnvironmentSpec, action_size: int, mesh: parallel.Mesh | None
+        self,
+        config: Config,
+        spec: EnvironmentSpec,
+        method: Method,
+        action_size: int,
+        mesh: parallel.Mesh | None,
     ) -> None:
-        learning = config.learning
         dataset = load_directory(
             config.data,
-            minimum_rows=learning.length,
+            minimum_rows=method.length,
             action_size=spec.action_size,
             skip_bad=config.run.skip_bad_files,
             cache=config.run.cache or None,
@@ -65,8 +71,8 @@ class TargetFeed:
         if resident:
             self.store = parallel.replicate(dataset.store(action_size), mesh)
         else:
-            self._streamed = StreamedFeed(dataset, learning.length, learning.batch, action_size)
-            batch_bytes = learning.batch * learning.length * spec.image_size**2 * 3
+            self._streamed = StreamedFeed(dataset, method.length, method.batch, action_size)
+            batch_bytes = method.batch * method.length * spec.image_size**2 * 3
             self.largest_chunk = max(1, _STREAMED_BYTES // batch_bytes)
 
     def batches(self, keys: jax.Array) -> Batch:

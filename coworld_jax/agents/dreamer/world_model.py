@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from coworld_jax import distributions, losses, scaling
+from coworld_jax import distributions, losses
+from coworld_jax.agents.dreamer import scaling
+from coworld_jax.agents.gradient import Params
 from coworld_jax.networks import MLP, RSSM, Decoder, Encoder, StateDecoder, StateEncoder
 from coworld_jax.types import Batch, Latent
-
-Params = dict[str, Any]
 
 
 class WorldModel(NamedTuple):

@@ -11,17 +11,17 @@ import jax
 import jax.numpy as jnp
 
 from coworld_jax import distributions, losses, returns
-from coworld_jax.networks import MLP, ActorHead
-from coworld_jax.types import Latent
-from coworld_jax.world_model import (
-    Params,
-    WorldModel,
+from coworld_jax.agents.dreamer import world_model
+from coworld_jax.agents.dreamer.agent import Agent, AgentState
+from coworld_jax.agents.dreamer.world_model import (
     features,
     imagine_step,
     predict_continuation,
     predict_reward,
     without_stats,
 )
+from coworld_jax.agents.gradient import Params
+from coworld_jax.types import Latent
 
 
 class Rollout(NamedTuple):
@@ -41,44 +41,62 @@ class Imagined(NamedTuple):
     weight: jax.Array  # cumulative discounts, [H - 1, N]
 
 
+class Noise(NamedTuple):
+    """Random draws of one imagined rollout."""
+
+    latent: jax.Array  # see `world_model.latent_noise`, [H - 1, N, groups]
+    action: jax.Array  # uniform on [0, 1), [H - 1, N, A]
+
+
+def rollout_noise(
+    agent: Agent, key: jax.Array, starts: tuple[int, ...], axis_name: str | None = None
+) -> Noise:
+    """Noise of the rollouts from ``T B`` posteriors.
+
+    Args:
+        key: consumed.
+        starts: ``(T, B)``; B is the share of one device under a mapped axis.
+        axis_name: mapped axis over which the batch is split.
+    """
+    key_latent, key_action = jax.random.split(key)
+    (time, batch), horizon = starts, agent.learning.horizon
+    steps = (horizon - 1) * time
+    latent = world_model.latent_noise(agent.model, key_latent, steps, batch, axis_name)
+    action = world_model.example_noise(
+        jax.random.uniform, key_action, (steps,), batch, (agent.model.action_size,), axis_name
+    )
+    shape = (horizon - 1, time * batch, -1)
+    return Noise(latent.reshape(shape), action.reshape(shape))
+
+
 @jax.named_scope("imagine")
 def imagine(
-    model: WorldModel,
-    world_params: Params,
-    actor: ActorHead,
-    actor_params: Params,
-    start: Latent,
-    latent_noise: jax.Array,
-    action_noise: jax.Array,
-    action_size: int,
+    agent: Agent, world_params: Params, actor_params: Params, start: Latent, noise: Noise
 ) -> Rollout:
     """Roll the actor out in the world model.
 
     Args:
         actor_params: differentiated; ``world_params`` and ``start`` are data.
         start: ``[N, ...]``, detached by the caller.
-        latent_noise: ``[H - 1, N, groups]``, see `world_model.latent_noise`.
-        action_noise: uniform on [0, 1), ``[H - 1, N, A]``.
-        action_size: coordinates that the agent's own simulator takes, at most A. The others are
-            zero, as in its episodes: the world model has never learnt what they would do.
+        noise: see `rollout_noise`.
+
+    Only the coordinates that the agent's own simulator takes are acted with. The others are zero,
+    as in its episodes: the world model has never learnt what they would do.
 
     **Gradient:** from each state to the actions before it (dynamics backpropagation); the actor's
     input is stopped, so a state does not reach the actor through a later action.
     """
+    model = agent.model
+    taken = jnp.arange(noise.action.shape[-1])[None] < agent.action_size
 
-    taken = jnp.arange(action_noise.shape[-1])[None] < action_size
-
-    def step(
-        latent: Latent, noise: tuple[jax.Array, jax.Array]
-    ) -> tuple[Latent, tuple[jax.Array, ...]]:
+    def step(latent: Latent, noise: Noise) -> tuple[Latent, tuple[jax.Array, ...]]:
         feat = features(latent)
-        loc, scale = actor.apply(actor_params, jax.lax.stop_gradient(feat))
-        action = distributions.truncated_normal_sample(loc, scale, noise[1])
+        loc, scale = agent.actor.apply(actor_params, jax.lax.stop_gradient(feat))
+        action = distributions.truncated_normal_sample(loc, scale, noise.action)
         action = jnp.where(taken, action, 0.0)
-        following = imagine_step(model, world_params, latent, action, noise[0])
+        following = imagine_step(model, world_params, latent, action, noise.latent)
         return without_stats(following), (features(following), action, loc, scale)
 
-    noise = (latent_noise, action_noise)
     _, (feat, action, loc, scale) = jax.lax.scan(
         step, without_stats(start), noise, unroll=model.unroll
     )
@@ -87,81 +105,65 @@ def imagine(
 
 def actor_terms(
     actor_params: Params,
-    *,
-    actor: ActorHead,
-    critic: MLP,
-    critic_params: Params,
-    slow_critic_params: Params,
-    model: WorldModel,
-    world_params: Params,
+    agent: Agent,
+    state: AgentState,
     start: Latent,
     start_discount: jax.Array,
-    latent_noise: jax.Array,
-    action_noise: jax.Array,
-    action_size: int,
-    discount: float,
-    lambda_: float,
-    dynamics_share: float,
-    entropy_scale: float,
+    noise: Noise,
 ) -> tuple[jax.Array, tuple[Imagined, dict[str, jax.Array]]]:
     """Actor loss over one imagined rollout, and the critic's imagined (Eq. 7, 8).
 
     Args:
         actor_params: differentiated; all else is data.
+        state: of the agent: its world model, its critic and the slow copy.
         start: posterior states, ``[N, ...]``, detached.
         start_discount: 1 - terminal of the start states, ``[N]``; used with a discount head.
-        action_size: see `imagine`; entropy and log-probability are those of these coordinates.
-        discount: ``γ`` in [0, 1].
-        lambda_: ``λ`` in [0, 1].
-        dynamics_share: ``ρ``, see `losses.actor_loss`.
-        entropy_scale: ``β``.
+        noise: see `rollout_noise`.
 
     Returns:
-        Loss ``[H - 1, N]``, then (critic imagined, per-state quantities to log).
+        Loss ``[H - 1, N]``, then (critic imagined, per-state quantities to log). Entropy and
+        log-probability are those of the coordinates that the agent's simulator takes.
     """
-    rollout = imagine(
-        model, world_params, actor, actor_params, start, latent_noise, action_noise, action_size
-    )
-    action, loc, scale = (x[..., :action_size] for x in rollout[1:])
+    learning, model, world_params = agent.learning, agent.model, state.world_model
+    rollout = imagine(agent, world_params, actor_params, start, noise)
+    action, loc, scale = (x[..., : agent.action_size] for x in rollout[1:])
     states = rollout.feat[:-1]
     reward = predict_reward(model, world_params, states)
     continuation = predict_continuation(model, world_params, states)
     if model.continuation is not None:
         # The replay knows whether the start states were terminal.
         continuation = jnp.concatenate([start_discount[None], continuation[1:]])
-    gamma = discount * continuation
-    slow_value = critic.apply(slow_critic_params, rollout.feat[1:])
-    lambda_return = returns.lambda_return(reward, gamma, slow_value, lambda_)
+    gamma = learning.discount * continuation
+    slow_value = agent.critic.apply(state.slow_critic, rollout.feat[1:])
+    lambda_return = returns.lambda_return(reward, gamma, slow_value, learning.lambda_)
     weight = returns.discount_weights(gamma)
     entropy = jnp.sum(distributions.truncated_normal_entropy(loc, scale), axis=-1)
     log_prob, baseline = jnp.zeros_like(lambda_return), jnp.zeros_like(lambda_return)
-    if dynamics_share < 1.0:
+    if learning.dynamics_share < 1.0:
         log_prob = jnp.sum(
             distributions.truncated_normal_log_prob(jax.lax.stop_gradient(action), loc, scale),
             axis=-1,
         )
-        baseline = critic.apply(critic_params, jax.lax.stop_gradient(states))
+        baseline = agent.critic.apply(state.critic, jax.lax.stop_gradient(states))
     loss = losses.actor_loss(
         lambda_return,
         log_prob,
         baseline,
         entropy,
         weight,
-        dynamics_share=dynamics_share,
-        entropy_scale=entropy_scale,
+        dynamics_share=learning.dynamics_share,
+        entropy_scale=learning.entropy_scale,
     )
     imagined = jax.lax.stop_gradient(Imagined(states, lambda_return, weight))
-    return loss, (
-        imagined,
-        {"entropy": entropy, "imagined_reward": reward, "return": lambda_return},
-    )
+    logged = {"entropy": entropy, "imagined_reward": reward, "return": lambda_return}
+    return loss, (imagined, logged)
 
 
 def critic_terms(
-    critic_params: Params, *, critic: MLP, imagined: Imagined
+    critic_params: Params, agent: Agent, imagined: Imagined
 ) -> tuple[jax.Array, jax.Array]:
     """Regression loss and value of the critic at the imagined states, both ``[H - 1, N]``."""
-    value = critic.apply(critic_params, imagined.feat)
+    value = agent.critic.apply(critic_params, imagined.feat)
     return losses.critic_loss(value, imagined.lambda_return, imagined.weight), value
 
 

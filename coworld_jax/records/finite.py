@@ -19,7 +19,8 @@ def check_finite(values: Mapping[str, np.ndarray], updates: int) -> None:
     """Make sure that the metrics of a chunk are finite.
 
     Args:
-        values: ``<domain>/<part>/<quantity>`` to its value at each update, ``[K]``.
+        values: ``<domain>/<part>/<quantity>`` to its value at each update, ``[K]``; a part that is
+            not known here counts as an effect of those that are.
         updates: done before the chunk.
 
     Raises:
@@ -29,8 +30,10 @@ def check_finite(values: Mapping[str, np.ndarray], updates: int) -> None:
 
     def order(bad: tuple[int, str]) -> tuple[int, int, bool, str]:
         index, name = bad
-        _, part, quantity = name.split("/", 2)
-        return index, _PARTS.index(part), quantity in _EFFECTS, name
+        _, *parts = name.split("/")
+        part = parts[0] if parts else ""
+        place = _PARTS.index(part) if part in _PARTS else len(_PARTS)
+        return index, place, parts[-1:] and parts[-1] in _EFFECTS, name
 
     finite = {name: np.isfinite(value) for name, value in values.items()}
     bad = [(int(np.argmin(ok)), name) for name, ok in finite.items() if not ok.all()]

@@ -3,71 +3,52 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from coworld_jax import scaling, world_model
-from coworld_jax.agent import Agent
-from coworld_jax.types import Episode
-from coworld_jax.world_model import Params
-
-
-class Clips(NamedTuple):
-    """Episodes side by side on the host, zero-padded to the longest."""
-
-    image: np.ndarray  # uint8 [T, N, 64, 64, 3]
-    action: np.ndarray  # float32 [T, N, A]
-    state: np.ndarray  # raw, float32 [T, N, D], D = 0 where nobody reads it
-    rows: tuple[int, ...]  # rows of each episode before padding
+from coworld_jax.agents.dreamer import scaling, world_model
+from coworld_jax.agents.dreamer.agent import Agent
+from coworld_jax.agents.gradient import Params
+from coworld_jax.types import Latent
 
 
-def side_by_side(episodes: Sequence[Episode], action_size: int, state_size: int = 0) -> Clips:
-    """Time-major `Clips`; actions get zeros in the coordinates that their task lacks."""
-    rows = tuple(len(episode.reward) for episode in episodes)
-    image = np.zeros((max(rows), len(rows), *episodes[0].image.shape[1:]), np.uint8)
-    action = np.zeros((max(rows), len(rows), action_size), np.float32)
-    state = np.zeros((max(rows), len(rows), state_size), np.float32)
-    for i, episode in enumerate(episodes):
-        image[: rows[i], i] = episode.image
-        if state_size:
-            state[: rows[i], i] = episode.extras["state"]
-        action[: rows[i], i, : episode.action.shape[1]] = episode.action
-    return Clips(image, action, state, rows)
+def widen(agent: Agent, action: jax.Array) -> jax.Array:
+    """``action`` with zeros in the coordinates that only the networks have, ``[..., A]``."""
+    surplus = agent.model.action_size - action.shape[-1]
+    return jnp.pad(jnp.asarray(action), [(0, 0)] * (action.ndim - 1) + [(0, surplus)])
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def episode_values(
     agent: Agent,
     world_params: Params,
-    critics: tuple[Params, ...],
+    critics: Mapping[str, Params],
     observation: jax.Array,
     action: jax.Array,
     key: jax.Array,
-) -> jax.Array:
+) -> dict[str, jax.Array]:
     """Values of several critics along filtered episodes.
 
     Frames are encoded one time step after the other, so that a long episode costs no memory.
 
     Args:
-        critics: parameters of critics that read this world model's features.
+        critics: parameters of critics that read this world model's features, by name.
         observation: uint8 ``[T, N, 64, 64, 3]``, or raw states ``[T, N, D]``.
         action: ``[T, N, A]``; ``action[t]`` led to ``observation[t]``.
         key: consumed by the posterior samples.
 
     Returns:
-        ``[len(critics), T, N]``.
+        The value of each critic, ``[T, N]``.
     """
     model = agent.model
     time, count = action.shape[:2]
     noise = world_model.latent_noise(model, key, time, count)
 
     def step(
-        latent: world_model.Latent, inputs: tuple[jax.Array, jax.Array, jax.Array]
-    ) -> tuple[world_model.Latent, jax.Array]:
+        latent: Latent, inputs: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[Latent, jax.Array]:
         frame, led, draw = inputs
         normal = world_model.normalise(model, world_params, frame)
         embed = world_model.encode(model, world_params, normal)
@@ -77,7 +58,7 @@ def episode_values(
 
     start = world_model.initial_latent(model, action.shape[1])
     _, feat = jax.lax.scan(step, start, (observation, action, noise))
-    return jnp.stack([agent.critic.apply(params, feat) for params in critics])
+    return {name: agent.critic.apply(params, feat) for name, params in critics.items()}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))

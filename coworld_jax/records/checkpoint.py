@@ -51,14 +51,14 @@ def _describe(path: tuple[Any, ...], leaf: Any) -> dict[str, Any]:
     }
 
 
-def state_digest(tree: Any) -> str:
-    """SHA-256 over the path, dtype, shape and bytes of every leaf of ``tree``, as hex.
+def state_digest(*trees: Any) -> str:
+    """SHA-256 over the path, dtype, shape and bytes of every leaf of ``trees``, as hex.
 
     Equal digests mean equal states to the last bit. Devices and layouts do not enter: a replicated
     or sharded array counts as the one array that it stands for. Typed PRNG keys count with their
     implementation and their words; Python numbers as NumPy makes them.
     """
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    flat = [entry for tree in trees for entry in jax.tree_util.tree_flatten_with_path(tree)[0]]
     digest = hashlib.sha256()
     for (path, leaf), value in zip(flat, _to_host([leaf for _, leaf in flat]), strict=True):
         digest.update(json.dumps(_describe(path, leaf)).encode())

@@ -1,0 +1,1 @@
+"""Agents: what one agent is, how it learns and acts. An agent knows no domain but its own."""

@@ -1,0 +1,120 @@
+"""Acting with an agent's parameters: one observation in, one action out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from coworld_jax import distributions
+from coworld_jax.agents.dreamer import probing, world_model
+from coworld_jax.agents.dreamer.agent import Agent, AgentState
+from coworld_jax.agents.gradient import Params
+from coworld_jax.method import Player, State
+from coworld_jax.types import Latent
+
+_ACTING = ("encoder", "rssm", "scaling")  # the parts of a world model that acting needs
+
+
+class ActingState(NamedTuple):
+    """What an agent remembers between two frames, ``[B, ...]``."""
+
+    latent: Latent
+    action: jax.Array  # [B, A]
+
+
+def initial_acting_state(agent: Agent, batch: int) -> ActingState:
+    """Before the first frame of an episode."""
+    latent = world_model.initial_latent(agent.model, batch)
+    return ActingState(latent, jnp.zeros((batch, agent.model.action_size)))
+
+
+def act(
+    agent: Agent,
+    params: Mapping[str, Params],
+    memory: ActingState,
+    observation: jax.Array,
+    key: jax.Array,
+    *,
+    explore: bool,
+) -> tuple[ActingState, jax.Array]:
+    """Observe once and choose an action.
+
+    Args:
+        params: ``world_model`` and ``actor``.
+        observation: uint8 ``[B, 64, 64, 3]``, or a raw state, float32 ``[B, N]``.
+        key: consumed by the posterior sample and, when exploring, the action.
+        explore: sample the policy; otherwise its mode. The posterior is sampled either way.
+
+    Returns:
+        The new memory, and the coordinates that the simulator takes, in (-1, 1).
+    """
+    key_latent, key_action = jax.random.split(key)
+    model, world_params = agent.model, params["world_model"]
+    normal = world_model.normalise(model, world_params, observation)
+    embed = world_model.encode(model, world_params, normal)
+    projected = model.rssm.apply(world_params["rssm"], embed, method="project")
+    noise = world_model.latent_noise(model, key_latent, 1, observation.shape[0])[0]
+    latent = world_model.observe_step(
+        model, world_params, memory.latent, memory.action, projected, noise
+    )
+    loc, scale = agent.actor.apply(params["actor"], world_model.features(latent))
+    if explore:
+        uniform = jax.random.uniform(key_action, loc.shape)
+        action = distributions.truncated_normal_sample(loc, scale, uniform)
+    else:
+        action = distributions.truncated_normal_mode(loc)
+    action = action.at[:, agent.action_size :].set(0.0)  # surplus coordinates stay zero
+    memory = ActingState(world_model.without_stats(latent), action)
+    return memory, action[:, : agent.action_size]
+
+
+def make_player(
+    agent: Agent,
+    pick: Callable[[State], AgentState],
+    others: Mapping[str, Callable[[State], Params]],
+) -> Player:
+    """The player of one agent.
+
+    Args:
+        agent: its networks.
+        pick: its part of the method's state.
+        others: further critics that read its features, by name; shown beside its own.
+    """
+
+    def params(state: State) -> dict[str, Any]:
+        mine = pick(state)
+        world = {name: mine.world_model[name] for name in _ACTING if name in mine.world_model}
+        return {"world_model": world, "actor": mine.actor}
+
+    def act_on(
+        params: Any, memory: ActingState, observation: jax.Array, key: jax.Array, *, explore: bool
+    ) -> tuple[ActingState, jax.Array]:
+        return act(agent, params, memory, observation, key, explore=explore)
+
+    def values(
+        state: State, observation: jax.Array, action: jax.Array, key: jax.Array
+    ) -> dict[str, jax.Array]:
+        mine = pick(state)
+        critics = {"critic": mine.critic} | {name: of(state) for name, of in others.items()}
+        wide = probing.widen(agent, action)
+        found = probing.episode_values(agent, mine.world_model, critics, observation, wide, key)
+        return {name: found[name] for name in critics}  # jit has sorted them
+
+    def predict(
+        state: State, observation: jax.Array, action: jax.Array, context: int
+    ) -> jax.Array:
+        wide = probing.widen(agent, action)
+        return probing.open_loop(agent, pick(state).world_model, observation, wide, context)
+
+    return Player(
+        reads=agent.model.reads,
+        params=params,
+        start=lambda batch: initial_acting_state(agent, batch),
+        act=act_on,
+        discount=agent.learning.discount,
+        values=values,
+        predict=predict,
+    )

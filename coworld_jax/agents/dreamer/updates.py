@@ -1,0 +1,251 @@
+"""The two updates of a DreamerV2 agent: of its world model, and of its behaviour in imagination.
+
+An update takes a state and data and returns a new state and metrics. Other terms enter a loss as
+`Terms`, so that this module knows no second domain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from coworld_jax import losses
+from coworld_jax.agents.dreamer import behavior, world_model
+from coworld_jax.agents.dreamer.agent import Agent, AgentState
+from coworld_jax.agents.dreamer.behavior import Imagined, Noise
+from coworld_jax.agents.dreamer.world_model import Observation, Prediction
+from coworld_jax.agents.gradient import (
+    Params,
+    apply_gradient,
+    averaged,
+    prefixed,
+    term_means,
+    weighted_sum,
+)
+from coworld_jax.types import Batch, Latent, Metrics
+
+
+class Terms(NamedTuple):
+    """What another module puts into a loss, by name, unreduced (or a scalar of its own)."""
+
+    added: Metrics = {}  # further terms, each with a weight
+    replaced: Metrics = {}  # terms in the place of the agent's own of the same name
+    logged: Metrics = {}  # no part of the loss
+
+
+class Seen(NamedTuple):
+    """A batch as the world model takes it."""
+
+    batch: Batch  # [T, B, ...]
+    observation: jax.Array  # its images or states, normalised, [T, B, ...]
+    noise: jax.Array  # of the posterior samples, [T, B, groups]
+
+
+# (parameters, observation, heads) -> terms of the world model's loss
+ModelTerms = Callable[[Params, Observation, Prediction], Terms]
+# (imagined states, critic's value there) -> terms of the critic's loss, [H - 1, N]
+CriticTerms = Callable[[Imagined, jax.Array], Terms]
+# parameters -> terms of the actor's loss
+ActorTerms = Callable[[Params], Terms]
+
+
+def no_terms(*_: object) -> Terms:
+    """The agent alone."""
+    return Terms()
+
+
+class ModelExtra(NamedTuple):
+    """Further terms of the world model's loss, and the weights of those that are added."""
+
+    terms: ModelTerms = no_terms
+    weights: dict[str, float] = {}
+
+
+class BehaviorExtra(NamedTuple):
+    """Further terms of the losses of critic and actor, and their weights."""
+
+    critic_terms: CriticTerms = no_terms
+    critic_weights: dict[str, float] = {}
+    actor_terms: ActorTerms = no_terms
+    actor_weights: dict[str, float] = {}
+
+
+def see(
+    agent: Agent, state: AgentState, batch: Batch, key: jax.Array, axis_name: str | None = None
+) -> Seen:
+    """A batch with the noise of its posterior samples; ``key`` is consumed."""
+    time, chunks = batch.reward.shape
+    noise = world_model.latent_noise(agent.model, key, time, chunks, axis_name)
+    raw = getattr(batch, agent.model.reads)
+    return Seen(batch, world_model.normalise(agent.model, state.world_model, raw), noise)
+
+
+def world_model_loss(
+    params: Params, agent: Agent, seen: Seen, extra: ModelExtra, axis_name: str | None = None
+) -> tuple[jax.Array, tuple[Observation, Metrics]]:
+    """Eq. 3: the weighted sum of likelihoods, KL and further terms.
+
+    Args:
+        params: differentiated.
+
+    Returns:
+        ``[]``, then what filtering gave and the mean of each term.
+    """
+    learning, reads = agent.learning, agent.model.reads
+    embed = world_model.encode(agent.model, params, seen.observation)
+    observed = world_model.observe(agent.model, params, embed, seen.batch.action, seen.noise)
+    prediction = world_model.predict(agent.model, params, observed)
+    terms = world_model.likelihood_losses(prediction, seen.batch, seen.observation)
+    further = extra.terms(params, observed, prediction)
+    means = term_means(terms | further.replaced | further.added)
+    means["kl"] = world_model.balanced_kl(
+        observed, learning.kl_balance, learning.free_nats, axis_name
+    )
+    weights = {reads: 1.0, "reward": learning.reward_scale, "kl": learning.kl_scale}
+    weights |= extra.weights
+    if agent.model.continuation is not None:
+        weights["continue"] = learning.continue_scale
+    total = weighted_sum(means, weights)
+    return total, (observed, means | term_means(further.logged))
+
+
+def update_world_model(
+    agent: Agent,
+    state: AgentState,
+    batch: Batch,
+    key: jax.Array,
+    extra: ModelExtra,
+    axis_name: str | None = None,
+) -> tuple[AgentState, Observation, Metrics]:
+    """One gradient step on the world model (Eq. 3).
+
+    Args:
+        batch: ``[T, B, ...]``, uint8 images.
+        key: consumed by the posterior samples.
+        extra: terms that a coupling adds to, or puts in the place of, the agent's own.
+        axis_name: mapped axis over which the batch is split; gradients are averaged over it.
+
+    Returns:
+        The new state, the observation under the old parameters (detached), and metrics.
+    """
+    seen = see(agent, state, batch, key, axis_name)
+    (total, (observed, metrics)), grads = jax.value_and_grad(world_model_loss, has_aux=True)(
+        state.world_model, agent, seen, extra, axis_name
+    )
+    params, opt_state, norm = apply_gradient(
+        agent.model_optimizer, grads, state.world_model_opt, state.world_model, axis_name
+    )
+    if agent.model.state_size:  # measured and not learnt: weight decay must not reach it
+        params["scaling"] = state.world_model["scaling"]
+    metrics |= {"loss": total, "grad_norm": norm}
+    # What the posterior knows beyond the prior, in nats, without balance and clamp.
+    metrics["kl_mean"] = jnp.mean(losses.latent_kl(observed.post.stats, observed.prior))
+    new_state = replace(state, world_model=params, world_model_opt=opt_state)
+    metrics = prefixed("model", averaged(metrics, axis_name))
+    return new_state, jax.lax.stop_gradient(observed), metrics
+
+
+def actor_loss(
+    params: Params,
+    agent: Agent,
+    state: AgentState,
+    start: Latent,
+    start_discount: jax.Array,
+    noise: Noise,
+    extra: BehaviorExtra,
+) -> tuple[jax.Array, tuple[Imagined, Metrics]]:
+    """Eq. 7: the mean over imagined states, plus further terms.
+
+    Args:
+        params: of the actor, differentiated.
+        state: of the agent; all of it is data.
+        start, start_discount, noise: see `behavior.actor_terms`.
+
+    Returns:
+        ``[]``, then what the critic learns from and what is logged.
+    """
+    loss, (imagined, logged) = behavior.actor_terms(
+        params, agent, state, start, start_discount, noise
+    )
+    terms = extra.actor_terms(params).added
+    total = jnp.mean(loss)
+    if terms:
+        total = total + weighted_sum(term_means(terms), extra.actor_weights)
+    return total, (imagined, logged | terms)
+
+
+def critic_loss(
+    params: Params, agent: Agent, imagined: Imagined, extra: BehaviorExtra
+) -> tuple[jax.Array, Metrics]:
+    """Eq. 6: the weighted sum of the regression and further terms.
+
+    Args:
+        params: of the critic, differentiated.
+
+    Returns:
+        ``[]``, then the mean of each term.
+    """
+    loss, value = behavior.critic_terms(params, agent, imagined)
+    further = extra.critic_terms(imagined, value)
+    means = term_means({"regression": loss} | further.added)
+    total = weighted_sum(means, {"regression": 1.0} | extra.critic_weights)
+    return total, means | term_means({"value": value} | further.logged)
+
+
+def update_behavior(
+    agent: Agent,
+    state: AgentState,
+    post: Latent,
+    discount: jax.Array,
+    key: jax.Array,
+    extra: BehaviorExtra,
+    axis_name: str | None = None,
+) -> tuple[AgentState, Metrics]:
+    """One gradient step on actor and critic in imagination from every posterior (Eq. 6, 7, 8).
+
+    Args:
+        post: detached posteriors, ``[T, B, ...]``: the start states.
+        discount: 1 - terminal of those states, ``[T, B]``.
+        key: consumed by the imagined latents and actions.
+        extra: terms that a coupling adds.
+        axis_name: mapped axis over which the batch is split.
+
+    Returns:
+        The new state and metrics. **Gradient:** the actor's loss to the actor, the critic's to the
+        critic; the world model is data.
+    """
+    noise = behavior.rollout_noise(agent, key, discount.shape, axis_name)
+    slow_critic = behavior.update_slow_critic(
+        state.slow_critic, state.critic, state.behavior_updates, agent.learning.slow_critic_every
+    )
+    state = replace(state, slow_critic=slow_critic)
+    start = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), post)
+    (actor_total, (imagined, logged)), actor_grads = jax.value_and_grad(actor_loss, has_aux=True)(
+        state.actor, agent, state, start, discount.reshape(-1), noise, extra
+    )
+    (critic_total, critic_logged), critic_grads = jax.value_and_grad(critic_loss, has_aux=True)(
+        state.critic, agent, imagined, extra
+    )
+    actor, actor_opt, actor_norm = apply_gradient(
+        agent.actor_optimizer, actor_grads, state.actor_opt, state.actor, axis_name
+    )
+    critic, critic_opt, critic_norm = apply_gradient(
+        agent.critic_optimizer, critic_grads, state.critic_opt, state.critic, axis_name
+    )
+    actor_metrics = {"loss": actor_total, "grad_norm": actor_norm} | term_means(logged)
+    critic_metrics = critic_logged | {"loss": critic_total, "grad_norm": critic_norm}
+    metrics = prefixed("actor", averaged(actor_metrics, axis_name))
+    metrics |= prefixed("critic", averaged(critic_metrics, axis_name))
+    new_state = replace(
+        state,
+        actor=actor,
+        critic=critic,
+        actor_opt=actor_opt,
+        critic_opt=critic_opt,
+        behavior_updates=state.behavior_updates + 1,
+    )
+    return new_state, metrics

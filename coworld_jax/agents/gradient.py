@@ -1,0 +1,67 @@
+"""From unreduced loss terms to new parameters: the one place that reduces, weighs and steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from coworld_jax.types import Metrics
+
+Params = dict[str, Any]
+
+
+def term_means(terms: Mapping[str, jax.Array]) -> Metrics:
+    """The mean of each term over time and batch."""
+    return {name: jnp.mean(term) for name, term in terms.items()}
+
+
+def weighted_sum(means: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
+    """``Σ weight * mean``: each term has a weight, each weight a term."""
+    chex.assert_equal(set(means), set(weights))
+    return jnp.stack([weight * means[name] for name, weight in weights.items()]).sum()
+
+
+def adam(
+    learning_rate: float, *, eps: float, clip: float, weight_decay: float = 0.0
+) -> optax.GradientTransformation:
+    """Adam after a clip of the global norm; ``weight_decay`` is a share removed per update."""
+    return optax.chain(
+        optax.clip_by_global_norm(clip),
+        optax.scale_by_adam(eps=eps),
+        optax.scale(-learning_rate),
+        optax.add_decayed_weights(-weight_decay),
+    )
+
+
+@jax.named_scope("optimizer")
+def apply_gradient(
+    optimizer: optax.GradientTransformation,
+    grads: Params,
+    opt_state: optax.OptState,
+    params: Params,
+    axis_name: str | None,
+) -> tuple[Params, optax.OptState, jax.Array]:
+    """One optimiser step with gradients averaged over the mapped axis.
+
+    Returns:
+        New parameters, new moments, and the norm of the gradient before any clip.
+    """
+    grads = averaged(grads, axis_name)
+    norm = optax.tree.norm(grads)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state, norm
+
+
+def averaged(tree: Any, axis_name: str | None) -> Any:
+    """``tree`` averaged over the mapped axis; itself without one."""
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+
+def prefixed(prefix: str, metrics: Mapping[str, jax.Array]) -> Metrics:
+    """``metrics`` with ``prefix/`` before each name."""
+    return {f"{prefix}/{name}": value for name, value in metrics.items()}

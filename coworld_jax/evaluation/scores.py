@@ -1,0 +1,191 @@
+"""One evaluation of one domain: fresh episodes, figures and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from coworld_jax.envs import EnvironmentPool
+from coworld_jax.evaluation import pictures
+from coworld_jax.evaluation.clips import side_by_side
+from coworld_jax.evaluation.state_curves import state_curves_figure
+from coworld_jax.evaluation.value_bias import value_bias
+from coworld_jax.method import Player, State
+from coworld_jax.policy import AgentPolicy
+from coworld_jax.types import Episode
+
+_CLIPS = 4  # episodes shown next to each other
+_CONTEXT = 15  # frames that an open-loop prediction has seen
+_HORIZON = 35  # frames that it predicts
+_START = 20  # first frame of an open-loop clip, after the fall of the reset
+
+
+class Marks(NamedTuple):
+    """How far a run was when it was evaluated."""
+
+    updates: int
+    env_steps: int
+
+
+class Evaluation(NamedTuple):
+    """Figures of one domain."""
+
+    marks: Marks
+    returns: list[float]  # undiscounted, one per episode
+    return_mean: float
+    return_std: float
+    # Critic's value minus realised discounted return, mean over states; None without a critic.
+    value_bias: float | None
+    above: dict[str, float]  # share of visited states where the own critic lies above another
+
+    def figures(self) -> dict[str, float]:
+        """The figures that every evaluation repeats, by name."""
+        named = {"return_mean": self.return_mean, "return_std": self.return_std}
+        if self.value_bias is not None:
+            named["value_bias"] = self.value_bias
+        return named | {f"above_{name}": share for name, share in self.above.items()}
+
+    def metrics(self, domain: str) -> dict[str, float]:
+        """The figures under the names that ``metrics.jsonl`` uses."""
+        return {f"{domain}/evaluation/{name}": value for name, value in self.figures().items()}
+
+    def record(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return {**self.marks._asdict(), "returns": self.returns, **self.figures()}
+
+    def sentence(self, domain: str) -> str:
+        """The figures as a line for the user."""
+        bias = "" if self.value_bias is None else f", value bias {self.value_bias:+.2f}"
+        return (
+            f"Evaluation of {domain} at update {self.marks.updates}: return "
+            f"{self.return_mean:.1f} ± {self.return_std:.1f} over {len(self.returns)} "
+            f"episodes{bias}."
+        )
+
+
+def evaluate(
+    player: Player,
+    state: State,
+    pool: EnvironmentPool,
+    seeds: Sequence[int],
+    marks: Marks,
+    stem: Path,
+) -> Evaluation:
+    """Score a player over one fresh episode per seed, and draw what it did.
+
+    The actor takes its mode; a latent is sampled. Writes ``<stem>_rollout.gif`` and, where the
+    player has a decoder or a critic, ``<stem>_open_loop.gif`` and ``<stem>_value_bias.png`` (and
+    single frames of both clips as ``.png``). A player that reads states predicts no frames: its
+    ``<stem>_open_loop.png`` shows curves, and there is no such GIF.
+
+    Args:
+        player: of the domain.
+        state: what the method has learnt.
+        pool: simulators of the domain.
+        seeds: of the episodes.
+        marks: recorded, not used.
+        stem: path of the pictures, without the end of their names.
+    """
+    spec = pool.spec
+    shape = (spec.image_size, spec.image_size, 3)
+    shape = shape if player.reads == "image" else (spec.state_size,)
+    policy = AgentPolicy(player, player.params(state), shape, explore=False)
+    episodes = list(pool.map(seeds, policy))
+    returns = [float(np.sum(episode.reward)) for episode in episodes]
+    draw_rollouts(episodes, stem)
+    draw_open_loop(player, state, episodes, stem, spec.task)
+    bias, above = judge_values(player, state, episodes, seeds[0], stem, spec.task)
+    return Evaluation(
+        marks=marks,
+        returns=returns,
+        return_mean=float(np.mean(returns)),
+        return_std=float(np.std(returns)),
+        value_bias=bias,
+        above=above,
+    )
+
+
+def judge_values(
+    player: Player, state: State, episodes: Sequence[Episode], seed: int, stem: Path, title: str
+) -> tuple[float | None, dict[str, float]]:
+    """Value bias of the player's critic, and how often it lies above each other critic.
+
+    Args:
+        seed: of the posterior samples.
+        stem: ``<stem>_value_bias.png`` shows the first episode.
+        title: of that picture.
+
+    Returns:
+        None and nothing for a player without a critic.
+    """
+    if player.values is None:
+        return None, {}
+    clips = side_by_side(episodes, player.reads)
+    found = player.values(state, clips.observation, clips.action, jax.random.key(seed))
+    own, *others = found
+    values = {name: np.asarray(value) for name, value in found.items()}
+    biases = [
+        value_bias(
+            values[own][:rows, i],
+            episode.reward,
+            player.discount,
+            terminated=_terminated(episode),
+        )
+        for i, (episode, rows) in enumerate(zip(episodes, clips.rows, strict=True))
+    ]
+    visited = np.arange(max(clips.rows))[:, None] < np.array(clips.rows)
+    above = {name: float(np.mean((values[own] > values[name])[visited])) for name in others}
+    first = episodes[0]
+    pictures.value_bias_figure(
+        stem.with_name(f"{stem.name}_value_bias.png"),
+        values[own][: len(first.reward), 0],
+        first.reward,
+        player.discount,
+        terminated=_terminated(first),
+        title=title,
+    )
+    return float(np.mean([bias.mean for bias in biases])), above
+
+
+def _terminated(episode: Episode) -> bool:
+    return bool(episode.discount[-1] == 0.0)
+
+
+def draw_rollouts(episodes: Sequence[Episode], stem: Path) -> None:
+    """The first episodes side by side, and one of them as a strip."""
+    clips = side_by_side(episodes[:_CLIPS], "image")
+    rollout = pictures.tile(clips.image)
+    pictures.write_gif(stem.with_name(f"{stem.name}_rollout.gif"), rollout, scale=2)
+    pictures.write_png(
+        stem.with_name(f"{stem.name}_rollout.png"),
+        pictures.film_strip(episodes[0].image),
+        scale=2,
+    )
+
+
+def draw_open_loop(
+    player: Player, state: State, episodes: Sequence[Episode], stem: Path, title: str
+) -> None:
+    """What a player with a decoder expects of the first episodes, from a few frames on."""
+    clips = side_by_side(episodes[:_CLIPS], player.reads)
+    shortest = min(clips.rows)
+    length = min(_CONTEXT + _HORIZON, shortest)
+    start, context = min(_START, shortest - length), min(_CONTEXT, length // 2)
+    if player.predict is None or context == 0:
+        return
+    window = slice(start, start + length)
+    truth = clips.observation[window]
+    model = np.asarray(player.predict(state, truth, clips.action[window], context))
+    path = stem.with_name(f"{stem.name}_open_loop.png")
+    if player.reads == "state":
+        state_curves_figure(path, truth[:, 0], model[:, 0], context, title=title)
+        return
+    shown = truth / np.float32(255.0)
+    frames = pictures.open_loop_frames(shown, model, context)
+    pictures.write_gif(path.with_suffix(".gif"), frames, fps=10, scale=2)
+    strip = pictures.open_loop_frames(shown[:, :1], model[:, :1], context)
+    pictures.write_png(path, pictures.film_strip(strip, 10), scale=2)

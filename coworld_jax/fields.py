@@ -1,0 +1,76 @@
+"""Fields of settings that state their own range, and the check that reads it.
+
+A settings class is a frozen dataclass whose fields become flags. A number must be finite and not
+negative unless its field says more. A class may have a method ``check``, which raises a ValueError
+for values that do not fit together; `check` calls it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import field
+from typing import Any
+
+
+def share(default: float) -> Any:
+    """A number between 0 and 1."""
+    return field(default=default, metadata={"most": 1.0})
+
+
+def count(default: int) -> Any:
+    """A whole number of at least 1."""
+    return field(default=default, metadata={"least": 1})
+
+
+def choice(default: str, *others: str) -> Any:
+    """One of a few words."""
+    return field(default=default, metadata={"choices": (default, *others)})
+
+
+def section(kind: type) -> Any:
+    """Settings of their own, whose fields have the section's name before theirs."""
+    return field(default_factory=kind)
+
+
+def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
+    """Dotted path, value and field of every setting, those of sections included."""
+    for entry in dataclasses.fields(settings):
+        value = getattr(settings, entry.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{entry.name}.")
+        else:
+            yield f"{prefix}{entry.name}", value, entry
+
+
+def check(settings: Any, prefix: str = "") -> None:
+    """Make sure that every value of a settings dataclass is in its range.
+
+    Args:
+        prefix: put before the paths in the sentences.
+
+    Raises:
+        ValueError: the first value that is not, with the values that are allowed.
+    """
+    for path, value, entry in leaves(settings, prefix):
+        _check_value(path, value, entry.metadata)
+    for entry in dataclasses.fields(settings):
+        inner = getattr(settings, entry.name)
+        if dataclasses.is_dataclass(inner) and hasattr(inner, "check"):
+            inner.check()
+    if hasattr(settings, "check"):
+        settings.check()
+
+
+def _check_value(path: str, value: Any, rules: Any) -> None:
+    if "choices" in rules and value not in rules["choices"]:
+        raise ValueError(f"{path} is {value!r}: use one of {', '.join(rules['choices'])}.")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if "most" in rules and not 0.0 <= value <= rules["most"]:
+        raise ValueError(f"{path} is {value}: it must lie between 0 and 1.")
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{path} is {value}: it must be finite and not negative.")
+    if "least" in rules and value < rules["least"]:
+        raise ValueError(f"{path} is {value}: it must be at least {rules['least']}.")

@@ -1,0 +1,222 @@
+"""CoWorld: an offline target agent helped by an online source agent, trained in turns.
+
+Wang et al., "Making Offline RL Online: Collaborative World Models for Offline Visual Reinforcement
+Learning", NeurIPS 2024, arXiv 2305.15260. Two DreamerV2 agents (section 1 of the paper's Algorithm
+1) are tied by three couplings: A aligns the target's latent states with the source's, B trains the
+source's reward head on the target's rewards, C holds the target's critic down where it lies above
+the source's (`couplings`).
+
+What the paper leaves open and what was chosen: of several sources each trains as long as a single
+one would and anneals η on its own counter; the nearest is chosen for each batch, or once per target
+phase with ``coupling.selection = "phase"``; all networks have the larger action size of the two
+domains, and surplus coordinates are zero in batches, in imagination and in the simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+
+from coworld_jax.agents.dreamer import scaling
+from coworld_jax.agents.dreamer.acting import make_player
+from coworld_jax.agents.dreamer.agent import Agent, AgentState, make_agent
+from coworld_jax.agents.gradient import averaged, prefixed
+from coworld_jax.method import (
+    SOURCE,
+    TARGET,
+    Domain,
+    Method,
+    Player,
+    Update,
+    sources_of,
+    widest_action,
+)
+from coworld_jax.methods.coworld.couplings import select_update, source_update, target_update
+from coworld_jax.methods.coworld.plan import aligned_updates, make_plan
+from coworld_jax.methods.coworld.settings import CoWorldSettings
+from coworld_jax.methods.coworld.state import CoWorld, CoWorldState, init_coworld, with_source
+from coworld_jax.types import Batch, Metrics
+
+
+def needed_domains(settings: CoWorldSettings) -> tuple[str, ...]:
+    """Source and target; the source alone where the plan ends with its pretraining."""
+    return (SOURCE, TARGET) if settings.schedule.needs_target() else (SOURCE,)
+
+
+def make_coworld(settings: CoWorldSettings, domains: Mapping[str, Domain]) -> Method:
+    """CoWorld for its domains, see `method.Entry`.
+
+    Raises:
+        ValueError: sources that one kind of agent cannot serve.
+    """
+    names = sources_of(domains)
+    shared = _shared(settings, {name: domains[name] for name in names})
+    plan = make_plan(settings, names, shared)
+    action_size = widest_action(domains)
+    target = make_agent(settings.network, settings.learning, action_size)
+    source = target
+    if shared.state_size:
+        source = make_agent(settings.network, settings.learning, action_size, shared.state_size)
+    sizes = {name: domain.action_size for name, domain in domains.items()}
+    sizes[TARGET] = sizes[TARGET] if TARGET in domains else action_size
+    coworld = CoWorld(
+        target=target._replace(action_size=sizes[TARGET]),
+        sources=tuple(source._replace(action_size=sizes[name]) for name in names),
+        names=names,
+        coupling=settings.coupling,
+        aligned_updates=aligned_updates(plan, names[0]),
+    )
+    players = {name: source_player(coworld, index) for index, name in enumerate(names)}
+    if TARGET in domains:
+        players[TARGET] = target_player(coworld)
+    return Method(
+        init=lambda key: init_coworld(coworld, key),
+        updates=make_updates(coworld),
+        plan=plan,
+        players=players,
+        length=settings.learning.length,
+        batch=settings.learning.batch,
+    )
+
+
+def _shared(settings: CoWorldSettings, sources: Mapping[str, Domain]) -> Domain:
+    """What all sources have in common; a state size of 0 where agents read images.
+
+    Raises:
+        ValueError: episodes of different lengths, no states, or states of different sizes.
+    """
+    steps = {name: domain.episode_steps for name, domain in sources.items()}
+    if len(set(steps.values())) > 1:
+        raise ValueError(
+            f"The sources have episodes of different lengths ({steps}): set "
+            "schedule.episode_steps to one that all of them reach."
+        )
+    first = next(iter(sources.values()))
+    if settings.source_observation == "image":
+        return first._replace(state_size=0)
+    sizes = {name: domain.state_size for name, domain in sources.items()}
+    for name, size in sizes.items():
+        if size == 0:
+            raise ValueError(
+                f"The task of {name} gives no state vector: use --config.source_observation=image."
+            )
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            f"The sources have states of different sizes ({sizes}), which one kind of agent cannot "
+            "read: use --config.source_observation=image, or sources of one suite."
+        )
+    return first
+
+
+def make_updates(coworld: CoWorld) -> dict[str, Update]:
+    """The update of each phase by the name that the plan uses.
+
+    Agents other than the one that learns come back bit-identical.
+    """
+    updates: dict[str, Update] = {
+        "target model": _target(coworld, behavior=False),
+        "target": _target(coworld, behavior=True),
+        "select": _select(coworld),
+    }
+    for index, name in enumerate(coworld.names):
+        updates[name] = _source(coworld, index, aligned=False)
+        updates[f"{name} aligned"] = _source(coworld, index, aligned=True)
+        updates[f"{name} measure"] = _measure(coworld, index)
+    return updates
+
+
+def _source(coworld: CoWorld, index: int, *, aligned: bool) -> Update:
+    name = coworld.names[index]
+
+    def update(
+        state: CoWorldState,
+        batches: Mapping[str, Batch],
+        key: jax.Array,
+        count: jax.Array,
+        axis_name: str | None = None,
+    ) -> tuple[CoWorldState, Metrics]:
+        source, metrics = source_update(
+            coworld,
+            index,
+            state.sources[index],
+            batches[name],
+            batches[TARGET] if aligned else None,
+            key,
+            axis_name,
+        )
+        return with_source(state, index, source), prefixed(name, metrics)
+
+    return update
+
+
+def _target(coworld: CoWorld, *, behavior: bool) -> Update:
+    def update(
+        state: CoWorldState,
+        batches: Mapping[str, Batch],
+        key: jax.Array,
+        count: jax.Array,
+        axis_name: str | None = None,
+    ) -> tuple[CoWorldState, Metrics]:
+        target, metrics = target_update(
+            coworld, state, batches[TARGET], key, axis_name, behavior=behavior
+        )
+        return replace(state, target=target), prefixed(TARGET, metrics)
+
+    return update
+
+
+def _select(coworld: CoWorld) -> Update:
+    def update(
+        state: CoWorldState,
+        batches: Mapping[str, Batch],
+        key: jax.Array,
+        count: jax.Array,
+        axis_name: str | None = None,
+    ) -> tuple[CoWorldState, Metrics]:
+        state, metrics = select_update(coworld, state, batches[TARGET], count, axis_name)
+        return state, prefixed(TARGET, metrics)
+
+    return update
+
+
+def _measure(coworld: CoWorld, index: int) -> Update:
+    """Measure the unit of a source's states (`scaling`) on random play; nothing else changes."""
+    name = coworld.names[index]
+
+    def update(
+        state: CoWorldState,
+        batches: Mapping[str, Batch],
+        key: jax.Array,
+        count: jax.Array,
+        axis_name: str | None = None,
+    ) -> tuple[CoWorldState, Metrics]:
+        source = state.sources[index]
+        moments = averaged(scaling.moments(batches[name].state), axis_name)
+        measured = scaling.measure(source.world_model["scaling"], moments, count)
+        source = replace(source, world_model=source.world_model | {"scaling": measured})
+        metrics = {"model/scaling_std": jnp.mean(measured["std"])}
+        return with_source(state, index, source), prefixed(name, metrics)
+
+    return update
+
+
+def source_player(coworld: CoWorld, index: int) -> Player:
+    """The source of that index, in its own simulator."""
+
+    def pick(state: CoWorldState) -> AgentState:
+        return state.sources[index]
+
+    return make_player(coworld.sources[index], pick, {})
+
+
+def target_player(coworld: CoWorld) -> Player:
+    """The target; the source's critic is shown beside its own where there is one source.
+
+    Among several the constraining one changes from batch to batch.
+    """
+    others = {} if len(coworld.sources) > 1 else {SOURCE: lambda state: state.sources[0].critic}
+    agent: Agent = coworld.target
+    return make_player(agent, lambda state: state.target, others)

@@ -1,0 +1,270 @@
+"""The updates of CoWorld's agents, and the three couplings in them.
+
+**A source that reads states** (``source_observation = "state"``; the paper's Table 4, which does
+not say how it is aligned). Couplings A and B show target images to the source, whose encoder cannot
+take them. But a simulator gives both: at each of its steps the state and the image are known. So
+the source's world model has one network more, the *bridge*. It is an image encoder like the
+target's. It learns on the source's own steps to give the embedding that the state encoder gives
+there (`losses.bridge_loss`). On target images
+
+* A becomes ``KL(sg[softmax(e_bridge(o_T))] || softmax(e_T(o_T)))``: the target's encoder is drawn
+  to what the source would read off the state behind the image, as far as images show it;
+* B filters ``e_bridge(o_T)`` with the target's actions through the source's RSSM. Its gradient
+  reaches the bridge, the RSSM and the reward head. The bridge has known simulated frames alone; it
+  learns there from the target's. The state encoder gets no gradient: no target state is known;
+* C and the behaviour read features, which both kinds of source have alike.
+
+The bridge decides nothing in the simulator, where the source acts on states. It learns from the
+first update on, so that the first alignment finds it trained. Its loss pulls at nothing else: a
+source without target is the same agent with it as without it, up to the clipping of the gradient's
+norm, which the two share. ``model/bridge_explained`` is the share of the embedding's variance over
+a batch that the bridge explains, at most 1. What a single image does not show, speeds above all, it
+cannot give.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+
+from coworld_jax import losses
+from coworld_jax.agents.dreamer import world_model
+from coworld_jax.agents.dreamer.behavior import Imagined
+from coworld_jax.agents.dreamer.updates import (
+    BehaviorExtra,
+    ModelExtra,
+    Terms,
+    update_behavior,
+    update_world_model,
+)
+from coworld_jax.agents.dreamer.world_model import Observation, Prediction
+from coworld_jax.agents.gradient import Params, averaged
+from coworld_jax.methods.coworld.settings import CouplingConfig
+from coworld_jax.methods.coworld.state import CoupledState, CoWorld, CoWorldState, chosen_of
+from coworld_jax.types import Batch, Metrics
+
+
+def source_reward_weight(
+    coupling: CouplingConfig, aligned_updates: jax.Array, total: int
+) -> jax.Array:
+    """``η``: linear from its start to its end over ``total`` source updates of co-training.
+
+    Reference: CoWorld, section 4.2. It is stuck at 0.975 in the authors' code; equal start and end
+    give such a constant.
+    """
+    start, end = coupling.source_reward_weight_start, coupling.source_reward_weight_end
+    share = jnp.clip(aligned_updates / max(total, 1), 0.0, 1.0)
+    return start + (end - start) * share
+
+
+def source_update(
+    coworld: CoWorld,
+    index: int,
+    source: CoupledState,
+    source_batch: Batch,
+    target_batch: Batch | None,
+    key: jax.Array,
+    axis_name: str | None = None,
+) -> tuple[CoupledState, Metrics]:
+    """One update of a source agent; coupling B when a target batch is given.
+
+    A source that reads states trains its bridge as well, on the images of its own batch.
+
+    Args:
+        index: of the source.
+        source: the state to update.
+        source_batch: from the source's replay, ``[T, B, ...]``.
+        target_batch: from the offline dataset, ``[T, B, ...]``, or None before co-training.
+        key: consumed.
+
+    Returns:
+        The new state and metrics. **Gradient:** the source's own parameters; no target parameter
+        is read.
+    """
+    agent = coworld.sources[index]
+    model = agent.model
+    key_model, key_behavior, key_aligned = jax.random.split(key, 3)
+    eta = source_reward_weight(coworld.coupling, source.aligned_updates, coworld.aligned_updates)
+
+    def terms(params: Params, seen: Observation, prediction: Prediction) -> Terms:
+        bridged, aligned = {}, {}
+        if model.bridge is not None:
+            image = world_model.normalise_image(source_batch.image)
+            embed = world_model.encode_image(model, params, image)
+            bridged["bridge"] = losses.bridge_loss(embed, seen.embed)
+        if target_batch is not None:
+            time, chunks = target_batch.reward.shape
+            noise = world_model.latent_noise(model, key_aligned, time, chunks, axis_name)
+            image = world_model.normalise_image(target_batch.image)
+            embed = world_model.encode_image(model, params, image)
+            across = world_model.observe(model, params, embed, target_batch.action, noise)
+            aligned["reward"] = losses.reward_alignment_loss(
+                prediction.reward,
+                world_model.predict_reward(model, params, across.feat),
+                source_batch.reward,
+                target_batch.reward,
+                source_reward_weight=eta,
+                reward_mix=coworld.coupling.reward_mix,
+            )
+        return Terms(added=bridged, replaced=aligned)
+
+    extra = ModelExtra(terms, {} if model.bridge is None else {"bridge": 1.0})
+    source, seen, metrics = update_world_model(
+        agent, source, source_batch, key_model, extra, axis_name
+    )
+    source, behavior_metrics = update_behavior(
+        agent, source, seen.post, source_batch.discount, key_behavior, BehaviorExtra(), axis_name
+    )
+    if model.bridge is not None:
+        unexplained = metrics["model/bridge"] / _spread(seen.embed, axis_name)
+        metrics["model/bridge_explained"] = 1.0 - unexplained
+    if target_batch is not None:
+        source = replace(source, aligned_updates=source.aligned_updates + 1)
+        metrics["model/source_reward_weight"] = eta
+    return source, metrics | behavior_metrics
+
+
+def _spread(embed: jax.Array, axis_name: str | None) -> jax.Array:
+    """`losses.bridge_loss` of a bridge that only knows the batch's mean embedding, ``[]``."""
+    moments = jnp.mean(jnp.stack([embed, jnp.square(embed)]), axis=(1, 2))
+    moments = averaged(moments, axis_name)
+    # Where nothing varies, a figure all the same.
+    return jnp.maximum(0.5 * jnp.sum(moments[1] - jnp.square(moments[0])), 1e-6)
+
+
+def alignment_losses(
+    coworld: CoWorld, state: CoWorldState, embed: jax.Array, image: jax.Array
+) -> jax.Array:
+    """Coupling A's term for every source, ``[M, T, B]``, nats.
+
+    Sources that read states are compared by their bridges.
+
+    Args:
+        embed: of the target, ``[T, B, E]``; differentiated.
+        image: target images, normalised, ``[T, B, 64, 64, 3]``.
+
+    A less-trained encoder has a flatter softmax and therefore a smaller distance.
+    """
+    agents = zip(coworld.sources, state.sources, strict=True)
+    others = [world_model.encode_image(agent.model, one.world_model, image) for agent, one in agents]
+    return jnp.stack([losses.alignment_loss(embed, other) for other in others])
+
+
+def distances(terms: jax.Array, axis_name: str | None) -> jax.Array:
+    """The mean of each source's alignment term, ``[M]``, nats, without gradient."""
+    return averaged(jnp.mean(jax.lax.stop_gradient(terms), axis=(1, 2)), axis_name)
+
+
+def target_update(
+    coworld: CoWorld,
+    state: CoWorldState,
+    batch: Batch,
+    key: jax.Array,
+    axis_name: str | None = None,
+    *,
+    behavior: bool = True,
+) -> tuple[CoupledState, Metrics]:
+    """One update of the target agent, with coupling A and, for its critic, coupling C.
+
+    Among several sources the one with the smallest coupling-A distance on the batch gives both
+    couplings (Appendix C), or the one chosen for the phase (`CoWorldState.distances`).
+
+    Args:
+        state: its target is updated; its sources are only read.
+        batch: from the offline dataset, ``[T, B, ...]``.
+        key: consumed.
+        behavior: False updates the world model alone (the warm-up).
+
+    Returns:
+        The new state of the target and metrics. **Gradient:** the target's own parameters.
+    """
+    coupling, several = coworld.coupling, len(coworld.sources) > 1
+    key_model, key_behavior = jax.random.split(key)
+    image = world_model.normalise_image(batch.image)
+    names = [f"distance_{name}" for name in coworld.names]
+
+    def terms(params: Params, seen: Observation, prediction: Prediction) -> Terms:
+        if not (coupling.state_alignment or several):
+            return Terms()
+        every = alignment_losses(coworld, state, seen.embed, image)
+        near = distances(every, axis_name)
+        logged = dict(zip(names, near, strict=True)) if several else {}
+        aligned = {"alignment": every[_choice(state, near)] if several else every[0]}
+        return Terms(added=aligned if coupling.state_alignment else {}, logged=logged)
+
+    weights = {"alignment": coupling.alignment_scale} if coupling.state_alignment else {}
+    target, seen, metrics = update_world_model(
+        coworld.target, state.target, batch, key_model, ModelExtra(terms, weights), axis_name
+    )
+    chosen = jnp.zeros((), jnp.int32)
+    if several:
+        near = jnp.stack([metrics[f"model/{name}"] for name in names])
+        chosen = _choice(state, near)
+        picked = jax.nn.one_hot(chosen, len(names))
+        metrics |= {f"chosen/{name}": picked[i] for i, name in enumerate(coworld.names)}
+    if not behavior:
+        return target, metrics
+    critic = chosen_of([source.critic for source in state.sources], chosen)
+    target, behavior_metrics = update_behavior(
+        coworld.target,
+        target,
+        seen.post,
+        batch.discount,
+        key_behavior,
+        value_constraint(coworld, critic),
+        axis_name,
+    )
+    return target, metrics | behavior_metrics
+
+
+def _choice(state: CoWorldState, near: jax.Array) -> jax.Array:
+    """Index of the source that couples: the nearest of this batch, or of the phase."""
+    return jnp.argmin(near if state.distances is None else state.distances)
+
+
+def value_constraint(coworld: CoWorld, source_critic: Params) -> BehaviorExtra:
+    """Coupling C as a term of the target critic's loss.
+
+    Args:
+        source_critic: parameters of the source's critic, which reads the target's features.
+    """
+    coupling, critic = coworld.coupling, coworld.sources[0].critic
+
+    def terms(imagined: Imagined, value: jax.Array) -> Terms:
+        source_value = critic.apply(source_critic, imagined.feat)
+        logged = {
+            "source_value": source_value,
+            "above_source": (value > source_value).astype(jnp.float32),
+        }
+        if not coupling.value_constraint:
+            return Terms(logged=logged)
+        constraint = losses.value_constraint_loss(
+            value, source_value, imagined.weight, use_max=coupling.constraint_max
+        )
+        return Terms(added={"constraint": constraint}, logged=logged)
+
+    scale = coupling.value_constraint_scale
+    return BehaviorExtra(terms, {"constraint": scale} if coupling.value_constraint else {})
+
+
+def select_update(
+    coworld: CoWorld,
+    state: CoWorldState,
+    batch: Batch,
+    count: jax.Array,
+    axis_name: str | None = None,
+) -> tuple[CoWorldState, Metrics]:
+    """Measure the distance of every source on one more batch; nothing is learnt.
+
+    Args:
+        count: batches measured before in this phase; their mean is in ``state.distances``.
+    """
+    image = world_model.normalise_image(batch.image)
+    embed = world_model.encode(coworld.target.model, state.target.world_model, image)
+    near = distances(alignment_losses(coworld, state, embed, image), axis_name)
+    mean = jnp.where(count == 0, 0.0, state.distances)
+    mean = mean + (near - mean) / (count + 1)
+    metrics = {f"model/distance_{name}": near[i] for i, name in enumerate(coworld.names)}
+    return replace(state, distances=mean), metrics

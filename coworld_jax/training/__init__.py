@@ -1,0 +1,1 @@
+"""Training: it knows simulators, datasets and files, and no method."""

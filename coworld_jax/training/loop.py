@@ -1,0 +1,187 @@
+"""The training loop: the events of a plan, one after another.
+
+What happens when is a function of the plan and of update counts alone (`plan.agenda`). Chunk
+length, workers, devices, feeds and interruptions never change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coworld_jax.config import Config
+from coworld_jax.envs import RandomPolicy
+from coworld_jax.evaluation.scores import Marks
+from coworld_jax.records.files import CHECKPOINTS
+from coworld_jax.records.finite import NonFiniteError, check_finite
+from coworld_jax.training import report, runtime
+from coworld_jax.training.plan import (
+    Collect,
+    EndPhase,
+    Evaluate,
+    Join,
+    Learn,
+    RandomPlay,
+    Save,
+    agenda,
+    describe,
+    random_episodes,
+)
+from coworld_jax.training.run import Run, open_run
+from coworld_jax.workdir import policy_of
+
+# Whether a run may end early, by the returns of all episodes of each source's domain so far.
+Until = Callable[[Mapping[str, Sequence[float]]], bool]
+
+
+def train(config: Config, workdir: str | Path, until: Until | None = None) -> dict[str, Any] | None:
+    """Carry a run out, or go on with it where its last checkpoint lies.
+
+    Args:
+        config: see `config.Config`; checked before anything starts.
+        workdir: of this run alone; it holds everything that the run writes.
+        until: asked between updates, and after the last; once it says yes, the run stops.
+
+    Returns:
+        The summary, which is also in ``workdir/summary.json``; None if ``until``, SIGTERM or SIGINT
+        stopped the run, which leaves a checkpoint.
+
+    Raises:
+        ValueError: bad configuration or data, in one sentence.
+        NonFiniteError: with the name of the first bad quantity; the last checkpoint is kept.
+        envs.WorkerFailed: a simulator died again and again.
+    """
+    with runtime.StopRequest() as stop, open_run(config, Path(workdir)) as run:
+        run.progress.message(describe(run.method.plan))
+        if run.feed is not None:
+            run.progress.message(run.feed.announcement)
+        run.restore()
+
+        def ends() -> bool:
+            return until is not None and until(run.returns())
+
+        score = None
+        for event in agenda(run.method.plan, run.rhythm, run.position.phase, run.position.done):
+            match event:
+                case RandomPlay():
+                    play_randomly(run, event)
+                case Collect() | Learn() if stop.requested or ends():
+                    return stopped(run)
+                case Collect():
+                    collect(run, event)
+                case Learn():
+                    learn(run, event)
+                    score = None
+                case Join():
+                    join(run, event.phase.plays)
+                case Evaluate():
+                    returned = evaluate(run, event)
+                    score = returned if event.domain == run.rhythm.ranking else score
+                case Save():
+                    with run.stopwatch.measure("checkpoint"):
+                        run.save(score)
+                case EndPhase():
+                    run.position.phase += 1
+                    run.position.done = 0
+        return None if ends() else report.summarise(run)
+
+
+def stopped(run: Run) -> None:
+    """Save, and say where the run goes on."""
+    if run.position.updates:
+        run.save(None)
+        where = f"at update {run.position.updates}; the same command continues there."
+    else:
+        where = "before the first update; the same command starts again."
+    run.progress.message(f"Stopped {where}")
+
+
+def play_randomly(run: Run, event: RandomPlay) -> None:
+    """Fill a replay with random episodes."""
+    domain = event.phase.plays
+    run.progress.message(f"Filling the replay of {domain} with random actions.")
+    spec = run.pools[domain].spec
+    episodes = event.phase.env_steps // spec.episode_steps
+    run.collectors[domain].begin(RandomPolicy(spec.action_size), episodes)
+    join(run, domain)
+
+
+def collect(run: Run, event: Collect) -> None:
+    """Begin a collection by the present parameters, unless one is under way already."""
+    domain = event.phase.plays
+    if not run.collectors[domain].idle:
+        return
+    with run.stopwatch.measure("collection"):
+        spec = run.pools[domain].spec
+        policy = policy_of(run.method, run.state.learnt, spec, domain, explore=True)
+        run.collectors[domain].begin(policy, run.config.schedule.episodes_per_collection)
+
+
+def join(run: Run, domain: str) -> None:
+    """End the collection under way: its episodes join the replay."""
+    with run.stopwatch.measure("collection"):
+        env_steps, returns = run.collectors[domain].finish()
+    run.position.env_steps += env_steps
+    if returns:
+        values = {f"{domain}/collection/return_mean": float(np.mean(returns))}
+        run.metrics.write(run.position.updates, run.position.env_steps, values)
+
+
+def learn(run: Run, event: Learn) -> None:
+    """Updates in one call, checked and logged."""
+    stores = {domain: collector.replay.store for domain, collector in run.collectors.items()}
+    before = run.stopwatch.spent("update")  # compilation is no part of it
+    run.state, metrics = run.learner.learn(
+        run.state, event.phase, event.done, event.count, stores
+    )
+    seconds = run.stopwatch.spent("update") - before
+    with run.stopwatch.measure("logging"):
+        _check_finite(run, event, metrics)
+        run.position.done += event.count
+        run.position.updates += event.count
+        means = {name: float(value.mean()) for name, value in metrics.items()}
+        rate = {"time/updates_per_second": event.count / seconds}
+        run.metrics.write(run.position.updates, run.position.env_steps, means | rate)
+        report.show(run, event.phase.name, report.shown_metrics(means))
+
+
+def _check_finite(run: Run, event: Learn, metrics: Mapping[str, np.ndarray]) -> None:
+    """Refuse metrics that are not finite.
+
+    Raises:
+        NonFiniteError: the first of them, the phase, and what to do.
+    """
+    try:
+        check_finite(metrics, run.position.updates)
+    except NonFiniteError as error:
+        raise NonFiniteError(
+            f"{error} (phase {event.phase.name}); the last checkpoint in "
+            f"{run.workdir / CHECKPOINTS} is kept. Try a lower learning rate, or another seed, in "
+            "another workdir."
+        ) from error
+
+
+def evaluate(run: Run, event: Evaluate) -> float:
+    """Score a domain by its present parameters; its mean return."""
+    marks = Marks(run.position.updates, run.position.env_steps)
+    with run.stopwatch.measure("evaluation"):
+        result = run.evaluator.score(event.domain, run.state.learnt, marks)
+        run.metrics.write(*marks, result.metrics(event.domain))
+        run.evaluator.draw_returns(_random_returns(run))
+    run.progress.message(result.sentence(event.domain))
+    report.show(run, event.phase.name, {f"{event.domain} score": result.return_mean})
+    return result.return_mean
+
+
+def _random_returns(run: Run) -> dict[str, float]:
+    """Mean return of the random episodes at the beginning of each replay."""
+    means = {}
+    for domain, collector in run.collectors.items():
+        steps = run.pools[domain].spec.episode_steps
+        count = random_episodes(run.method.plan, domain, steps)
+        if count:
+            means[domain] = float(np.mean(collector.replay.returns[:count]))
+    return means

@@ -1,0 +1,204 @@
+"""What is due when: a pure function of the plan and of update counts alone.
+
+Everything in a phase is counted from the end of its ``first_updates``. The counts then fit one
+length of chunk, and a program is compiled for each length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from coworld_jax.method import Phase
+
+
+class Rhythm(NamedTuple):
+    """How often a run does what its plan leaves open."""
+
+    chunk: int  # updates in one call, at most
+    eval_every: int  # updates of a phase between evaluations
+    checkpoint_every: int  # updates of a phase between checkpoints
+    # env_steps of a collection, by domain that is played: episode steps times episodes together
+    collection: Mapping[str, int]
+    ranking: str = ""  # domain whose score a checkpoint keeps, see `ranking_domain`
+
+
+class RandomPlay(NamedTuple):
+    """Fill the replay of a domain with random episodes."""
+
+    phase: Phase
+
+
+class Collect(NamedTuple):
+    """Begin a collection by the present parameters, unless one is under way."""
+
+    phase: Phase
+    done: int  # updates of the phase
+
+
+class Join(NamedTuple):
+    """Wait for the collection; its episodes join the replay."""
+
+    phase: Phase
+
+
+class Learn(NamedTuple):
+    """Make updates in one call."""
+
+    phase: Phase
+    done: int  # updates of the phase before
+    count: int
+
+
+class Evaluate(NamedTuple):
+    """Score a domain."""
+
+    phase: Phase
+    domain: str
+
+
+class Save(NamedTuple):
+    """Write a checkpoint."""
+
+    phase: Phase
+
+
+class EndPhase(NamedTuple):
+    """Everything of a phase has happened."""
+
+    phase: Phase
+
+
+Event = RandomPlay | Collect | Join | Learn | Evaluate | Save | EndPhase
+
+
+def agenda(
+    plan: Sequence[Phase], rhythm: Rhythm, phase: int = 0, done: int = 0
+) -> Iterator[Event]:
+    """The events of a run, in order.
+
+    Args:
+        plan: of the method.
+        rhythm: see there.
+        phase: index of the phase in which the run goes on.
+        done: updates of that phase that have been made.
+    """
+    for current in plan[phase:]:
+        if not current.update:
+            yield RandomPlay(current)
+        while done < current.updates:
+            yield from _advance(current, rhythm, done)
+            done += next_stop(current, rhythm, done)
+        yield EndPhase(current)
+        done = 0
+
+
+def _advance(phase: Phase, rhythm: Rhythm, done: int) -> Iterator[Event]:
+    """Updates up to the next count at which something else happens, and what happens then."""
+    if collection_due(phase, rhythm, done):
+        yield Collect(phase, done)
+    count = next_stop(phase, rhythm, done)
+    yield Learn(phase, done, count)
+    done += count
+    if collection_due(phase, rhythm, done):
+        yield Join(phase)
+    scores = phase.scores if due(phase, rhythm.eval_every, done) else ()
+    for domain in scores:
+        yield Evaluate(phase, domain)
+    if rhythm.ranking in scores or due(phase, rhythm.checkpoint_every, done):
+        yield Save(phase)
+
+
+def due(phase: Phase, every: int, done: int) -> bool:
+    """Whether something happens after ``done`` updates: each ``every``, and when a phase ends."""
+    since = done - phase.first_updates
+    return done == phase.updates or (since > 0 and since % every == 0)
+
+
+def collection_due(phase: Phase, rhythm: Rhythm, done: int) -> bool:
+    """Whether a collection ends, and the next begins, after ``done`` updates."""
+    if not (phase.update and phase.env_steps):
+        return False
+    since = done - phase.first_updates
+    return since >= 0 and since % updates_per_collection(phase, rhythm) == 0
+
+
+def updates_per_collection(phase: Phase, rhythm: Rhythm) -> int:
+    """Updates that one collection of whole episodes pays for."""
+    updates = phase.updates - phase.first_updates
+    return rhythm.collection[phase.plays] * updates // phase.env_steps
+
+
+def next_stop(phase: Phase, rhythm: Rhythm, done: int) -> int:
+    """Updates from ``done`` until anything else is due, at most a chunk of them."""
+    longest = min(rhythm.chunk, phase.updates - done)
+    for ahead in range(1, longest):
+        count = done + ahead
+        if (
+            collection_due(phase, rhythm, count)
+            or due(phase, rhythm.eval_every, count)
+            or due(phase, rhythm.checkpoint_every, count)
+        ):
+            return ahead
+    return longest
+
+
+def check_plan(plan: Sequence[Phase], collection: Mapping[str, int]) -> None:
+    """Make sure that every phase that plays consists of whole collections.
+
+    Args:
+        collection: see `Rhythm`.
+
+    Raises:
+        ValueError: one does not.
+    """
+    for phase in plan:
+        if not (phase.update and phase.plays and phase.env_steps):
+            continue
+        unit, updates = collection[phase.plays], phase.updates - phase.first_updates
+        if unit * updates % phase.env_steps:
+            raise ValueError(
+                f"One collection is {unit} env_steps (episode steps * episodes_per_collection), "
+                f"which phase {phase.name}, with {phase.env_steps} env_steps for {updates} "
+                "updates, cannot pay for in whole updates: change schedule.train_every."
+            )
+        if phase.env_steps % unit:
+            raise ValueError(
+                f"Phase {phase.name}: {updates} updates collect {phase.env_steps} env_steps, which "
+                f"is no multiple of {unit} (episode steps * episodes_per_collection): use a "
+                f"multiple of {unit * updates // phase.env_steps} updates, or change "
+                "schedule.train_every."
+            )
+
+
+def planned_episodes(plan: Sequence[Phase], domain: str, episode_steps: int) -> int:
+    """Episodes that the plan plays in a domain."""
+    return sum(phase.env_steps for phase in plan if phase.plays == domain) // episode_steps
+
+
+def random_episodes(plan: Sequence[Phase], domain: str, episode_steps: int) -> int:
+    """Random episodes among them; they come first."""
+    return planned_episodes([phase for phase in plan if not phase.update], domain, episode_steps)
+
+
+def ranking_domain(plan: Sequence[Phase], target: str) -> str:
+    """The domain whose return decides which checkpoint is the best: the target where it is scored.
+
+    In a plan that never scores the target it is the domain scored last; empty if none is.
+    """
+    scored = [domain for phase in plan for domain in phase.scores]
+    return target if target in scored or not scored else scored[-1]
+
+
+def describe(plan: Sequence[Phase]) -> str:
+    """The plan as a table: a line per phase, and a total."""
+    lines = [f"{'phase':<18}{'update':<22}{'plays':<10}{'updates':>10}{'env_steps':>12}"]
+    for phase in plan:
+        update = phase.update or "random play"
+        lines.append(
+            f"{phase.name:<18}{update:<22}{phase.plays:<10}{phase.updates:>10,}"
+            f"{phase.env_steps:>12,}"
+        )
+    updates, env_steps = sum(p.updates for p in plan), sum(p.env_steps for p in plan)
+    lines.append(f"{'total':<50}{updates:>10,}{env_steps:>12,}")
+    return "\n".join(lines)

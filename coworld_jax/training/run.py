@@ -1,0 +1,237 @@
+"""One run: what it consists of, opened, restored and saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from coworld_jax import config as configuration
+from coworld_jax import parallel
+from coworld_jax.config import Config
+from coworld_jax.data import Replay
+from coworld_jax.envs import EnvironmentPool
+from coworld_jax.evaluation.evaluator import Evaluator
+from coworld_jax.method import TARGET, Method, TrainState, init_train_state
+from coworld_jax.records.checkpoint import Checkpointer
+from coworld_jax.records.files import CHECKPOINTS, lock, write_config, write_tasks
+from coworld_jax.records.metrics import MetricsWriter
+from coworld_jax.records.progress import Progress
+from coworld_jax.records.stopwatch import Stopwatch
+from coworld_jax.training import plan as planning
+from coworld_jax.training.collection import Collector
+from coworld_jax.training.feeds import TargetFeed
+from coworld_jax.training.learner import Learner
+from coworld_jax.training.plan import Rhythm
+from coworld_jax.workdir import check_config, make_method, needed_domains, task_of
+
+# It runs once: optimising it would take longer than that.
+_QUICK = {"xla_backend_optimization_level": 0}
+
+
+@dataclasses.dataclass
+class Position:
+    """Where a run is; checkpoints hold it."""
+
+    phase: int = 0  # index into the plan
+    done: int = 0  # updates of that phase
+    updates: int = 0  # of the whole run
+    env_steps: int = 0  # of the source simulators
+    wall_time: float = 0.0  # seconds, over all starts of the run
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # of it, by purpose
+
+
+@dataclasses.dataclass
+class Run:
+    """The live parts of one run."""
+
+    config: Config
+    workdir: Path
+    method: Method
+    mesh: parallel.Mesh | None
+    pools: Mapping[str, EnvironmentPool]
+    collectors: Mapping[str, Collector]  # of the domains that are played
+    feed: TargetFeed | None
+    learner: Learner
+    evaluator: Evaluator
+    checkpoints: Checkpointer
+    metrics: MetricsWriter
+    progress: Progress
+    stopwatch: Stopwatch
+    state: TrainState
+    position: Position
+    started: float  # monotonic seconds; earlier starts of the run count
+
+    @property
+    def rhythm(self) -> Rhythm:
+        """What the plan leaves open."""
+        run = self.config.run
+        return Rhythm(
+            chunk=self.learner.largest_chunk,
+            eval_every=run.eval_every,
+            checkpoint_every=run.checkpoint_every,
+            collection=_collections(self.config, self.pools),
+            ranking=planning.ranking_domain(self.method.plan, TARGET),
+        )
+
+    def restore(self) -> None:
+        """Go back to the latest checkpoint, or to the beginning; forget what lies after it."""
+        if self.checkpoints.latest_step() is None:
+            for collector in self.collectors.values():
+                collector.start_over()
+            self.metrics.truncate(-1)
+            return
+        self.state, host = self.checkpoints.restore(self.state)
+        self.position = Position(**host["position"])
+        self.stopwatch.seconds |= self.position.seconds
+        self.evaluator.results = host["evaluations"]
+        for domain, record in host["replays"].items():
+            self.collectors[domain].resume(record)
+        self.metrics.truncate(self.position.updates)
+        self.started = time.monotonic() - self.position.wall_time
+        self.progress.message(f"Resumed {self.workdir} at update {self.position.updates}.")
+
+    def save(self, score: float | None) -> None:
+        """Write a checkpoint.
+
+        Args:
+            score: return by which checkpoints compare, if one has just been measured.
+        """
+        self.position.wall_time = time.monotonic() - self.started
+        self.position.seconds = dict(self.stopwatch.seconds)
+        host = {
+            "position": dataclasses.asdict(self.position),
+            "evaluations": self.evaluator.results,
+            "replays": {name: collector.record() for name, collector in self.collectors.items()},
+        }
+        self.checkpoints.save(self.position.updates, self.state, host, score)
+
+    def returns(self) -> dict[str, list[float]]:
+        """Returns of all episodes of each domain that is played, in order."""
+        return {domain: collector.replay.returns for domain, collector in self.collectors.items()}
+
+
+@contextmanager
+def open_run(config: Config, workdir: Path) -> Iterator[Run]:
+    """Start everything that a run consists of, and end it again.
+
+    Raises:
+        ValueError: bad configuration or data, in one sentence, before anything is written but the
+            lock.
+    """
+    configuration.check(config)
+    domains = needed_domains(config)
+    check_config(workdir, config)
+    with ExitStack() as resources:
+        resources.enter_context(lock(workdir))
+        pools = {
+            domain: resources.enter_context(_open_pool(config, task_of(config, domain)))
+            for domain in domains
+        }
+        specs = {domain: pool.spec for domain, pool in pools.items()}
+        method = make_method(config, specs)
+        planning.check_plan(method.plan, _collections(config, pools))
+        mesh = parallel.make_mesh(config.run.devices, method.batch)
+        action_size = max(spec.action_size for spec in specs.values())
+        feed = None
+        if any(TARGET in phase.reads for phase in method.plan):
+            feed = TargetFeed(config, specs[TARGET], method, action_size, mesh)
+            resources.callback(feed.close)
+        collectors = _collectors(config, workdir, method, pools, action_size, mesh)
+        # Everything that can be wrong with the configuration has been found by now: a corrected
+        # command may use the same workdir.
+        write_config(workdir, config)
+        write_tasks(workdir, specs)
+        stopwatch = Stopwatch()
+        progress = Progress(sum(phase.updates for phase in method.plan))
+        resources.callback(progress.close)
+        yield Run(
+            config=config,
+            workdir=workdir,
+            method=method,
+            mesh=mesh,
+            pools=pools,
+            collectors=collectors,
+            feed=feed,
+            learner=Learner(method, config.run, mesh, feed, stopwatch, progress.message),
+            evaluator=Evaluator(method, config, pools, workdir),
+            checkpoints=resources.enter_context(
+                Checkpointer(workdir / CHECKPOINTS, keep=config.run.keep)
+            ),
+            metrics=resources.enter_context(_open_metrics(config, workdir)),
+            progress=progress,
+            stopwatch=stopwatch,
+            state=_fresh_state(method, config.seed, mesh),
+            position=Position(),
+            started=time.monotonic(),
+        )
+
+
+def _open_pool(config: Config, task: str) -> EnvironmentPool:
+    return EnvironmentPool(
+        task,
+        profile=config.run.profile,
+        workers=config.run.workers,
+        episode_steps=config.schedule.episode_steps or None,
+    )
+
+
+def _collections(config: Config, pools: Mapping[str, EnvironmentPool]) -> dict[str, int]:
+    """env_steps of one collection in each domain."""
+    together = config.schedule.episodes_per_collection
+    return {domain: pool.spec.episode_steps * together for domain, pool in pools.items()}
+
+
+def _collectors(
+    config: Config,
+    workdir: Path,
+    method: Method,
+    pools: Mapping[str, EnvironmentPool],
+    action_size: int,
+    mesh: parallel.Mesh | None,
+) -> dict[str, Collector]:
+    """A replay and its collector for each domain that the plan plays.
+
+    Raises:
+        ValueError: an episode is shorter than a chunk, or the replay does not fit into memory.
+    """
+    collectors = {}
+    for domain in dict.fromkeys(phase.plays for phase in method.plan if phase.plays):
+        spec = pools[domain].spec
+        rows = spec.episode_steps + 1
+        if rows < method.length:
+            raise ValueError(
+                f"learning.length is {method.length}, but an episode of the source has {rows} "
+                "rows: choose a length of at most that."
+            )
+        planned = planning.planned_episodes(method.plan, domain, spec.episode_steps)
+        replay = Replay(
+            workdir / "replay" / domain,
+            slots=min(config.schedule.replay_episodes, planned),
+            rows=rows,
+            action_size=action_size,
+            minimum_rows=method.length,
+            state_size=spec.state_size if method.players[domain].reads == "state" else 0,
+            place=lambda store: parallel.replicate(store, mesh),
+        )
+        collectors[domain] = Collector(pools[domain], replay, config.seed, domain)
+    return collectors
+
+
+def _open_metrics(config: Config, workdir: Path) -> MetricsWriter:
+    return MetricsWriter(
+        workdir,
+        tensorboard=config.run.tensorboard,
+        wandb_project=config.run.wandb_project,
+        config=configuration.flatten(config),
+    )
+
+
+def _fresh_state(method: Method, seed: int, mesh: parallel.Mesh | None) -> TrainState:
+    init = jax.jit(lambda key: init_train_state(method, key), compiler_options=_QUICK)
+    return parallel.replicate(init(jax.random.key(seed)), mesh)

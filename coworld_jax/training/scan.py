@@ -1,0 +1,76 @@
+"""One scan of updates: sample, update, count. It wraps the state of any method.
+
+The update is a pure function ``(state, batches, key, count) -> (state, metrics)``. A scan runs it
+``updates`` times inside one program, and samples its batches on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+
+from coworld_jax.method import TARGET, Clock, TrainState, Update
+from coworld_jax.store import EpisodeStore, sample
+from coworld_jax.types import Batch, Metrics
+
+
+def update_keys(clock: Clock, reads: tuple[str, ...]) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Keys of one update: one for the sampling of each domain, one for the update itself.
+
+    A pure function of the root key and the count, which is all that a resumed run, another host or
+    a streamed feed needs to repeat a batch.
+    """
+    split = jax.random.split(jax.random.fold_in(clock.key, clock.updates), 3)
+    key_source, key_target, key_update = split
+    sources = [domain for domain in reads if domain != TARGET]
+    keys = {} if TARGET not in reads else {TARGET: key_target}
+    if len(sources) == 1:
+        return keys | {sources[0]: key_source}, key_update
+    apart = jax.random.split(key_source, max(len(sources), 1))
+    return keys | dict(zip(sources, apart)), key_update
+
+
+def run_updates(
+    update: Update,
+    state: TrainState,
+    resident: Mapping[str, EpisodeStore],
+    streamed: Mapping[str, Batch],
+    count: jax.Array,
+    *,
+    shape: tuple[int, int, int],
+    axis_name: str | None = None,
+) -> tuple[TrainState, Metrics]:
+    """``updates`` updates in one scan.
+
+    Args:
+        update: of a method.
+        state: donated by callers that jit this.
+        resident: episodes of a domain on the device.
+        streamed: batches of the domains that are not resident, ``[updates, T, B, ...]``.
+        count: updates made in this phase before, int32 ``[]``.
+        shape: updates, T, and B over all devices.
+        axis_name: mapped axis: every device takes its share of the same batch. Streamed batches
+            are already sharded per device.
+
+    Returns:
+        The new state, and each metric for every update, ``[updates]``.
+    """
+    updates, length, batch = shape
+    reads = (*resident, *streamed)
+
+    def step(
+        carry: tuple[TrainState, jax.Array], feed: dict[str, Batch]
+    ) -> tuple[tuple[TrainState, jax.Array], Metrics]:
+        (learnt, clock), count = carry
+        key_sample, key_update = update_keys(clock, reads)
+        batches = feed | {
+            domain: sample(store, key_sample[domain], length, batch, axis_name)
+            for domain, store in resident.items()
+        }
+        learnt, metrics = update(learnt, batches, key_update, count, axis_name)
+        state = TrainState(learnt, clock._replace(updates=clock.updates + 1))
+        return (state, count + 1), metrics
+
+    (state, _), metrics = jax.lax.scan(step, (state, count), dict(streamed), length=updates)
+    return state, metrics
