@@ -11,11 +11,11 @@ import ast
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from coworld_jax import fields
-from coworld_jax.fields import choice, count, section, share
+from coworld_jax.fields import choice, count, share
 from coworld_jax.method import SOURCE, TARGET
 
 
@@ -68,8 +68,8 @@ class Config:
     source: tuple[str, ...] = ()  # suite/task, one or more
     target: str = ""  # suite/task: evaluation only
     data: str = ""  # directory of the target's offline episodes
-    schedule: EpisodesConfig = section(EpisodesConfig)
-    run: RunConfig = section(RunConfig)
+    schedule: EpisodesConfig = field(default_factory=EpisodesConfig)
+    run: RunConfig = field(default_factory=RunConfig)
 
 
 _COMMON = ("method", "seed", "source", "target", "data")

@@ -29,11 +29,6 @@ def choice(default: str, *others: str) -> Any:
     return field(default=default, metadata={"choices": (default, *others)})
 
 
-def section(kind: type) -> Any:
-    """Settings of their own, whose fields have the section's name before theirs."""
-    return field(default_factory=kind)
-
-
 def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
     """Dotted path, value and field of every setting, those of sections included."""
     for entry in dataclasses.fields(settings):

@@ -147,6 +147,21 @@ def sources_of(domains: Mapping[str, Domain]) -> tuple[str, ...]:
     return tuple(name for name in domains if name != TARGET)
 
 
+def only_source(domains: Mapping[str, Domain], what: str) -> str:
+    """The name of the source domain, where there is one.
+
+    Args:
+        what: learns from it, for the sentence.
+
+    Raises:
+        ValueError: there are several.
+    """
+    names = sources_of(domains)
+    if len(names) != 1:
+        raise ValueError(f"source names {len(names)} tasks, but {what} takes one: name one task.")
+    return names[0]
+
+
 def widest_action(domains: Mapping[str, Domain]) -> int:
     """The largest action size, which the actions of all batches have."""
     return max(domain.action_size for domain in domains.values())

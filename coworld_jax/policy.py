@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from coworld_jax.method import Memory, Player
+from coworld_jax.method import Memory, Player, State
 
 
 class AgentPolicy:
@@ -20,8 +20,10 @@ class AgentPolicy:
 
     Args:
         player: who acts.
-        params: what it needs, see `method.Player`; copied, so that the caller may donate it.
-        shape: of one observation: ``(64, 64, 3)`` of a frame, ``(N,)`` of a state.
+        state: what its method has learnt; the player's part is copied, so that the caller may
+            donate it.
+        image_size: height and width of a frame in pixels.
+        state_size: N of the simulator's state vector.
         explore: sample actions, or take the policy's mode. A latent is sampled either way.
 
     Attributes:
@@ -29,16 +31,17 @@ class AgentPolicy:
     """
 
     def __init__(
-        self, player: Player, params: Any, shape: tuple[int, ...], *, explore: bool
+        self, player: Player, state: State, image_size: int, state_size: int, *, explore: bool
     ) -> None:
         self.reads = player.reads
         self._cpu = jax.local_devices(backend="cpu")[0]
         # A view, as device_get gives it on the CPU, would keep the caller from donating.
-        copies = jax.tree.map(lambda leaf: np.array(leaf, copy=True), params)
+        copies = jax.tree.map(lambda leaf: np.array(leaf, copy=True), player.params(state))
         self._params = jax.device_put(copies, self._cpu)
         self._step = functools.partial(_step, player, explore)
         self._start = player.start(1)
-        self._shape = shape
+        frame = (image_size, image_size, 3)
+        self._shape = frame if player.reads == "image" else (state_size,)
 
     def episode(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
         """A fresh actor: frames uint8 ``[64, 64, 3]`` to actions float32 ``[A]`` in (-1, 1).

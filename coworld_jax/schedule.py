@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from coworld_jax.fields import count
 from coworld_jax.method import Domain, Phase
 
+MEASURING_UPDATES = 50
+"""Batches of random play from which the unit of a state is measured."""
+
 
 @dataclass(frozen=True)
 class OnlineConfig:
@@ -19,9 +22,7 @@ class OnlineConfig:
 
 def prefill(name: str, domain: Domain, online: OnlineConfig) -> Phase:
     """Random episodes of the domain ``name``, before anything is learnt there."""
-    return Phase(
-        "prefill", plays=name, env_steps=online.prefill_episodes * domain.episode_steps
-    )
+    return Phase("prefill", plays=name, env_steps=online.prefill_episodes * domain.episode_steps)
 
 
 def learn_online(

@@ -104,9 +104,7 @@ def read_config(workdir: Path) -> Config:
     try:
         return config_from_flat(flat)
     except ValueError as error:
-        raise ValueError(
-            f"{workdir / CONFIG} is of another version or damaged: {error}"
-        ) from error
+        raise ValueError(f"{workdir / CONFIG} is of another version or damaged: {error}") from error
 
 
 def check_config(workdir: Path, config: Config) -> None:
@@ -180,16 +178,6 @@ def restore_run(workdir: str | Path, *, best: bool = False) -> RestoredRun:
     return RestoredRun(config, specs, method, state.learnt, host)
 
 
-def policy_of(
-    method: Method, state: State, spec: EnvironmentSpec, domain: str, *, explore: bool
-) -> AgentPolicy:
-    """The player of a domain, acting with what has been learnt."""
-    player = method.players[domain]
-    frame = (spec.image_size, spec.image_size, 3)
-    shape = frame if player.reads == "image" else (spec.state_size,)
-    return AgentPolicy(player, player.params(state), shape, explore=explore)
-
-
 def load_policy(
     workdir: str | Path, *, domain: str = "", best: bool = False, explore: bool = False
 ) -> AgentPolicy:
@@ -213,4 +201,5 @@ def load_policy(
     if domain not in run.method.players:
         known = ", ".join(run.method.players)
         raise ValueError(f"{workdir} has no domain {domain}: use one of {known}.")
-    return policy_of(run.method, run.state, run.specs[domain], domain, explore=explore)
+    spec, player = run.specs[domain], run.method.players[domain]
+    return AgentPolicy(player, run.state, spec.image_size, spec.state_size, explore=explore)

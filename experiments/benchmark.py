@@ -33,13 +33,14 @@ from typing import Any
 from absl import app, flags, logging
 
 from coworld_jax import config as configuration
-from coworld_jax import flops, runtime
-from coworld_jax.config import PRESETS, Config
-from experiments.benchmarks import data, env, layers, loop, profile, update
+from coworld_jax.config import Config
+from coworld_jax.training import runtime
+from experiments.benchmarks import data, env, flops, layers, loop, profile, update
 from experiments.benchmarks.timing import where
 from experiments.command import one_sentence, refuse_unused
+from experiments.configs.sizes import SIZES, sized_config
 
-_PRESET = flags.DEFINE_enum("preset", "small", list(PRESETS), "Sizes of networks and batches.")
+_PRESET = flags.DEFINE_enum("preset", "small", list(SIZES), "Sizes of networks and batches.")
 _BATCH = flags.DEFINE_integer("batch", None, "Chunks per update; the preset's if not given.")
 _LENGTH = flags.DEFINE_integer("length", None, "Rows per chunk; the preset's if not given.")
 _PHASE = flags.DEFINE_enum("phase", "target", list(update.PHASES), "Which update.")
@@ -50,7 +51,9 @@ _AGAINST = flags.DEFINE_multi_string(
     "against", [], "update: PATH=VALUE of the configuration, for a second setting; repeatable."
 )
 _IMAGES = flags.DEFINE_integer("images", 256, "layers: images at once.", lower_bound=1)
-_SOURCE = flags.DEFINE_string("source", "dmc/walker_walk", "loop: the task that is simulated.")
+_SOURCE = flags.DEFINE_string(
+    "source", "dmc/walker_walk", "loop: the task that is simulated; update: as many sources."
+)
 _TARGET = flags.DEFINE_string("target", "dmc/walker_downhill", "loop: the task with the dataset.")
 _UPDATES = flags.DEFINE_integer(
     "updates", 300, "loop: of each agent, in whole collections.", lower_bound=1
@@ -60,6 +63,7 @@ _TASK = flags.DEFINE_string("task", "dmc/walker_walk", "env: the task that is si
 _FRAMES = flags.DEFINE_integer("frames", 100_000, "data: frames that are read.", lower_bound=2)
 
 
+_METHOD = "coworld"  # whose updates are measured
 _SHOWN = 15  # parts of a profile
 _SUITE = (  # preset, batch, length; by the memory that they take, whose peak is the process's
     ("small", 16, 16),
@@ -72,7 +76,10 @@ _SUITE = (  # preset, batch, length; by the memory that they take, whose peak is
 
 # Flags that each command uses; another one would be ignored, and is refused.
 _USED = {
-    "update": ("preset", "batch", "length", "phase", "dtype", "chunk", "repeats", "against"),
+    "update": (
+        *("preset", "batch", "length", "phase", "dtype", "chunk", "repeats", "against"),
+        "source",
+    ),
     "suite": ("phase", "dtype", "chunk", "repeats"),
     "layers": ("preset", "dtype", "images", "repeats"),
     "loop": ("preset", "batch", "length", "dtype", "source", "target", "updates", "workers"),
@@ -89,15 +96,19 @@ def chosen(preset: str, batch: int | None, length: int | None) -> Config:
     Raises:
         ValueError: a size is out of range.
     """
-    config = PRESETS[preset]()
+    config = sized_config(_METHOD, preset)
     given = {"batch": batch, "length": length}
     sizes = {name: value for name, value in given.items() if value is not None}
+    settings = replace(
+        config.settings,
+        learning=replace(config.settings.learning, **sizes),
+        network=replace(config.settings.network, dtype=_DTYPE.value),
+    )
     config = replace(
         config,
-        source=(_SOURCE.value,),
+        settings=settings,
+        source=tuple(_SOURCE.value.split(",")),
         target=_TARGET.value,
-        learning=replace(config.learning, **sizes),
-        network=replace(config.network, dtype=_DTYPE.value),
         run=replace(config.run, chunk=_CHUNK.value),
     )
     return configuration.check(config)
@@ -108,9 +119,10 @@ def setting(config: Config) -> dict[str, Any]:
     return {
         "preset": _PRESET.value,
         "phase": _PHASE.value,
-        "batch": config.learning.batch,
-        "length": config.learning.length,
-        "dtype": config.network.dtype,
+        "sources": len(config.source),
+        "batch": config.settings.learning.batch,
+        "length": config.settings.learning.length,
+        "dtype": config.settings.network.dtype,
         "chunk": config.run.chunk,
     }
 
@@ -150,7 +162,7 @@ def measure_suite(config: Config) -> dict[str, Any]:
 
 def measure_layers(config: Config) -> dict[str, Any]:
     """Milliseconds of each convolution in each form."""
-    network = config.network
+    network = config.settings.network
     rows = layers.measure(network.depth, _IMAGES.value, network.dtype, _REPEATS.value)
     show([list(rows[0]), *([_text(value) for value in row.values()] for row in rows)])
     return {"preset": _PRESET.value, "images": _IMAGES.value, "dtype": network.dtype, "rows": rows}
@@ -158,7 +170,9 @@ def measure_layers(config: Config) -> dict[str, Any]:
 
 def measure_loop(config: Config) -> dict[str, Any]:
     """Where the wall time of a run goes."""
-    run = replace(config.run, chunk=PRESETS[_PRESET.value]().run.chunk, workers=_WORKERS.value)
+    run = replace(
+        config.run, chunk=sized_config(_METHOD, _PRESET.value).run.chunk, workers=_WORKERS.value
+    )
     figures = loop.measure(replace(config, run=run), updates=_UPDATES.value)
     show([[name, _text(value)] for name, value in figures.items()])
     return {"preset": _PRESET.value, "source": _SOURCE.value, "target": _TARGET.value} | figures
@@ -174,7 +188,8 @@ def measure_profile(config: Config) -> dict[str, Any]:
 
 def count_flops(config: Config) -> dict[str, Any]:
     """The arithmetic of an update; nothing is run."""
-    arguments = (_PHASE.value, config.network, config.learning, update.ACTION_SIZE)
+    settings = config.settings
+    arguments = (_PHASE.value, settings.network, settings.learning, update.ACTION_SIZE)
     parts, total = flops.update_parts(*arguments), flops.update_flops(*arguments)
     rows = [[f"{n / total:.1%}", f"{n / 1e9:.2f}", name] for name, n in parts.items()]
     show([["share", "GFLOP", "part"], *rows, ["", f"{total / 1e9:.2f}", "all"]])

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from absl import app, flags
 
-from coworld_jax import runtime
 from coworld_jax.evaluation.parity import FixtureError, check_parity
+from coworld_jax.training import runtime
 
 _FIXTURE = flags.DEFINE_string(
     "fixture", None, "An .npz file of weights, inputs and outputs.", required=True

@@ -32,8 +32,8 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags as ml_config_flags
 
-from coworld_jax import runtime
 from coworld_jax.envs import PROFILES, EnvironmentPool, Policy, RandomPolicy
+from coworld_jax.training import runtime
 from experiments.collecting.directory import say
 from experiments.collecting.online import SHARES, collect_online, online_config
 from experiments.collecting.played import collect, trained_policy
@@ -82,8 +82,8 @@ _CONFIG = ml_config_flags.DEFINE_config_file("config", None, f"Of the agent: {HE
 _OF_PLAYING = ("episodes", "domain", "explore")
 _OF_DREAMER = ("until", "reference", "workdir", "updates", "config")
 _OVERRULED = (  # what --task, --seed and --updates say of the agent's configuration
-    *("config.source", "config.target", "config.data", "config.seed"),
-    *(f"config.schedule.{name}" for name in ("pretrain_updates", "warmup_rounds", "rounds")),
+    *("config.method", "config.source", "config.target", "config.data", "config.seed"),
+    *("config.domain", "config.updates"),
 )
 
 
@@ -184,7 +184,7 @@ def main(arguments: Sequence[str]) -> None:
 def run() -> None:
     """Parse the command line; a bad one gets one sentence."""
     try:
-        arguments = normalise(sys.argv)
+        arguments = normalise(sys.argv, "dreamer")
     except ValueError as error:
         sys.exit(str(error))
     app.run(main, argv=arguments, flags_parser=parse_flags)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from absl import flags
 
 from coworld_jax.envs import GraphicsError, VersionError, WorkerFailed
-from coworld_jax.finite import NonFiniteError
+from coworld_jax.records.finite import NonFiniteError
 
 # Their messages are written for users; of an OSError (no permission, a full disk) Python's is.
 USER_ERRORS = (

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from absl import app, flags
 
-from coworld_jax.coworld import TARGET
 from coworld_jax.data import read_metadata
 from coworld_jax.evaluation.comparison import comparison_figure, comparison_table, read_curve
+from coworld_jax.method import TARGET
 from coworld_jax.workdir import read_config
 from experiments.command import one_sentence
 

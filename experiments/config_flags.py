@@ -11,32 +11,43 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from coworld_jax import config as configuration
+from coworld_jax.workdir import config_from_flat, default_config, method_names
 
 _PREFIX = "config."
 # Not the flag's own default: ml_collections would resolve that before a bad override is refused.
-_DEFAULT = "--config=experiments/configs/dmc.py:small"
+_DEFAULT = "experiments/configs/dmc.py:small"
 HELP = (
-    "FILE:STRING, where STRING is PAIR, PAIR,SIZE or SIZE, see experiments/configs/pairs.py; "
-    "experiments/configs/dmc.py:small if not given."
+    "FILE:STRING, where STRING is PAIR,SIZE,METHOD or some of the three, see "
+    "experiments/configs/pairs.py; experiments/configs/dmc.py:small if not given."
 )
 
 
-def normalise(arguments: Sequence[str]) -> list[str]:
+def normalise(arguments: Sequence[str], method: str = "") -> list[str]:
     """``--config.*`` overrides in the form that ml_collections' parsers take.
 
     ``1e6`` becomes ``1000000`` where an integer is meant, and ``a,b`` becomes a tuple where a tuple
-    is; everything else stays as it is. The default configuration comes in where none is named.
+    is. ``--config.method=NAME`` becomes a part of ``--config``, for it decides which flags there
+    are. The default configuration comes in where none is named. Everything else stays as it is.
 
     Args:
         arguments: of a process, its name first.
+        method: of a command that knows only one; the user's, or the default one, if empty.
 
     Raises:
-        ValueError: an unknown key (with the closest known one), or a value of the wrong type.
+        ValueError: an unknown method or key (with the closest known one), or a value of the wrong
+            type.
     """
-    known = configuration.flatten(configuration.Config())
     name, *rest = arguments
-    named = any(argument.lstrip("-").partition("=")[0] == "config" for argument in rest)
-    rewritten = [name] if named else [name, _DEFAULT]
+    rest, config, asked = _take_config(rest)
+    in_string = [part for part in config.partition(":")[2].split(",") if part in method_names()]
+    chosen = method or asked or (in_string[0] if in_string else method_names()[0])
+    known = configuration.flatten(default_config(chosen))
+    if (method or asked) and not in_string:
+        file, _, text = config.partition(":")
+        config = f"{file}:{text},{chosen}" if text else f"{file}:{chosen}"
+    elif in_string and in_string[0] != chosen:
+        raise ValueError(f"--config names the method {in_string[0]}, but {chosen} is wanted.")
+    rewritten = [name, f"--config={config}"]
     while rest:
         argument = rest.pop(0)
         flag, equals, text = argument.lstrip("-").partition("=")
@@ -46,7 +57,7 @@ def normalise(arguments: Sequence[str]) -> list[str]:
             continue
         path = path.removeprefix(_PREFIX)
         if path not in known:
-            raise ValueError(f"Unknown flag --{flag}: {_suggestion(path, known)}")
+            raise ValueError(f"Unknown flag --{flag}{_owner(path, chosen)}: {_near(path, known)}")
         default = known[path]
         if isinstance(default, bool) and not equals:
             rewritten.append(argument)
@@ -59,7 +70,31 @@ def normalise(arguments: Sequence[str]) -> list[str]:
     return rewritten
 
 
-def _suggestion(path: str, known: dict[str, Any]) -> str:
+def _take_config(arguments: list[str]) -> tuple[list[str], str, str]:
+    """The other arguments, the value of ``--config``, and that of ``--config.method``."""
+    values = {"config": _DEFAULT, f"{_PREFIX}method": ""}
+    others = []
+    while arguments:
+        argument = arguments.pop(0)
+        flag, equals, text = argument.lstrip("-").partition("=")
+        if not argument.startswith("-") or flag not in values:
+            others.append(argument)
+            continue
+        if not equals and not arguments:
+            raise ValueError(f"--{flag} needs a value.")
+        values[flag] = text if equals else arguments.pop(0)
+    return others, values["config"], values[f"{_PREFIX}method"]
+
+
+def _owner(path: str, method: str) -> str:
+    """Which methods have a flag that ``method`` does not have."""
+    owners = [
+        name for name in method_names() if path in configuration.flatten(default_config(name))
+    ]
+    return f" of method {method}; it belongs to {', '.join(owners)}" if owners else ""
+
+
+def _near(path: str, known: dict[str, Any]) -> str:
     return configuration.closest(path, known).replace("did you mean ", f"did you mean --{_PREFIX}")
 
 
@@ -107,10 +142,14 @@ def resolve(values: ConfigDict) -> configuration.Config:
         raise ValueError(
             f"--config: {reason}; experiments/configs/ has a file for each suite."
         ) from error
+    return config_from_flat(_flatten(tree, ""))
+
+
+def _flatten(tree: dict[str, Any], prefix: str) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            flat |= {f"{name}.{inner}": leaf for inner, leaf in value.items()}
+            flat |= _flatten(value, f"{prefix}{name}.")
         else:
-            flat[name] = value
-    return configuration.from_flat(flat)
+            flat[f"{prefix}{name}"] = value
+    return flat

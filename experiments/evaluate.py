@@ -15,14 +15,11 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from coworld_jax import runtime
 from coworld_jax.data import write_json
-from coworld_jax.envs import (
-    EnvironmentPool,
-    episode_seed,
-)
-from coworld_jax.evaluation.report import evaluate
-from coworld_jax.workdir import agent_of, restore_run
+from coworld_jax.envs import EnvironmentPool, episode_seed
+from coworld_jax.evaluation.scores import Marks, evaluate
+from coworld_jax.training import runtime
+from coworld_jax.workdir import restore_run
 from experiments.command import one_sentence
 
 _WORKDIR = flags.DEFINE_string(
@@ -42,36 +39,31 @@ def score(
     Raises:
         ValueError: no such run, or no such domain in it.
     """
-    config, specs, method, state, host = restore_run(workdir, best=best)
-    trained = [name for name in specs if name in host["evaluations"]]
-    if domain and domain not in specs:
-        raise ValueError(f"{workdir} has no domain {domain}: use one of {', '.join(specs)}.")
+    run = restore_run(workdir, best=best)
+    trained = [name for name in run.specs if name in run.host["evaluations"]]
+    if domain and domain not in run.specs:
+        raise ValueError(f"{workdir} has no domain {domain}: use one of {', '.join(run.specs)}.")
+    marks = Marks(run.host["position"]["updates"], run.host["position"]["env_steps"])
     results = {}
     for name in [domain] if domain else trained:
-        spec = specs[name]
+        spec = run.specs[name]
         with EnvironmentPool(
             spec.task,
             profile=spec.profile,
             image_size=spec.image_size,
             action_repeat=spec.action_repeat,
             episode_steps=spec.episode_steps,
-            workers=config.run.workers,
+            workers=run.config.run.workers,
         ) as pool:
             result = evaluate(
-                method.agent(name),
-                agent_of(state, config, name),
-                source_critic=state.sources[0].critic
-                if name == "target" and len(state.sources) == 1
-                else None,
-                pool=pool,
-                seeds=[episode_seed(seed, f"score/{name}", i) for i in range(episodes)],
-                discount=config.learning.discount,
-                updates=host["position"]["updates"],
-                env_steps=host["position"]["env_steps"],
-                pictures_directory=workdir / "evaluation",
-                domain=name,
+                run.method.players[name],
+                run.state,
+                pool,
+                [episode_seed(seed, f"score/{name}", i) for i in range(episodes)],
+                marks,
+                workdir / "evaluation" / name,
             )
-        results[name] = result._asdict()
+        results[name] = result.record()
         print(json.dumps({"domain": name, "task": spec.task} | results[name]), flush=True)
     write_json(workdir / "evaluation" / "evaluation.json", results)
     return results

@@ -1,4 +1,4 @@
-"""Train CoWorld.
+"""Train a method: CoWorld, or another with ``--config.method=NAME``.
 
     python -m experiments.train --config=experiments/configs/dmc.py:small \\
         --config.source=dmc/walker_walk --config.target=dmc/walker_downhill \\
@@ -7,8 +7,8 @@
         --config.data=DIR --workdir=runs/y
 
 The second names a pair of the paper; the files in `experiments.configs` list them. Any field of
-`coworld_jax.config.Config` is a flag, for example ``--config.learning.batch=32``. The same command
-goes on with a run that was interrupted.
+`coworld_jax.config.Config`, and any setting of the method, is a flag, for example
+``--config.learning.batch=32``. The same command goes on with a run that was interrupted.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from coworld_jax import runtime
-from coworld_jax.loop import train
+from coworld_jax.training import runtime
+from coworld_jax.training.loop import train
 from experiments.command import one_sentence
 from experiments.config_flags import HELP, normalise, parse_flags, resolve
 

@@ -72,9 +72,7 @@ def runs(data: Path) -> dict[str, Config]:
             coupling={"constraint_max": False, "state_alignment": False},
             schedule={"final_source_phase": True, "first_updates": 1},
         ),
-        "state source": replace(
-            base, settings=replace(base.settings, source_observation="state")
-        ),
+        "state source": replace(base, settings=replace(base.settings, source_observation="state")),
     }
 
 
@@ -85,7 +83,9 @@ def parameter_sums(tree: Any) -> dict[str, float]:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             continue
         part = jax.tree_util.keystr(path).partition("'")[0].rstrip("[")
-        sums[part] = (sums[part] if part in sums else 0.0) + float(np.abs(np.asarray(leaf, np.float64)).sum())
+        sums[part] = (sums[part] if part in sums else 0.0) + float(
+            np.abs(np.asarray(leaf, np.float64)).sum()
+        )
     return sums
 
 

@@ -15,6 +15,10 @@ from coworld_jax.method import Domain, Method
 from coworld_jax.methods import METHODS
 from coworld_jax.methods.coworld import CoWorldSettings
 from coworld_jax.methods.coworld.settings import CurriculumConfig
+from coworld_jax.methods.dreamer import DreamerSettings
+from coworld_jax.methods.finetune import FinetuneSettings
+from coworld_jax.methods.multitask import MultitaskSettings
+from coworld_jax.schedule import OnlineConfig
 from coworld_jax.store import EpisodeStore
 from coworld_jax.types import Batch
 
@@ -58,6 +62,29 @@ CONFIG = Config(
     schedule=EpisodesConfig(episode_steps=10),
     run=RunConfig(chunk=2, eval_every=100, eval_episodes=1, checkpoint_every=2, profile="fast"),
 )
+
+
+_ONLINE = OnlineConfig(prefill_episodes=2, train_every=5)
+_COMMON = {"network": NETWORK, "learning": LEARNING, "schedule": _ONLINE}
+
+OTHERS = {
+    "dreamer": DreamerSettings(updates=4, model_updates=2, **_COMMON),
+    "finetune": FinetuneSettings(
+        source_updates=2, model_updates=2, target_updates=2, ewc_scale=1.0, ewc_sequences=4,
+        ewc_modules=("world_model", "actor", "critic"), **_COMMON,
+    ),
+    "multitask": MultitaskSettings(updates=4, reward_head="separate", **_COMMON),
+}  # fmt: skip
+"""The other methods, every part of them switched on."""
+
+
+def of_method(method: str) -> Config:
+    """The tiny configuration of a method."""
+    return (
+        CONFIG
+        if method == CONFIG.method
+        else replace(CONFIG, method=method, settings=OTHERS[method])
+    )
 
 
 def with_settings(config: Config = CONFIG, **sections: object) -> Config:

@@ -36,5 +36,5 @@ def side_by_side(episodes: Sequence[Episode], reads: str) -> Clips:
     image = pad([episode.image for episode in episodes])
     observation = image
     if reads == "state":
-        observation = pad([np.float32(episode.extras["state"]) for episode in episodes])
+        observation = pad([np.asarray(episode.extras["state"], np.float32) for episode in episodes])
     return Clips(image, observation, pad([episode.action for episode in episodes]), rows)

@@ -9,8 +9,8 @@ from typing import Any
 from coworld_jax.config import Config
 from coworld_jax.envs import EnvironmentPool, episode_seed
 from coworld_jax.evaluation import pictures
-from coworld_jax.evaluation.selection import selection_figure
 from coworld_jax.evaluation.scores import Evaluation, Marks, evaluate
+from coworld_jax.evaluation.selection import selection_figure
 from coworld_jax.method import Method, State
 from coworld_jax.records.metrics import FILE_NAME, read_metrics
 

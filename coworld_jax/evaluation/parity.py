@@ -11,7 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coworld_jax import losses, world_model
+from coworld_jax import losses
+from coworld_jax.agents.dreamer import world_model
+from coworld_jax.agents.dreamer.world_model import Observation, WorldModel
+from coworld_jax.agents.gradient import Params
 from coworld_jax.evaluation.torch_weights import (
     INPUTS,
     FixtureError,
@@ -21,7 +24,6 @@ from coworld_jax.evaluation.torch_weights import (
     parameters_of,
 )
 from coworld_jax.types import Latent
-from coworld_jax.world_model import Observation, Params, WorldModel
 
 TOLERANCE = 1e-4
 """Largest relative difference that passes."""

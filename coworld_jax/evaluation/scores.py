@@ -91,9 +91,7 @@ def evaluate(
         stem: path of the pictures, without the end of their names.
     """
     spec = pool.spec
-    shape = (spec.image_size, spec.image_size, 3)
-    shape = shape if player.reads == "image" else (spec.state_size,)
-    policy = AgentPolicy(player, player.params(state), shape, explore=False)
+    policy = AgentPolicy(player, state, spec.image_size, spec.state_size, explore=False)
     episodes = list(pool.map(seeds, policy))
     returns = [float(np.sum(episode.reward)) for episode in episodes]
     draw_rollouts(episodes, stem)

@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coworld_jax import world_model
+from coworld_jax.agents.dreamer import world_model
+from coworld_jax.agents.dreamer.world_model import WorldModel
+from coworld_jax.agents.gradient import Params
 from coworld_jax.networks import MLP, RSSM, ActorHead, Decoder, Encoder
-from coworld_jax.world_model import Params, WorldModel
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -11,6 +11,7 @@ from coworld_jax.losses.couplings import (
     reward_alignment_loss,
     value_constraint_loss,
 )
+from coworld_jax.losses.regularization import elastic_penalty
 from coworld_jax.losses.world_model import (
     continue_loss,
     free_nats_mean,
@@ -26,6 +27,7 @@ __all__ = [
     "bridge_loss",
     "continue_loss",
     "critic_loss",
+    "elastic_penalty",
     "free_nats_mean",
     "image_loss",
     "latent_kl",

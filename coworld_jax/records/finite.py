@@ -33,7 +33,7 @@ def check_finite(values: Mapping[str, np.ndarray], updates: int) -> None:
         _, *parts = name.split("/")
         part = parts[0] if parts else ""
         place = _PARTS.index(part) if part in _PARTS else len(_PARTS)
-        return index, place, parts[-1:] and parts[-1] in _EFFECTS, name
+        return index, place, bool(parts) and parts[-1] in _EFFECTS, name
 
     finite = {name: np.isfinite(value) for name, value in values.items()}
     bad = [(int(np.argmin(ok)), name) for name, ok in finite.items() if not ok.all()]

@@ -17,6 +17,7 @@ from coworld_jax.records.stopwatch import Stopwatch
 from coworld_jax.store import EpisodeStore
 from coworld_jax.training import runtime
 from coworld_jax.training.feeds import TargetFeed
+from coworld_jax.training.plan import Learn
 from coworld_jax.training.scan import run_updates, update_keys
 from coworld_jax.types import Batch
 
@@ -53,26 +54,22 @@ class Learner:
         self.largest_chunk = run.chunk if feed is None else min(run.chunk, feed.largest_chunk)
 
     def learn(
-        self,
-        state: TrainState,
-        phase: Phase,
-        done: int,
-        count: int,
-        replays: Mapping[str, EpisodeStore],
+        self, state: TrainState, event: Learn, replays: Mapping[str, EpisodeStore]
     ) -> tuple[TrainState, dict[str, np.ndarray]]:
-        """``count`` updates in one call.
+        """The updates of an event, in one call.
 
         Args:
             state: overwritten.
-            done: updates of the phase made before.
+            event: of the agenda.
             replays: episodes of the domains that are played.
 
         Returns:
-            The new state, and each metric for every update, ``[count]``.
+            The new state, and each metric for every update, ``[updates]``.
         """
+        phase, count = event.phase, event.updates
         with self._stopwatch.measure("sampling"):
             resident, streamed = self._feeds(state.clock, phase, count, replays)
-        arguments = (state, resident, streamed, jnp.int32(done))
+        arguments = (state, resident, streamed, jnp.int32(event.done))
         signature = (phase.update, phase.reads, count)
         if signature not in self._programs:
             self._say(f"Compiling {phase.name}, {count} updates in a call.")

@@ -15,6 +15,7 @@ import numpy as np
 from coworld_jax.config import Config
 from coworld_jax.envs import RandomPolicy
 from coworld_jax.evaluation.scores import Marks
+from coworld_jax.policy import AgentPolicy
 from coworld_jax.records.files import CHECKPOINTS
 from coworld_jax.records.finite import NonFiniteError, check_finite
 from coworld_jax.training import report, runtime
@@ -31,7 +32,6 @@ from coworld_jax.training.plan import (
     random_episodes,
 )
 from coworld_jax.training.run import Run, open_run
-from coworld_jax.workdir import policy_of
 
 # Whether a run may end early, by the returns of all episodes of each source's domain so far.
 Until = Callable[[Mapping[str, Sequence[float]]], bool]
@@ -69,7 +69,8 @@ def train(config: Config, workdir: str | Path, until: Until | None = None) -> di
                 case RandomPlay():
                     play_randomly(run, event)
                 case Collect() | Learn() if stop.requested or ends():
-                    return stopped(run)
+                    stop_early(run)
+                    return None
                 case Collect():
                     collect(run, event)
                 case Learn():
@@ -89,7 +90,7 @@ def train(config: Config, workdir: str | Path, until: Until | None = None) -> di
         return None if ends() else report.summarise(run)
 
 
-def stopped(run: Run) -> None:
+def stop_early(run: Run) -> None:
     """Save, and say where the run goes on."""
     if run.position.updates:
         run.save(None)
@@ -116,7 +117,8 @@ def collect(run: Run, event: Collect) -> None:
         return
     with run.stopwatch.measure("collection"):
         spec = run.pools[domain].spec
-        policy = policy_of(run.method, run.state.learnt, spec, domain, explore=True)
+        player, sizes = run.method.players[domain], (spec.image_size, spec.state_size)
+        policy = AgentPolicy(player, run.state.learnt, *sizes, explore=True)
         run.collectors[domain].begin(policy, run.config.schedule.episodes_per_collection)
 
 
@@ -134,16 +136,14 @@ def learn(run: Run, event: Learn) -> None:
     """Updates in one call, checked and logged."""
     stores = {domain: collector.replay.store for domain, collector in run.collectors.items()}
     before = run.stopwatch.spent("update")  # compilation is no part of it
-    run.state, metrics = run.learner.learn(
-        run.state, event.phase, event.done, event.count, stores
-    )
+    run.state, metrics = run.learner.learn(run.state, event, stores)
     seconds = run.stopwatch.spent("update") - before
     with run.stopwatch.measure("logging"):
         _check_finite(run, event, metrics)
-        run.position.done += event.count
-        run.position.updates += event.count
+        run.position.done += event.updates
+        run.position.updates += event.updates
         means = {name: float(value.mean()) for name, value in metrics.items()}
-        rate = {"time/updates_per_second": event.count / seconds}
+        rate = {"time/updates_per_second": event.updates / seconds}
         run.metrics.write(run.position.updates, run.position.env_steps, means | rate)
         report.show(run, event.phase.name, report.shown_metrics(means))
 

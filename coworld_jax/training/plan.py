@@ -47,7 +47,7 @@ class Learn(NamedTuple):
 
     phase: Phase
     done: int  # updates of the phase before
-    count: int
+    updates: int
 
 
 class Evaluate(NamedTuple):
@@ -72,9 +72,7 @@ class EndPhase(NamedTuple):
 Event = RandomPlay | Collect | Join | Learn | Evaluate | Save | EndPhase
 
 
-def agenda(
-    plan: Sequence[Phase], rhythm: Rhythm, phase: int = 0, done: int = 0
-) -> Iterator[Event]:
+def agenda(plan: Sequence[Phase], rhythm: Rhythm, phase: int = 0, done: int = 0) -> Iterator[Event]:
     """The events of a run, in order.
 
     Args:

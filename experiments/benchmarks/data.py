@@ -18,10 +18,10 @@ from typing import Any
 
 import jax
 
-from coworld_jax import runtime
 from coworld_jax.data import load_directory, load_episode, save_episode
 from coworld_jax.data.episodes import IMAGE_SHAPE
 from coworld_jax.envs import EnvironmentPool, RandomPolicy
+from coworld_jax.training import runtime
 
 _TASK, _PROFILE = "dmc/walker_walk", "fast"
 _STEPS = 500  # env_steps of an episode

@@ -7,7 +7,7 @@ count multiply-adds for one example; `update_parts` doubles them.
 
 from __future__ import annotations
 
-from coworld_jax.config import LearningConfig, NetworkConfig
+from coworld_jax.agents.dreamer.settings import LearningConfig, NetworkConfig
 from coworld_jax.networks.vision import DECODER, ENCODER, Layer
 
 

@@ -12,8 +12,8 @@ import jax
 from coworld_jax.config import Config
 from coworld_jax.data import save_episode
 from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
-from coworld_jax.loop import train
 from coworld_jax.store import sample
+from coworld_jax.training.loop import train
 from experiments.benchmarks.timing import random_store, seconds
 from experiments.benchmarks.update import ACTION_SIZE, PHASES, prepare
 
@@ -31,20 +31,21 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
         what the loop waits for episodes; ``sampling_share`` is measured apart, for a resident
         dataset is sampled inside the update.
     """
+    curriculum = replace(
+        config.settings.schedule,
+        first_updates=0,
+        pretrain_updates=updates,
+        warmup_rounds=1,
+        warmup_target_updates=updates,
+        warmup_source_updates=updates,
+        rounds=1,
+        target_updates=updates,
+    )
     config = replace(
         config,
         # An evaluation at the end of each phase and nowhere else.
         run=replace(config.run, eval_every=updates + 1),
-        schedule=replace(
-            config.schedule,
-            first_updates=0,
-            pretrain_updates=updates,
-            warmup_rounds=1,
-            warmup_target_updates=updates,
-            warmup_source_updates=updates,
-            rounds=1,
-            target_updates=updates,
-        ),
+        settings=replace(config.settings, schedule=curriculum),
     )
     with tempfile.TemporaryDirectory() as directory:
         data = Path(directory) / "data"
@@ -54,6 +55,7 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
     if summary is None:
         raise KeyboardInterrupt
     spent, total = summary["seconds"], summary["updates"]
+    evaluations = len(PHASES) - 1  # the target's world model alone is not scored
     wall = summary["wall_time"] - spent["compile"] - spent["evaluation"]
     alone = updates * sum(_seconds_alone(config, phase) for phase in PHASES)
     sampling = _sampling_seconds(config) * total
@@ -69,7 +71,7 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
         "logging_share": spent["logging"] / wall,
         "checkpoint_share": spent["checkpoint"] / wall,
         "compile_seconds": spent["compile"],
-        "evaluation_seconds": spent["evaluation"] / len(PHASES),
+        "evaluation_seconds": spent["evaluation"] / evaluations,
         "peak_bytes": summary["peak_bytes"],
     }
 
@@ -92,7 +94,8 @@ def _seconds_alone(config: Config, phase: str) -> float:
 
 def _sampling_seconds(config: Config) -> float:
     """Seconds of sampling one batch from a resident store."""
-    learning, store = config.learning, random_store(0, ACTION_SIZE, config.learning.length)
+    learning = config.settings.learning
+    store = random_store(0, ACTION_SIZE, learning.length)
 
     @jax.jit
     def run(key: jax.Array) -> Any:

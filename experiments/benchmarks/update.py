@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from coworld_jax import parallel, runtime
+from coworld_jax import parallel
 from coworld_jax.config import Config
-from coworld_jax.coworld import (
-    SOURCE,
-    TARGET,
-    CoWorldState,
-    init_coworld,
-    make_coworld,
-)
-from coworld_jax.flops import update_flops
-from coworld_jax.phases import make_update
+from coworld_jax.method import TARGET, Domain, init_train_state, source_names
+from coworld_jax.methods.coworld import make_coworld
 from coworld_jax.store import EpisodeStore, sample
+from coworld_jax.training import runtime
+from coworld_jax.training.scan import run_updates
+from experiments.benchmarks.flops import update_flops
 from experiments.benchmarks.timing import (
     alternate,
     random_store,
@@ -30,12 +28,12 @@ from experiments.benchmarks.timing import (
 
 ACTION_SIZE = 6
 _STATE_SIZE = 24  # of a source that reads states: dmc's walker
-# Kinds of update, and whose batches each of them reads.
+# Kinds of update: the method's name of each, and whose batches it reads.
 PHASES = {
-    "pretrain": (SOURCE,),
-    "world_model": (TARGET,),
-    "source": (SOURCE, TARGET),
-    "target": (TARGET,),
+    "pretrain": ("{source}", ("{source}",)),
+    "world_model": ("target model", (TARGET,)),
+    "source": ("{source} aligned", ("{source}", TARGET)),
+    "target": ("target", (TARGET,)),
 }
 _BARE = 10  # single updates in a measurement, at most
 
@@ -55,45 +53,45 @@ def prepare(config: Config, phase: str) -> Program:
 
     ``source`` has coupling B and ``pretrain`` has not; ``world_model`` is the target's warm-up.
     """
-    learning, chunk = config.learning, config.run.chunk
+    learning, chunk = config.settings.learning, config.run.chunk
     state_size = _state_size(config)
-    method = make_coworld(config, ACTION_SIZE, 1, state_size)
-    kind = "source" if phase == "pretrain" else phase
-    update = make_update(method, kind, 0, aligned=phase == "source")
+    domains = _domains(config)
+    source = next(iter(domains))
+    method = make_coworld(config.settings, domains)
+    name, reads = PHASES[phase]
+    update = method.updates[name.format(source=source)]
     stores: dict[str, EpisodeStore] = {
         domain: random_store(
-            seed, ACTION_SIZE, learning.length, state_size if domain == SOURCE else 0
+            seed, ACTION_SIZE, learning.length, 0 if domain == TARGET else state_size
         )
-        for seed, domain in enumerate(PHASES[phase])
+        for seed, domain in enumerate(read.format(source=source) for read in reads)
     }
-    init = jax.jit(init_coworld, static_argnums=(0, 1))
     key_init, *keys = jax.random.split(jax.random.key(0), 1 + len(stores))
-    state: CoWorldState = init(method, 1, key_init)
+    state = jax.jit(lambda key: init_train_state(method, key))(key_init)
     batches = {
         domain: sample(store, key, learning.length, learning.batch)
         for key, (domain, store) in zip(keys, stores.items(), strict=True)
     }
+    shape = (chunk, learning.length, learning.batch)
+    program = functools.partial(run_updates, update, shape=shape)
+    zero = jnp.int32(0)
     began = time.perf_counter()
-    scan = (
-        parallel.compile_phase(
-            update, updates=chunk, length=learning.length, batch=learning.batch, mesh=None
-        )
-        .lower(state, stores, {})
-        .compile()
-    )
+    scan = parallel.spread(program, None).lower(state, stores, {}, zero).compile()
     compile_seconds = time.perf_counter() - began
     single = jax.jit(update, donate_argnums=0)
     bare = min(chunk, _BARE)
 
     def run_chunk() -> Any:
         nonlocal state
-        state, metrics = scan(state, stores, {})
+        state, metrics = scan(state, stores, {}, zero)
         return metrics
 
     def run_bare() -> Any:
         nonlocal state
         for _ in range(bare):
-            state, metrics = single(state, batches, jax.random.key(1))  # noise may repeat
+            # Noise may repeat.
+            learnt, metrics = single(state.learnt, batches, jax.random.key(1), zero)
+            state = state._replace(learnt=learnt)
         return metrics
 
     jax.block_until_ready(run_chunk())
@@ -111,7 +109,7 @@ def measure(configs: Sequence[Config], phase: str, repeats: int) -> list[dict[st
         for call in (
             program.run_chunk,
             program.run_bare,
-            reference_product(config.network.dtype),
+            reference_product(config.settings.network.dtype),
         )
     ]
     times = iter(alternate(calls, repeats))
@@ -129,11 +127,11 @@ def _figures(
     bare: Sequence[float],
     products: Sequence[float],
 ) -> dict[str, Any]:
-    learning, chunk = config.learning, config.run.chunk
+    learning, chunk = config.settings.learning, config.run.chunk
     each = [time / chunk for time in chunks]
     median, rate = statistics.median(each), reference_rate(products)
     bare_median = statistics.median(bare) / program.bare
-    flops = update_flops(phase, config.network, learning, ACTION_SIZE, _state_size(config))
+    flops = update_flops(phase, config.settings.network, learning, ACTION_SIZE, _state_size(config))
     return {
         "seconds": median,
         "seconds_min": min(each),
@@ -151,4 +149,10 @@ def _figures(
 
 
 def _state_size(config: Config) -> int:
-    return _STATE_SIZE if config.source_observation == "state" else 0
+    return _STATE_SIZE if config.settings.source_observation == "state" else 0
+
+
+def _domains(config: Config) -> dict[str, Domain]:
+    """As many sources as the configuration has, and a target; all like dmc's walker."""
+    names = source_names(max(len(config.source), 1))
+    return {name: Domain(ACTION_SIZE, _STATE_SIZE, 500) for name in (*names, TARGET)}

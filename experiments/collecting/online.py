@@ -16,8 +16,9 @@ import numpy as np
 
 from coworld_jax.config import Config
 from coworld_jax.data.episodes import read_header
-from coworld_jax.loop import train
-from coworld_jax.workdir import read_tasks
+from coworld_jax.method import SOURCE
+from coworld_jax.records.files import read_tasks
+from coworld_jax.training.loop import train
 from experiments.collecting.directory import claim, complete, say, settle
 
 SHARES = {"medium": 1 / 3, "expert": 1.0}  # of the reference return
@@ -25,12 +26,10 @@ WINDOW = 10  # episodes whose mean return must reach it: single ones vary too mu
 
 
 def online_config(config: Config, task: str, seed: int, updates: int) -> Config:
-    """``config`` as a plan that trains one agent online on ``task``, and nothing else."""
-    schedule = dataclasses.replace(
-        config.schedule, pretrain_updates=updates, warmup_rounds=0, rounds=0
-    )
+    """``config``, of one DreamerV2 agent, as a plan that trains it online on ``task``."""
+    settings = dataclasses.replace(config.settings, domain=SOURCE, updates=updates)
     return dataclasses.replace(
-        config, source=(task,), target="", data="", seed=seed, schedule=schedule
+        config, source=(task,), target="", data="", seed=seed, settings=settings
     )
 
 
@@ -110,7 +109,7 @@ def collect_online(
         return None
     if count is None:
         raise ValueError(
-            f"The agent of {workdir} has made all of its {config.schedule.pretrain_updates} "
+            f"The agent of {workdir} has made all of its {config.settings.updates} "
             f"updates; the best mean return of {WINDOW} episodes was {best:.4g}, and "
             f"--until={until} wants {wanted:.4g}: give a lower --reference, or more --updates."
         )

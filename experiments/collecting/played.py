@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coworld_jax import runtime
 from coworld_jax.data import save_episode
 from coworld_jax.envs import EnvironmentPool, EnvironmentSpec, Policy, episode_seed
-from coworld_jax.metrics import format_duration
+from coworld_jax.records.progress import format_duration
 from experiments.collecting.directory import complete, say, settle
 
 _SECONDS = 5.0  # between two lines of progress
@@ -81,8 +80,10 @@ def trained_policy(
         FileNotFoundError: the run has saved no checkpoint yet.
     """
     # Only here: a random policy needs no networks.
-    from coworld_jax.checkpoint import Checkpointer
-    from coworld_jax.workdir import CHECKPOINTS, load_policy, read_config, read_tasks
+    from coworld_jax.records.checkpoint import Checkpointer
+    from coworld_jax.records.files import CHECKPOINTS, read_tasks
+    from coworld_jax.training import runtime
+    from coworld_jax.workdir import load_policy, read_config
 
     runtime.configure()
     read_config(workdir)  # refuses what is no workdir

@@ -55,7 +55,8 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from experiments.configs.pairs import LOCOMOTION, Pair, Score, make_config
+from experiments.configs.pairs import Pair, Score, make_config
+from experiments.configs.sizes import LOCOMOTION
 
 _WALKER, _CHEETAH = ("dmc/walker_walk",), ("dmc/cheetah_run",)
 
@@ -82,5 +83,5 @@ PAIRS = {
 
 
 def get_config(text: str = "small") -> ConfigDict:
-    """The configuration of ``PAIR``, ``PAIR,SIZE`` or ``SIZE``; its fields are flags."""
+    """The configuration of ``PAIR,SIZE,METHOD``, parts of which may be left out."""
     return make_config(LOCOMOTION, PAIRS, text)

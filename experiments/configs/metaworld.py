@@ -57,7 +57,8 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from experiments.configs.pairs import MANIPULATION, Pair, Score, make_config
+from experiments.configs.pairs import Pair, Score, make_config
+from experiments.configs.sizes import MANIPULATION
 
 _DOOR, _DRAWER = "metaworld/door-close", "metaworld/drawer-close"
 _BUTTON, _TOPDOWN = "metaworld/button-press", "metaworld/button-press-topdown"
@@ -89,5 +90,5 @@ PAIRS = {
 
 
 def get_config(text: str = "small") -> ConfigDict:
-    """The configuration of ``PAIR``, ``PAIR,SIZE`` or ``SIZE``; its fields are flags."""
+    """The configuration of ``PAIR,SIZE,METHOD``, parts of which may be left out."""
     return make_config(MANIPULATION, PAIRS, text)

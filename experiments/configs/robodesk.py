@@ -73,7 +73,8 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from experiments.configs.pairs import MANIPULATION, Pair, Score, make_config
+from experiments.configs.pairs import Pair, Score, make_config
+from experiments.configs.sizes import MANIPULATION
 
 _BUTTON, _WINDOW = "metaworld/button-press", "metaworld/window-close"
 _DRAWER, _HANDLE = "metaworld/drawer-close", "metaworld/handle-press"
@@ -109,5 +110,5 @@ PAIRS = {
 
 
 def get_config(text: str = "small") -> ConfigDict:
-    """The configuration of ``PAIR``, ``PAIR,SIZE`` or ``SIZE``; its fields are flags."""
+    """The configuration of ``PAIR,SIZE,METHOD``, parts of which may be left out."""
     return make_config(MANIPULATION, PAIRS, text)

@@ -103,9 +103,7 @@ def make_player(
         found = probing.episode_values(agent, mine.world_model, critics, observation, wide, key)
         return {name: found[name] for name in critics}  # jit has sorted them
 
-    def predict(
-        state: State, observation: jax.Array, action: jax.Array, context: int
-    ) -> jax.Array:
+    def predict(state: State, observation: jax.Array, action: jax.Array, context: int) -> jax.Array:
         wide = probing.widen(agent, action)
         return probing.open_loop(agent, pick(state).world_model, observation, wide, context)
 

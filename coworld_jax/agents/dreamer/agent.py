@@ -52,13 +52,19 @@ class Agent(NamedTuple):
 
 
 def make_agent(
-    network: NetworkConfig, learning: LearningConfig, action_size: int, state_size: int = 0
+    network: NetworkConfig,
+    learning: LearningConfig,
+    action_size: int,
+    state_size: int = 0,
+    *,
+    bridge: bool = False,
 ) -> Agent:
     """Build the networks and optimisers that the settings describe.
 
     Args:
         action_size: A.
         state_size: N of the state vector that the agent reads; 0 for an agent that reads images.
+        bridge: whether it also has an encoder of images into the embedding of states.
     """
 
     def optimizer(learning_rate: float) -> optax.GradientTransformation:
@@ -71,7 +77,7 @@ def make_agent(
 
     common = _common(network)
     return Agent(
-        model=_make_world_model(network, action_size, state_size),
+        model=_make_world_model(network, action_size, state_size, bridge),
         actor=ActorHead(action_size, network.actor_layers, network.units, **common),
         critic=MLP(network.critic_layers, network.units, **common),
         model_optimizer=optimizer(learning.model_lr),
@@ -86,7 +92,9 @@ def _common(network: NetworkConfig) -> dict[str, Any]:
     return {"initializer": network.initializer, "dtype": jnp.dtype(network.dtype)}
 
 
-def _make_world_model(network: NetworkConfig, action_size: int, state_size: int) -> WorldModel:
+def _make_world_model(
+    network: NetworkConfig, action_size: int, state_size: int, bridge: bool
+) -> WorldModel:
     common = _common(network)
     image_encoder = Encoder(network.depth, **common)
     embed, layers = 32 * network.depth, (network.state_layers, network.units)
@@ -111,7 +119,7 @@ def _make_world_model(network: NetworkConfig, action_size: int, state_size: int)
         action_size=action_size,
         unroll=network.unroll,
         state_size=state_size,
-        bridge=image_encoder if state_size else None,
+        bridge=image_encoder if bridge else None,
     )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from coworld_jax import losses
-from coworld_jax.agents.dreamer import behavior, world_model
+from coworld_jax.agents.dreamer import behavior, scaling, world_model
 from coworld_jax.agents.dreamer.agent import Agent, AgentState
 from coworld_jax.agents.dreamer.behavior import Imagined, Noise
 from coworld_jax.agents.dreamer.world_model import Observation, Prediction
@@ -28,13 +28,16 @@ from coworld_jax.agents.gradient import (
 )
 from coworld_jax.types import Batch, Latent, Metrics
 
+_NONE: dict[str, Any] = {}  # never written to
+StateT = TypeVar("StateT", bound=AgentState)  # a method may add fields to the state of an agent
+
 
 class Terms(NamedTuple):
     """What another module puts into a loss, by name, unreduced (or a scalar of its own)."""
 
-    added: Metrics = {}  # further terms, each with a weight
-    replaced: Metrics = {}  # terms in the place of the agent's own of the same name
-    logged: Metrics = {}  # no part of the loss
+    added: Metrics = _NONE  # further terms, each with a weight
+    replaced: Mapping[str, jax.Array] = _NONE  # terms in the place of the agent's own
+    logged: Metrics = _NONE  # no part of the loss
 
 
 class Seen(NamedTuple):
@@ -47,8 +50,8 @@ class Seen(NamedTuple):
 
 # (parameters, observation, heads) -> terms of the world model's loss
 ModelTerms = Callable[[Params, Observation, Prediction], Terms]
-# (imagined states, critic's value there) -> terms of the critic's loss, [H - 1, N]
-CriticTerms = Callable[[Imagined, jax.Array], Terms]
+# (parameters, imagined states, critic's value there) -> terms of the critic's loss, [H - 1, N]
+CriticTerms = Callable[[Params, Imagined, jax.Array], Terms]
 # parameters -> terms of the actor's loss
 ActorTerms = Callable[[Params], Terms]
 
@@ -62,16 +65,16 @@ class ModelExtra(NamedTuple):
     """Further terms of the world model's loss, and the weights of those that are added."""
 
     terms: ModelTerms = no_terms
-    weights: dict[str, float] = {}
+    weights: dict[str, float] = _NONE
 
 
 class BehaviorExtra(NamedTuple):
     """Further terms of the losses of critic and actor, and their weights."""
 
     critic_terms: CriticTerms = no_terms
-    critic_weights: dict[str, float] = {}
+    critic_weights: dict[str, float] = _NONE
     actor_terms: ActorTerms = no_terms
-    actor_weights: dict[str, float] = {}
+    actor_weights: dict[str, float] = _NONE
 
 
 def see(
@@ -115,12 +118,12 @@ def world_model_loss(
 
 def update_world_model(
     agent: Agent,
-    state: AgentState,
+    state: StateT,
     batch: Batch,
     key: jax.Array,
     extra: ModelExtra,
     axis_name: str | None = None,
-) -> tuple[AgentState, Observation, Metrics]:
+) -> tuple[StateT, Observation, Metrics]:
     """One gradient step on the world model (Eq. 3).
 
     Args:
@@ -190,7 +193,7 @@ def critic_loss(
         ``[]``, then the mean of each term.
     """
     loss, value = behavior.critic_terms(params, agent, imagined)
-    further = extra.critic_terms(imagined, value)
+    further = extra.critic_terms(params, imagined, value)
     means = term_means({"regression": loss} | further.added)
     total = weighted_sum(means, {"regression": 1.0} | extra.critic_weights)
     return total, means | term_means({"value": value} | further.logged)
@@ -198,13 +201,13 @@ def critic_loss(
 
 def update_behavior(
     agent: Agent,
-    state: AgentState,
+    state: StateT,
     post: Latent,
     discount: jax.Array,
     key: jax.Array,
     extra: BehaviorExtra,
     axis_name: str | None = None,
-) -> tuple[AgentState, Metrics]:
+) -> tuple[StateT, Metrics]:
     """One gradient step on actor and critic in imagination from every posterior (Eq. 6, 7, 8).
 
     Args:
@@ -249,3 +252,41 @@ def update_behavior(
         behavior_updates=state.behavior_updates + 1,
     )
     return new_state, metrics
+
+
+def update_agent(
+    agent: Agent,
+    state: StateT,
+    batch: Batch,
+    key: jax.Array,
+    extras: tuple[ModelExtra, BehaviorExtra] = (ModelExtra(), BehaviorExtra()),
+    axis_name: str | None = None,
+) -> tuple[StateT, Metrics]:
+    """One update of the world model on a batch, then one of the behaviour from its posteriors.
+
+    Args:
+        key: consumed.
+        extras: further terms of the two.
+    """
+    key_model, key_behavior = jax.random.split(key)
+    state, observed, metrics = update_world_model(
+        agent, state, batch, key_model, extras[0], axis_name
+    )
+    state, behavior_metrics = update_behavior(
+        agent, state, observed.post, batch.discount, key_behavior, extras[1], axis_name
+    )
+    return state, metrics | behavior_metrics
+
+
+def update_scaling(
+    state: StateT, batch: Batch, count: jax.Array, axis_name: str | None = None
+) -> tuple[StateT, Metrics]:
+    """Measure the unit of the states that an agent reads on one more batch of random play.
+
+    Args:
+        count: batches measured before, int32 ``[]``.
+    """
+    moments = averaged(scaling.moments(batch.state), axis_name)
+    measured = scaling.measure(state.world_model["scaling"], moments, count)
+    world_model = state.world_model | {"scaling": measured}
+    return replace(state, world_model=world_model), {"model/scaling_std": jnp.mean(measured["std"])}

@@ -18,12 +18,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 
-from coworld_jax.agents.dreamer import scaling
 from coworld_jax.agents.dreamer.acting import make_player
 from coworld_jax.agents.dreamer.agent import Agent, AgentState, make_agent
-from coworld_jax.agents.gradient import averaged, prefixed
+from coworld_jax.agents.dreamer.updates import update_scaling
+from coworld_jax.agents.gradient import prefixed
 from coworld_jax.method import (
     SOURCE,
     TARGET,
@@ -41,7 +40,7 @@ from coworld_jax.methods.coworld.state import CoWorld, CoWorldState, init_coworl
 from coworld_jax.types import Batch, Metrics
 
 
-def needed_domains(settings: CoWorldSettings) -> tuple[str, ...]:
+def coworld_domains(settings: CoWorldSettings) -> tuple[str, ...]:
     """Source and target; the source alone where the plan ends with its pretraining."""
     return (SOURCE, TARGET) if settings.schedule.needs_target() else (SOURCE,)
 
@@ -59,7 +58,9 @@ def make_coworld(settings: CoWorldSettings, domains: Mapping[str, Domain]) -> Me
     target = make_agent(settings.network, settings.learning, action_size)
     source = target
     if shared.state_size:
-        source = make_agent(settings.network, settings.learning, action_size, shared.state_size)
+        source = make_agent(
+            settings.network, settings.learning, action_size, shared.state_size, bridge=True
+        )
     sizes = {name: domain.action_size for name, domain in domains.items()}
     sizes[TARGET] = sizes[TARGET] if TARGET in domains else action_size
     coworld = CoWorld(
@@ -183,7 +184,7 @@ def _select(coworld: CoWorld) -> Update:
 
 
 def _measure(coworld: CoWorld, index: int) -> Update:
-    """Measure the unit of a source's states (`scaling`) on random play; nothing else changes."""
+    """Measure the unit of a source's states; nothing else changes."""
     name = coworld.names[index]
 
     def update(
@@ -193,11 +194,7 @@ def _measure(coworld: CoWorld, index: int) -> Update:
         count: jax.Array,
         axis_name: str | None = None,
     ) -> tuple[CoWorldState, Metrics]:
-        source = state.sources[index]
-        moments = averaged(scaling.moments(batches[name].state), axis_name)
-        measured = scaling.measure(source.world_model["scaling"], moments, count)
-        source = replace(source, world_model=source.world_model | {"scaling": measured})
-        metrics = {"model/scaling_std": jnp.mean(measured["std"])}
+        source, metrics = update_scaling(state.sources[index], batches[name], count, axis_name)
         return with_source(state, index, source), prefixed(name, metrics)
 
     return update

@@ -148,7 +148,9 @@ def alignment_losses(
     A less-trained encoder has a flatter softmax and therefore a smaller distance.
     """
     agents = zip(coworld.sources, state.sources, strict=True)
-    others = [world_model.encode_image(agent.model, one.world_model, image) for agent, one in agents]
+    others = [
+        world_model.encode_image(agent.model, one.world_model, image) for agent, one in agents
+    ]
     return jnp.stack([losses.alignment_loss(embed, other) for other in others])
 
 
@@ -232,7 +234,7 @@ def value_constraint(coworld: CoWorld, source_critic: Params) -> BehaviorExtra:
     """
     coupling, critic = coworld.coupling, coworld.sources[0].critic
 
-    def terms(imagined: Imagined, value: jax.Array) -> Terms:
+    def terms(params: Params, imagined: Imagined, value: jax.Array) -> Terms:
         source_value = critic.apply(source_critic, imagined.feat)
         logged = {
             "source_value": source_value,
@@ -264,6 +266,7 @@ def select_update(
     image = world_model.normalise_image(batch.image)
     embed = world_model.encode(coworld.target.model, state.target.world_model, image)
     near = distances(alignment_losses(coworld, state, embed, image), axis_name)
+    assert state.distances is not None
     mean = jnp.where(count == 0, 0.0, state.distances)
     mean = mean + (near - mean) / (count + 1)
     metrics = {f"model/distance_{name}": near[i] for i, name in enumerate(coworld.names)}

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 from coworld_jax.method import TARGET, Domain, Phase
 from coworld_jax.methods.coworld.settings import CoWorldSettings
-from coworld_jax.schedule import learn_offline, learn_online, prefill
-
-MEASURING_UPDATES = 50
-"""Batches of random play from which the unit of a state is measured."""
+from coworld_jax.schedule import MEASURING_UPDATES, learn_offline, learn_online, prefill
 
 SELECTION_UPDATES = 20
 """Batches of the target on which the sources compete, where one is chosen for a whole phase."""
@@ -48,9 +45,7 @@ def make_plan(
     for domain in sources:
         phases.append(prefill(domain, source, schedule))
         if settings.source_observation == "state":
-            phases.append(
-                Phase("measure", f"{domain} measure", MEASURING_UPDATES, reads=(domain,))
-            )
+            phases.append(Phase("measure", f"{domain} measure", MEASURING_UPDATES, reads=(domain,)))
     source_phases("pretrain", schedule.pretrain_updates, schedule.first_updates)
     for _ in range(schedule.warmup_rounds):
         # An actor that has not been trained is not worth an evaluation.

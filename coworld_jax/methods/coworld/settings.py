@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coworld_jax.agents.dreamer.settings import LearningConfig, NetworkConfig
-from coworld_jax.fields import choice, section, share
+from coworld_jax.fields import choice, share
 from coworld_jax.schedule import OnlineConfig
 
 
@@ -49,7 +49,7 @@ class CoWorldSettings:
     """Everything that CoWorld depends on besides its domains."""
 
     source_observation: str = choice("image", "state")  # what source agents read
-    network: NetworkConfig = section(NetworkConfig)
-    learning: LearningConfig = section(LearningConfig)
-    coupling: CouplingConfig = section(CouplingConfig)
-    schedule: CurriculumConfig = section(CurriculumConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    learning: LearningConfig = field(default_factory=LearningConfig)
+    coupling: CouplingConfig = field(default_factory=CouplingConfig)
+    schedule: CurriculumConfig = field(default_factory=CurriculumConfig)
