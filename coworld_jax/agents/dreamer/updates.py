@@ -36,7 +36,7 @@ class Terms(NamedTuple):
     """What another module puts into a loss, by name, unreduced (or a scalar of its own)."""
 
     added: Metrics = _NONE  # further terms, each with a weight
-    replaced: Mapping[str, jax.Array] = _NONE  # terms in the place of the agent's own
+    replaced: Metrics = _NONE  # terms in the place of the agent's own
     logged: Metrics = _NONE  # no part of the loss
 
 
