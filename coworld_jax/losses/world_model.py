@@ -96,6 +96,8 @@ def latent_kl(post: dict[str, jax.Array], prior: dict[str, jax.Array]) -> jax.Ar
 
     Returns:
         ``[...]``, nats. **Gradient:** to both arguments; balancing stops one or the other.
+
+    Reference: CoWorld Eq. 3; DreamerV2, Eq. 2.
     """
     if "logits" in post:
         return jnp.sum(distributions.categorical_kl(post["logits"], prior["logits"]), axis=-1)
