@@ -1,7 +1,8 @@
-"""The networks of one DreamerV2 agent: the only place that knows flax.linen."""
+"""The networks of every agent: the only place that knows flax.linen."""
 
 from coworld_jax.networks.convolution import convolve, convolve_transpose
 from coworld_jax.networks.heads import MLP, ActorHead
+from coworld_jax.networks.pixels import PixelActor, PixelEncoder, TwinCritic
 from coworld_jax.networks.rssm import RSSM
 from coworld_jax.networks.vector import StateDecoder, StateEncoder
 from coworld_jax.networks.vision import Decoder, Encoder
@@ -12,8 +13,11 @@ __all__ = [
     "ActorHead",
     "Decoder",
     "Encoder",
+    "PixelActor",
+    "PixelEncoder",
     "StateDecoder",
     "StateEncoder",
+    "TwinCritic",
     "convolve",
     "convolve_transpose",
 ]

@@ -68,6 +68,26 @@ def convolve_transpose(x: jax.Array, layers: Layers) -> jax.Array:
     )
 
 
+def convolve_pixels(x: jax.Array, layers: Layers, strides: Sequence[int]) -> jax.Array:
+    """Convolutions without padding, ReLU after each: ``x <- relu(conv(x, kernel) + bias)``.
+
+    Args:
+        x: ``[N, height, width, in]``.
+        layers: kernel and bias of each layer.
+        strides: 1 or 2 for each layer.
+
+    Returns:
+        ``[N, height', width', out]``; each layer makes ``(size - k) // stride + 1`` of a size.
+    """
+    chex.assert_rank(x, 4)
+    for (kernel, bias), stride in zip(layers, strides, strict=True):
+        z = jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), "VALID", dimension_numbers=_LAYOUT
+        )
+        x = jax.nn.relu(z + jnp.broadcast_to(bias, z.shape))
+    return x
+
+
 def strided_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The stock convolution of stride 2: ``[N, h, w, in], [k, k, in, out]`` to NHWC."""
     return jax.lax.conv_general_dilated(x, kernel, (2, 2), "VALID", dimension_numbers=_LAYOUT)

@@ -1,0 +1,1 @@
+"""Agents: what one learner consists of, and its updates."""

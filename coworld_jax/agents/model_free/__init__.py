@@ -1,0 +1,30 @@
+"""Agents without a world model: pure updates, their random numbers passed in as arguments."""
+
+from coworld_jax.agents.model_free.actor_critic import (
+    Draws,
+    PixelAgent,
+    PixelState,
+    Trace,
+    Transitions,
+    exploration_std,
+    init_pixel_agent,
+    mean_action,
+)
+from coworld_jax.agents.model_free.cql import CandidateDraws, update_cql
+from coworld_jax.agents.model_free.drq_bc import CloningState, update_bc, update_drq_bc
+
+__all__ = [
+    "CandidateDraws",
+    "CloningState",
+    "Draws",
+    "PixelAgent",
+    "PixelState",
+    "Trace",
+    "Transitions",
+    "exploration_std",
+    "init_pixel_agent",
+    "mean_action",
+    "update_bc",
+    "update_cql",
+    "update_drq_bc",
+]
