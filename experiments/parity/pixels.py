@@ -72,8 +72,8 @@ def read(arrays: Arrays) -> Official:
     lr = setting(arrays, "lr")
     agent = PixelAgent(
         encoder=PixelEncoder(params["encoder"]["params"]["conv0"]["bias"].size),
-        actor=PixelActor(*_sizes(params["actor"], "policy"), required(arrays, "in/action").shape[1]),
-        critic=TwinCritic(*_sizes(params["critic"], "q1")),
+        actor=PixelActor(*sizes(params["actor"], "policy"), required(arrays, "in/action").shape[1]),
+        critic=TwinCritic(*sizes(params["critic"], "q1")),
         optimizer=adam(arrays, lr),
         target_rate=setting(arrays, "tau"),
         noise_clip=setting(arrays, "stddev_clip"),
@@ -228,7 +228,7 @@ def _layers(encoder: Params) -> list[tuple[jax.Array, jax.Array]]:
     return [(kernels[f"conv{i}"]["kernel"], kernels[f"conv{i}"]["bias"]) for i in range(4)]
 
 
-def _sizes(params: Params, head: str) -> tuple[int, int]:
+def sizes(params: Params, head: str) -> tuple[int, int]:
     """Units of the trunk and of the hidden layers."""
     inner = params["params"]
     return inner["trunk"]["linear"]["bias"].size, inner[head]["hidden0"]["bias"].size

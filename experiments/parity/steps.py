@@ -30,10 +30,12 @@ def gradient_claims(
     return found
 
 
-def norm_claims(place: str, grads: Tensors, first: Collection[str]) -> dict[str, Claim]:
+def norm_claims(
+    place: str, grads: Tensors, first: Collection[str], folder: str = "tensor_grad_norm"
+) -> dict[str, Claim]:
     """The norm of each tensor's gradient."""
     return {
-        f"{place}/tensor_grad_norm/{name}": Claim(
+        f"{place}/{folder}/{name}": Claim(
             norm([grad]), FIRST_CONVOLUTION if name in first else VALUE
         )
         for name, grad in grads.items()

@@ -11,20 +11,32 @@ from coworld_jax.agents.model_free.actor_critic import (
     mean_action,
 )
 from coworld_jax.agents.model_free.cql import CandidateDraws, update_cql
+from coworld_jax.agents.model_free.curl import (
+    CurlAgent,
+    CurlDraws,
+    CurlState,
+    init_curl,
+    update_curl,
+)
 from coworld_jax.agents.model_free.drq_bc import CloningState, update_bc, update_drq_bc
 
 __all__ = [
     "CandidateDraws",
     "CloningState",
+    "CurlAgent",
+    "CurlDraws",
+    "CurlState",
     "Draws",
     "PixelAgent",
     "PixelState",
     "Trace",
     "Transitions",
     "exploration_std",
+    "init_curl",
     "init_pixel_agent",
     "mean_action",
     "update_bc",
     "update_cql",
+    "update_curl",
     "update_drq_bc",
 ]
