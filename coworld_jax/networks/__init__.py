@@ -1,6 +1,7 @@
 """The networks of every agent: the only place that knows flax.linen."""
 
 from coworld_jax.networks.convolution import convolve, convolve_transpose
+from coworld_jax.networks.ensemble import EnsembleRSSM
 from coworld_jax.networks.heads import MLP, ActorHead
 from coworld_jax.networks.pixels import PixelActor, PixelEncoder, TwinCritic
 from coworld_jax.networks.rssm import RSSM
@@ -13,6 +14,7 @@ __all__ = [
     "ActorHead",
     "Decoder",
     "Encoder",
+    "EnsembleRSSM",
     "PixelActor",
     "PixelEncoder",
     "StateDecoder",
