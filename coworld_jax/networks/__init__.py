@@ -2,6 +2,7 @@
 
 from coworld_jax.networks.convolution import convolve, convolve_transpose
 from coworld_jax.networks.ensemble import EnsembleRSSM
+from coworld_jax.networks.features import FeatureActor, FeatureCritic
 from coworld_jax.networks.heads import MLP, ActorHead
 from coworld_jax.networks.pixels import PixelActor, PixelEncoder, TwinCritic
 from coworld_jax.networks.rssm import RSSM
@@ -15,6 +16,8 @@ __all__ = [
     "Decoder",
     "Encoder",
     "EnsembleRSSM",
+    "FeatureActor",
+    "FeatureCritic",
     "PixelActor",
     "PixelEncoder",
     "StateDecoder",

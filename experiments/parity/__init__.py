@@ -10,14 +10,14 @@ from pathlib import Path
 
 import jax
 
-from experiments.parity import cql, curl, drq_bc, networks, offline_dv2
+from experiments.parity import cql, curl, drq_bc, lompo, networks, offline_dv2
 from experiments.parity.compare import Difference, differences
 from experiments.parity.fixture import Arrays, FixtureError, load_fixture
 
 __all__ = ["FORMATS", "Difference", "FixtureError", "check_parity"]
 
 # The last one also gets files that nobody recognises, and says what they lack.
-FORMATS = (cql, curl, drq_bc, offline_dv2, networks)
+FORMATS = (cql, curl, drq_bc, lompo, offline_dv2, networks)
 # Indices of compared entries, and properties of the official code that we have no function for.
 _NOT_COMPARED = ("idx", "feat_idx", "conv_idx", "aug_max_abs_deviation")
 

@@ -19,6 +19,12 @@ from coworld_jax.agents.model_free.curl import (
     update_curl,
 )
 from coworld_jax.agents.model_free.drq_bc import CloningState, update_bc, update_drq_bc
+from coworld_jax.agents.model_free.features import (
+    FeatureAgent,
+    FeatureState,
+    init_features,
+    update_features,
+)
 
 __all__ = [
     "CandidateDraws",
@@ -27,16 +33,20 @@ __all__ = [
     "CurlDraws",
     "CurlState",
     "Draws",
+    "FeatureAgent",
+    "FeatureState",
     "PixelAgent",
     "PixelState",
     "Trace",
     "Transitions",
     "exploration_std",
     "init_curl",
+    "init_features",
     "init_pixel_agent",
     "mean_action",
     "update_bc",
     "update_cql",
     "update_curl",
     "update_drq_bc",
+    "update_features",
 ]
