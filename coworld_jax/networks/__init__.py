@@ -5,6 +5,7 @@ from coworld_jax.networks.ensemble import EnsembleRSSM
 from coworld_jax.networks.features import FeatureActor, FeatureCritic
 from coworld_jax.networks.heads import MLP, ActorHead
 from coworld_jax.networks.pixels import PixelActor, PixelEncoder, TwinCritic
+from coworld_jax.networks.resnet import ResNet, resnet_params
 from coworld_jax.networks.rssm import RSSM
 from coworld_jax.networks.vector import StateDecoder, StateEncoder
 from coworld_jax.networks.vision import Decoder, Encoder
@@ -20,9 +21,11 @@ __all__ = [
     "FeatureCritic",
     "PixelActor",
     "PixelEncoder",
+    "ResNet",
     "StateDecoder",
     "StateEncoder",
     "TwinCritic",
     "convolve",
     "convolve_transpose",
+    "resnet_params",
 ]

@@ -9,17 +9,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import jax
+import numpy as np
 
-from experiments.parity import cql, curl, drq_bc, lompo, networks, offline_dv2
+from experiments.parity import cql, curl, drq_bc, lompo, networks, offline_dv2, r3m, resize
 from experiments.parity.compare import Difference, differences
 from experiments.parity.fixture import Arrays, FixtureError, load_fixture
 
 __all__ = ["FORMATS", "Difference", "FixtureError", "check_parity"]
 
 # The last one also gets files that nobody recognises, and says what they lack.
-FORMATS = (cql, curl, drq_bc, lompo, offline_dv2, networks)
-# Indices of compared entries, and properties of the official code that we have no function for.
-_NOT_COMPARED = ("idx", "feat_idx", "conv_idx", "aug_max_abs_deviation")
+FORMATS = (cql, curl, drq_bc, lompo, offline_dv2, r3m, resize, networks)
+# Indices of compared entries, and what the official code does differently on purpose of the file:
+# how far its sampler is from whole pixels, and what a forgotten eval mode gives.
+_NOT_COMPARED = (
+    "idx",
+    "feat_idx",
+    "conv_idx",
+    "aug_max_abs_deviation",
+    "embedding_if_batchnorm_were_training",
+)
 
 
 def check_parity(path: Path) -> list[Difference]:
@@ -42,10 +50,13 @@ def check_parity(path: Path) -> list[Difference]:
     except FixtureError as error:
         raise FixtureError(f"{path}: {error}") from error
     named = {name.replace("out/", "", 1): claim for name, claim in claims.items()}
-    return differences(named, _references(arrays))
+    about_weights = {
+        name: arrays[name] for name in claims if name.startswith("w/") and name in arrays
+    }
+    return differences(named, _references(arrays) | about_weights)
 
 
-def _references(arrays: Arrays) -> Arrays:
+def _references(arrays: Arrays) -> dict[str, np.ndarray]:
     """What the official code gave: every array below a folder ``out``, weights apart."""
     return {
         name.replace("out/", "", 1): array
