@@ -44,9 +44,7 @@ def observe(
         carry: tuple[jax.Array, jax.Array], inputs: tuple[Any, ...]
     ) -> tuple[tuple[jax.Array, jax.Array], tuple[Latent, dict[str, jax.Array]]]:
         projected, action, is_first, head, noise = inputs
-        stoch, deter, action = (
-            jnp.where(is_first[:, None], 0.0, x) for x in (*carry, action)
-        )
+        stoch, deter, action = (jnp.where(is_first[:, None], 0.0, x) for x in (*carry, action))
         deter = rssm.apply(params, stoch, deter, action, method="recur")
         stats = rssm.apply(params, deter, projected, method="posterior")
         post = Latent(deter, draw(stats, noise), stats)

@@ -29,9 +29,7 @@ def load_params(weights: Mapping[str, np.ndarray]) -> tuple[ResNet, dict[str, An
     Raises:
         ValueError: no such weights, or not those of a ResNet-18, -34 or -50.
     """
-    found = {
-        name.split(_PREFIX, 1)[1]: value for name, value in weights.items() if _PREFIX in name
-    }
+    found = {name.split(_PREFIX, 1)[1]: value for name, value in weights.items() if _PREFIX in name}
     if not found:
         raise ValueError(f"No weight has {_PREFIX} in its name: this is no checkpoint of R3M.")
     return resnet_params(found)

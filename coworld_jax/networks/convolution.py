@@ -17,7 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from coworld_jax.networks import batch_last
+from coworld_jax.networks import batch_last, row_windows
 from coworld_jax.networks.layers import elu
 
 ACTIVATIONS = {"elu": elu, "relu": jax.nn.relu}
@@ -85,12 +85,12 @@ def convolve_pixels(x: jax.Array, layers: Layers, strides: Sequence[int]) -> jax
         ``[N, height', width', out]``; each layer makes ``(size - k) // stride + 1`` of a size.
     """
     chex.assert_rank(x, 4)
-    for (kernel, bias), stride in zip(layers, strides, strict=True):
-        z = jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), "VALID", dimension_numbers=_LAYOUT
-        )
-        x = jax.nn.relu(z + jnp.broadcast_to(bias, z.shape))
-    return x
+    return jax.lax.platform_dependent(
+        x,
+        tuple(layers),
+        cpu=partial(PIXEL_FORMS["rows"], strides=tuple(strides)),
+        default=partial(PIXEL_FORMS["stock"], strides=tuple(strides)),
+    )
 
 
 def strided_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -102,6 +102,22 @@ def strided_conv_transpose(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The stock transposed convolution of stride 2: ``[N, h, w, in], [k, k, in, out]`` to NHWC."""
     # lax correlates, so the kernel that is added around each input pixel must be turned round.
     return jax.lax.conv_transpose(x, kernel[::-1, ::-1], (2, 2), "VALID", dimension_numbers=_LAYOUT)
+
+
+def _convolve_pixels_stock(x: jax.Array, layers: Layers, strides: Sequence[int]) -> jax.Array:
+    for (kernel, bias), stride in zip(layers, strides, strict=True):
+        z = jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), "VALID", dimension_numbers=_LAYOUT
+        )
+        x = jax.nn.relu(z + jnp.broadcast_to(bias, z.shape))
+    return x
+
+
+def _convolve_pixels_in_rows(x: jax.Array, layers: Layers, strides: Sequence[int]) -> jax.Array:
+    blocks = row_windows.split(x)
+    for (kernel, bias), stride in zip(layers, strides, strict=True):
+        blocks = row_windows.conv_relu(blocks, kernel, bias, stride)
+    return row_windows.join(blocks, x.shape[0])
 
 
 def _convolve_stock(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array:
@@ -149,3 +165,6 @@ FORMS = {
     "stock": Form(_convolve_stock, _convolve_transpose_stock),
     "blocks": Form(_convolve_in_blocks, _convolve_transpose_in_blocks),
 }
+
+PIXEL_FORMS = {"stock": _convolve_pixels_stock, "rows": _convolve_pixels_in_rows}
+"""Ways to compute `convolve_pixels`."""

@@ -73,7 +73,9 @@ class Trunk(nn.Module):
     @nn.compact
     def __call__(self, feat: jax.Array) -> jax.Array:
         """``[N, F] -> [N, size]``."""
-        x = LayerNorm(name="norm")(nn.Dense(self.size, kernel_init=_orthogonal, name="linear")(feat))
+        x = LayerNorm(name="norm")(
+            nn.Dense(self.size, kernel_init=_orthogonal, name="linear")(feat)
+        )
         return jnp.tanh(x) if self.squash else x
 
 

@@ -135,9 +135,7 @@ def _draws(arrays: Arrays, update: int) -> CurlDraws:
 def _eval_action(official: Official) -> jax.Array:
     agent = official.agent
     frames = augment.centre_crop(official.batch.obs, agent.crop)
-    outputs = agent.actor.apply(
-        official.state.actor, encode(agent, official.state.encoder, frames)
-    )
+    outputs = agent.actor.apply(official.state.actor, encode(agent, official.state.encoder, frames))
     noise = jnp.zeros(official.batch.action.shape)
     return squashed_action(agent, outputs, noise)["mean"]
 
@@ -247,8 +245,8 @@ def _step_claims(
     found |= norm_claims(place, td, _FIRST)
     found |= norm_claims(place, contrast, _FIRST, "tensor_grad_norm_curl")
     states = state_claims(arrays, place, old, new, official.lr)
-    # The file holds W and its gradient whole, without sums.
-    sums = {f"{place}/{name}/curl/W" for name in ("delta_abs_sum", "after_sumsq")}
+    # Sums over W are stated in some files only.
+    sums = {f"{place}/{name}/curl/W" for name in ("delta_abs_sum", "after_sumsq")} - set(arrays)
     return found | {name: claim for name, claim in states.items() if name not in sums}
 
 
@@ -273,7 +271,9 @@ def _table(pixels: int) -> Table:
 def _trunk_table(theirs: str, ours: str, pixels: int) -> dict[str, Place]:
     path = (ours, "params", "trunk")
     return {
-        f"{theirs}/encoder.fc.weight": Place((*path, "linear", "kernel"), flat_linear(pixels, pixels)),
+        f"{theirs}/encoder.fc.weight": Place(
+            (*path, "linear", "kernel"), flat_linear(pixels, pixels)
+        ),
         f"{theirs}/encoder.fc.bias": Place((*path, "linear", "bias"), SAME),
         f"{theirs}/encoder.ln.weight": Place((*path, "norm", "scale"), SAME),
         f"{theirs}/encoder.ln.bias": Place((*path, "norm", "bias"), SAME),

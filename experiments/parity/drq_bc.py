@@ -41,9 +41,7 @@ def claims(arrays: Arrays) -> dict[str, Claim]:
     def update(
         state: PixelState, batch: Transitions, draws: Draws, std: jax.Array, index: int
     ) -> tuple[PixelState, Trace]:
-        state, trace = run(
-            official.agent, state, batch, draws, std, setting(arrays, "bc_weight")
-        )
+        state, trace = run(official.agent, state, batch, draws, std, setting(arrays, "bc_weight"))
         scales[f"out/u{index}/bc_loss"] = jnp.mean(trace.values["cloning_loss"])
         if index == 0:
             scales["out/u0/lam"] = trace.values["value_scale"]

@@ -105,9 +105,7 @@ def _read(arrays: Arrays) -> Official:
         model=LatentModel(
             encoder=Encoder(depth, activation="relu"),
             rssm=rssm,
-            decoder=Decoder(
-                required(arrays, "w/decode/h1/bias").shape[0] // 32, activation="relu"
-            ),
+            decoder=Decoder(required(arrays, "w/decode/h1/bias").shape[0] // 32, activation="relu"),
             reward=MLP(*_layers(arrays, "reward")),
         ),
         params={name: params[name] for name in ("encoder", "rssm", "decoder", "reward")},
@@ -135,9 +133,7 @@ def _model(arrays: Arrays, official: Official) -> tuple[dict[str, Claim], Latent
         each = terms["kl"] + terms["image"] + terms["reward"]
         return jnp.sum(mask * each) / jnp.sum(mask), (terms, aux)
 
-    (total, (terms, (seen, means))), grads = jax.value_and_grad(loss, has_aux=True)(
-        official.params
-    )
+    (total, (terms, (seen, means))), grads = jax.value_and_grad(loss, has_aux=True)(official.params)
     prior_noise = _shared(required(arrays, "noise/obs_prior"), batch)
     values = _states(seen, prior_noise) | {
         "embed": encode(official.model, official.params, image),
@@ -331,8 +327,7 @@ def _read_rssm(arrays: Arrays, rssm: EnsembleRSSM) -> Params:
         return required(arrays, f"w/rssm/{name}")
 
     params: Params = {
-        ours: {part: take(f"{theirs}/{part}") for part in _PARTS}
-        for theirs, ours in _PLAIN.items()
+        ours: {part: take(f"{theirs}/{part}") for part in _PARTS} for theirs, ours in _PLAIN.items()
     }
     bias = take("gru/bias")  # of the input's product, and of the recurrent one
     params["gates"] = {"kernel": take("gru/kernel"), "bias": bias[0]}

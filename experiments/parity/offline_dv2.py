@@ -79,9 +79,7 @@ def _read(arrays: Arrays) -> Official:
     )
     tables = {
         "critic": head_table("critic", "critic", _layers(arrays, "critic")),
-        "slow_critic": head_table(
-            "target_critic", "slow_critic", _layers(arrays, "target_critic")
-        ),
+        "slow_critic": head_table("target_critic", "slow_critic", _layers(arrays, "target_critic")),
         "reward": head_table("reward", "reward", _layers(arrays, "reward")),
     }
     params = read_params(arrays, {k: v for table in tables.values() for k, v in table.items()})
@@ -151,9 +149,7 @@ def _model(arrays: Arrays, official: Official, seen: Observation) -> dict[str, C
     stoch = jnp.swapaxes(seen.post.stoch, 0, 1)
     values = {f"rssm/out/{k}": jnp.swapaxes(v, 0, 1) for k, v in found.items()}
     values["rssm/out/ensemble_logits"] = every["logits"]
-    values["rssm/out/kl_value"] = jnp.swapaxes(
-        losses.latent_kl(seen.post.stats, seen.prior), 0, 1
-    )
+    values["rssm/out/kl_value"] = jnp.swapaxes(losses.latent_kl(seen.post.stats, seen.prior), 0, 1)
     for name in (*_KINDS, "mixstd_mean"):
         values[f"rssm/out/penalty/{name}"] = _penalty(name, every, stoch)
     return {name: Claim(value) for name, value in values.items()}

@@ -21,6 +21,7 @@ from experiments.parity.fixture import Arrays, FixtureError, required
 
 INPUTS = ("in/image", "in/action", "in/reward")
 
+
 class Networks(NamedTuple):
     """Our networks at the sizes of a fixture."""
 

@@ -148,7 +148,9 @@ def update_curl(
         return state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), trace)
 
     state, policy = jax.lax.cond(due, policy_step, no_step, state)
-    z_positive = _embed(agent, _trunk(state.target_critic), encode(agent, state.target_encoder, positive))
+    z_positive = _embed(
+        agent, _trunk(state.target_critic), encode(agent, state.target_encoder, positive)
+    )
 
     def contrastive_loss(
         feat: jax.Array, trunk: Params, contrast: jax.Array
