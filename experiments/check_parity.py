@@ -1,11 +1,12 @@
-"""Check our networks against values of the authors' PyTorch networks.
+"""Check our functions against values that official code gave, of CoWorld and of the baselines.
 
     python -m experiments.check_parity --fixture=FILE
 
-Maps the fixture's torch weights into our networks, prints one JSON line per quantity (``max_rel``
-is the largest absolute difference over the largest absolute reference value; null where a value is
-missing, of another shape or not finite) and, last, ``{"passed": true|false}``. Exits with 1 when a
-relative difference exceeds 1e-4.
+Puts the file's weights and random numbers into our networks and updates, prints one JSON line per
+quantity (``max_rel`` is the largest absolute difference over the largest absolute reference value;
+null where a value is missing, of another shape or not finite) and, last, ``{"passed": true|false}``.
+The file's content tells which method it belongs to. Exits with 1 when a quantity differs by more
+than `experiments.parity.compare` allows, and names each of those on standard error.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pathlib import Path
 
 from absl import app, flags
 
-from coworld_jax.evaluation.parity import FixtureError, check_parity
 from coworld_jax.training import runtime
+from experiments.parity import FixtureError, check_parity
 
 _FIXTURE = flags.DEFINE_string(
     "fixture", None, "An .npz file of weights, inputs and outputs.", required=True
@@ -33,7 +34,10 @@ def check(fixture: Path) -> bool:
         print(f"FixtureError: {error}", file=sys.stderr)
         differences = []
     for difference in differences:
-        print(json.dumps(difference._asdict()))
+        quantity, max_abs, max_rel, passed = difference
+        print(json.dumps({"quantity": quantity, "max_abs": max_abs, "max_rel": max_rel}))
+        if not passed:
+            print(f"{quantity} does not agree.", file=sys.stderr)
     passed = bool(differences) and all(difference.passed for difference in differences)
     print(json.dumps({"passed": passed}), flush=True)
     return passed

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from authors import Arrays, Sizes, fixture, save
 
-from coworld_jax.evaluation.parity import check_parity
-from coworld_jax.evaluation.torch_weights import FixtureError
+from experiments.parity import FixtureError, check_parity
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,7 +1,11 @@
-"""The networks of one DreamerV2 agent: the only place that knows flax.linen."""
+"""The networks of every agent: the only place that knows flax.linen."""
 
 from coworld_jax.networks.convolution import convolve, convolve_transpose
+from coworld_jax.networks.ensemble import EnsembleRSSM
+from coworld_jax.networks.features import FeatureActor, FeatureCritic
 from coworld_jax.networks.heads import MLP, ActorHead
+from coworld_jax.networks.pixels import PixelActor, PixelEncoder, TwinCritic
+from coworld_jax.networks.resnet import ResNet, resnet_params
 from coworld_jax.networks.rssm import RSSM
 from coworld_jax.networks.vector import StateDecoder, StateEncoder
 from coworld_jax.networks.vision import Decoder, Encoder
@@ -12,8 +16,16 @@ __all__ = [
     "ActorHead",
     "Decoder",
     "Encoder",
+    "EnsembleRSSM",
+    "FeatureActor",
+    "FeatureCritic",
+    "PixelActor",
+    "PixelEncoder",
+    "ResNet",
     "StateDecoder",
     "StateEncoder",
+    "TwinCritic",
     "convolve",
     "convolve_transpose",
+    "resnet_params",
 ]

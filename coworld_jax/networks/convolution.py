@@ -1,7 +1,7 @@
 """Stacks of stride-2 convolutions without padding, in the form that is fastest for the platform.
 
 `convolve` and `convolve_transpose` are the equations: each layer is
-``elu(conv(x, kernel) + bias)``. Kernels are ``[height, width, in, out]`` in every form, so weights
+``f(conv(x, kernel) + bias)`` with ``f`` ELU or ReLU. Kernels are ``[height, width, in, out]`` in every form, so weights
 do not depend on it. Other platforms run the stock convolutions; on a CPU, where XLA runs gradients
 and transposed convolutions far below the matrix units, the layers are matrix products
 (`batch_last`).
@@ -10,29 +10,33 @@ and transposed convolutions far below the matrix units, the layers are matrix pr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from coworld_jax.networks import batch_last
+from coworld_jax.networks import batch_last, row_windows
 from coworld_jax.networks.layers import elu
+
+ACTIVATIONS = {"elu": elu, "relu": jax.nn.relu}
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 Layers = Sequence[tuple[jax.Array, jax.Array]]  # (kernel [k, k, in, out], bias [out])
 
 
-def convolve(x: jax.Array, layers: Layers) -> jax.Array:
-    """Convolutions of stride 2, ELU after each.
+def convolve(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array:
+    """Convolutions of stride 2, ``f`` after each.
 
-    ``x <- elu(conv(x, kernel) + bias)``, where
+    ``x <- f(conv(x, kernel) + bias)``, where
     ``conv(x, kernel)[i, j] = Σ_{p, q} x[2i + p, 2j + q] kernel[p, q]``.
 
     Args:
         x: ``[N, height, width, in]``.
         layers: kernel and bias of each layer.
+        activation: ``f``, one of `ACTIVATIONS`.
 
     Returns:
         ``[N, height', width', out]``; each layer makes ``(size - k) // 2 + 1`` of a size.
@@ -41,20 +45,21 @@ def convolve(x: jax.Array, layers: Layers) -> jax.Array:
     return jax.lax.platform_dependent(
         x,
         tuple(layers),
-        cpu=FORMS["blocks"].convolve,
-        default=FORMS["stock"].convolve,
+        cpu=partial(FORMS["blocks"].convolve, activation=activation),
+        default=partial(FORMS["stock"].convolve, activation=activation),
     )
 
 
-def convolve_transpose(x: jax.Array, layers: Layers) -> jax.Array:
-    """Transposed convolutions of stride 2, ELU after each but the last.
+def convolve_transpose(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array:
+    """Transposed convolutions of stride 2, ``f`` after each but the last.
 
-    ``x <- elu(conv_transpose(x, kernel) + bias)``, where
+    ``x <- f(conv_transpose(x, kernel) + bias)``, where
     ``conv_transpose(x, kernel)[u, v] = Σ_{2i + p = u, 2j + q = v} x[i, j] kernel[p, q]``.
 
     Args:
         x: ``[N, height, width, in]``.
         layers: kernel and bias of each layer.
+        activation: ``f``, one of `ACTIVATIONS`.
 
     Returns:
         ``[N, height', width', out]``; each layer makes ``2 * size + k - 2`` of a size.
@@ -63,8 +68,28 @@ def convolve_transpose(x: jax.Array, layers: Layers) -> jax.Array:
     return jax.lax.platform_dependent(
         x,
         tuple(layers),
-        cpu=FORMS["blocks"].convolve_transpose,
-        default=FORMS["stock"].convolve_transpose,
+        cpu=partial(FORMS["blocks"].convolve_transpose, activation=activation),
+        default=partial(FORMS["stock"].convolve_transpose, activation=activation),
+    )
+
+
+def convolve_pixels(x: jax.Array, layers: Layers, strides: Sequence[int]) -> jax.Array:
+    """Convolutions without padding, ReLU after each: ``x <- relu(conv(x, kernel) + bias)``.
+
+    Args:
+        x: ``[N, height, width, in]``.
+        layers: kernel and bias of each layer.
+        strides: 1 or 2 for each layer.
+
+    Returns:
+        ``[N, height', width', out]``; each layer makes ``(size - k) // stride + 1`` of a size.
+    """
+    chex.assert_rank(x, 4)
+    return jax.lax.platform_dependent(
+        x,
+        tuple(layers),
+        cpu=partial(PIXEL_FORMS["rows"], strides=tuple(strides)),
+        default=partial(PIXEL_FORMS["stock"], strides=tuple(strides)),
     )
 
 
@@ -79,43 +104,67 @@ def strided_conv_transpose(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.conv_transpose(x, kernel[::-1, ::-1], (2, 2), "VALID", dimension_numbers=_LAYOUT)
 
 
-def _convolve_stock(x: jax.Array, layers: Layers) -> jax.Array:
-    for kernel, bias in layers:
-        z = strided_conv(x, kernel)
-        x = elu(z + jnp.broadcast_to(bias, z.shape))
+def _convolve_pixels_stock(x: jax.Array, layers: Layers, strides: Sequence[int]) -> jax.Array:
+    for (kernel, bias), stride in zip(layers, strides, strict=True):
+        z = jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), "VALID", dimension_numbers=_LAYOUT
+        )
+        x = jax.nn.relu(z + jnp.broadcast_to(bias, z.shape))
     return x
 
 
-def _convolve_in_blocks(x: jax.Array, layers: Layers) -> jax.Array:
-    blocks = batch_last.split(x)
+def _convolve_pixels_in_rows(x: jax.Array, layers: Layers, strides: Sequence[int]) -> jax.Array:
+    blocks = row_windows.split(x)
+    for (kernel, bias), stride in zip(layers, strides, strict=True):
+        blocks = row_windows.conv_relu(blocks, kernel, bias, stride)
+    return row_windows.join(blocks, x.shape[0])
+
+
+def _convolve_stock(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array:
     for kernel, bias in layers:
-        blocks = batch_last.conv(blocks, kernel, bias, True)
+        z = strided_conv(x, kernel)
+        x = ACTIVATIONS[activation](z + jnp.broadcast_to(bias, z.shape))
+    return x
+
+
+def _convolve_in_blocks(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array:
+    blocks, fused = batch_last.split(x), activation == "elu"  # the blocks know ELU alone
+    for kernel, bias in layers:
+        blocks = batch_last.conv(blocks, kernel, bias, fused)
+        blocks = blocks if fused else ACTIVATIONS[activation](blocks)
     return batch_last.join(blocks, x.shape[0])
 
 
-def _convolve_transpose_stock(x: jax.Array, layers: Layers) -> jax.Array:
+def _convolve_transpose_stock(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array:
     for index, (kernel, bias) in enumerate(layers):
         z = strided_conv_transpose(x, kernel)
         z = z + jnp.broadcast_to(bias, z.shape)
-        x = z if index == len(layers) - 1 else elu(z)
+        x = z if index == len(layers) - 1 else ACTIVATIONS[activation](z)
     return x
 
 
-def _convolve_transpose_in_blocks(x: jax.Array, layers: Layers) -> jax.Array:
-    blocks = batch_last.split(x)
+def _convolve_transpose_in_blocks(
+    x: jax.Array, layers: Layers, activation: str = "elu"
+) -> jax.Array:
+    blocks, fused = batch_last.split(x), activation == "elu"
     for index, (kernel, bias) in enumerate(layers):
-        blocks = batch_last.conv_transpose(blocks, kernel, bias, index < len(layers) - 1)
+        last = index == len(layers) - 1
+        blocks = batch_last.conv_transpose(blocks, kernel, bias, fused and not last)
+        blocks = blocks if fused or last else ACTIVATIONS[activation](blocks)
     return batch_last.join(blocks, x.shape[0])
 
 
 class Form(NamedTuple):
     """One way to compute `convolve` and `convolve_transpose`."""
 
-    convolve: Callable[[jax.Array, Layers], jax.Array]
-    convolve_transpose: Callable[[jax.Array, Layers], jax.Array]
+    convolve: Callable[..., jax.Array]
+    convolve_transpose: Callable[..., jax.Array]
 
 
 FORMS = {
     "stock": Form(_convolve_stock, _convolve_transpose_stock),
     "blocks": Form(_convolve_in_blocks, _convolve_transpose_in_blocks),
 }
+
+PIXEL_FORMS = {"stock": _convolve_pixels_stock, "rows": _convolve_pixels_in_rows}
+"""Ways to compute `convolve_pixels`."""

@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from coworld_jax.networks.convolution import convolve, convolve_transpose
-from coworld_jax.networks.layers import Linear, bias_init, elu, kernel_init
+from coworld_jax.networks.convolution import ACTIVATIONS, convolve, convolve_transpose
+from coworld_jax.networks.layers import Linear, bias_init, kernel_init
 
 
 class Layer(NamedTuple):
@@ -49,6 +49,7 @@ class Encoder(nn.Module):
     depth: int
     initializer: str = "glorot"
     dtype: jnp.dtype = jnp.float32
+    activation: str = "elu"
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -58,7 +59,7 @@ class Encoder(nn.Module):
             _Kernel(layer, self.depth, self.initializer, self.dtype, name=f"conv{index}")()
             for index, layer in enumerate(ENCODER)
         ]
-        return convolve(x, layers).reshape(x.shape[0], -1)
+        return convolve(x, layers, self.activation).reshape(x.shape[0], -1)
 
 
 class Decoder(nn.Module):
@@ -67,6 +68,7 @@ class Decoder(nn.Module):
     depth: int
     initializer: str = "glorot"
     dtype: jnp.dtype = jnp.float32
+    activation: str = "elu"
 
     @nn.compact
     def __call__(self, feat: jax.Array) -> jax.Array:
@@ -80,7 +82,8 @@ class Decoder(nn.Module):
         # From a single pixel, the first transposed convolution is a dense layer.
         (kernel, bias), *rest = layers
         x = jnp.einsum("nc,pqcd->npqd", x, kernel)
-        return convolve_transpose(elu(x + jnp.broadcast_to(bias, x.shape)), rest)
+        x = ACTIVATIONS[self.activation](x + jnp.broadcast_to(bias, x.shape))
+        return convolve_transpose(x, rest, self.activation)
 
 
 class _Kernel(nn.Module):

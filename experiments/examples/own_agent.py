@@ -70,7 +70,9 @@ def train(updates: int, seed: int = 0) -> list[float]:
     opt_state = optimizer.init(params)
 
     @jax.jit
-    def update(params: Params, opt_state: optax.OptState) -> tuple[Params, optax.OptState, jax.Array]:
+    def update(
+        params: Params, opt_state: optax.OptState
+    ) -> tuple[Params, optax.OptState, jax.Array]:
         value, grads = jax.value_and_grad(loss)(params, source, batch)
         changes, opt_state = optimizer.update(grads, opt_state)
         return optax.apply_updates(params, changes), opt_state, value

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +13,10 @@ from coworld_jax import losses
 from coworld_jax.agents.dreamer import world_model
 from coworld_jax.agents.dreamer.world_model import Observation, WorldModel
 from coworld_jax.agents.gradient import Params
-from coworld_jax.evaluation.torch_weights import (
-    INPUTS,
-    FixtureError,
-    Networks,
-    load_fixture,
-    networks_of,
-    parameters_of,
-)
 from coworld_jax.types import Latent
-
-TOLERANCE = 1e-4
-"""Largest relative difference that passes."""
+from experiments.parity.compare import Claim
+from experiments.parity.fixture import Arrays
+from experiments.parity.torch_weights import INPUTS, Networks, networks_of, parameters_of
 
 _QUANTITIES = (
     "embed",
@@ -48,45 +38,33 @@ _KL_LOSS = re.compile(r"kl_loss_balance(\d+(?:\.\d+)?)_free(\d+(?:\.\d+)?)")
 _STATS = {"gaussian": ("mean", "std"), "categorical": ("logit",)}
 
 
-class Difference(NamedTuple):
-    """Ours against the authors' values; None where one of them is missing or not finite."""
-
-    quantity: str
-    max_abs: float | None
-    max_rel: float | None  # largest absolute difference over the largest absolute reference
-
-    @property
-    def passed(self) -> bool:
-        """Whether the two agree to `TOLERANCE`."""
-        return self.max_rel is not None and self.max_rel <= TOLERANCE
+def recognise(arrays: Arrays) -> bool:
+    """Whether this is the file format of the world model's networks, or nobody else's."""
+    return "in/image" in arrays and "w/dynamics/_cell._layer.weight" in arrays
 
 
-def check_parity(path: Path) -> list[Difference]:
-    """Run our networks on a fixture's weights and inputs, and compare every quantity.
-
-    Args:
-        path: an ``.npz`` file of the authors' values.
+def claims(arrays: Arrays) -> dict[str, Claim]:
+    """Run our networks on a fixture's weights and inputs.
 
     Returns:
-        One difference for each quantity that the format names or the file holds.
+        Name to value for each quantity that the format names or the file holds.
 
     Raises:
-        FixtureError: the file is broken, or describes networks of another architecture.
+        FixtureError: the file describes networks of another architecture.
     """
-    arrays = load_fixture(path)
-    try:
-        networks = networks_of(arrays)
-        params = parameters_of(arrays, networks)
-    except FixtureError as error:
-        raise FixtureError(f"{path}: {error}") from error
+    arrays = {
+        name: array if name == "in/image" else array.astype(np.float32)
+        for name, array in arrays.items()
+    }
+    networks = networks_of(arrays)
+    params = parameters_of(arrays, networks)
     names = {name.removeprefix("out/") for name in arrays if name.startswith("out/")}
     names |= set(expected_quantities(networks.model.rssm.latent))
     kl_losses = tuple(sorted(name for name in names if _KL_LOSS.fullmatch(name)))
-    with jax.default_matmul_precision("highest"):
-        ours = jax.jit(quantities, static_argnums=(0, 5))(
-            networks, params, *(arrays[name] for name in INPUTS), kl_losses
-        )
-    return [_difference(name, ours.get(name), arrays.get(f"out/{name}")) for name in sorted(names)]
+    ours = jax.jit(quantities, static_argnums=(0, 5))(
+        networks, params, *(arrays[name] for name in INPUTS), kl_losses
+    )
+    return {f"out/{name}": Claim(value) for name, value in ours.items()}
 
 
 def expected_quantities(latent: str) -> Iterator[str]:
@@ -170,15 +148,3 @@ def _channel_major(embed: jax.Array) -> jax.Array:
     leading = embed.shape[:-1]
     blocks = embed.reshape(*leading, 4, -1)
     return jnp.swapaxes(blocks, -1, -2).reshape(embed.shape)
-
-
-def _difference(name: str, ours: jax.Array | None, reference: np.ndarray | None) -> Difference:
-    if ours is None or reference is None or ours.shape != reference.shape:
-        return Difference(name, None, None)
-    gap = float(np.max(np.abs(np.asarray(ours, np.float64) - reference)))
-    largest = float(np.max(np.abs(reference)))
-    if not np.isfinite(gap + largest):
-        return Difference(name, None, None)
-    if largest == 0.0:
-        return Difference(name, gap, 0.0 if gap == 0.0 else None)
-    return Difference(name, gap, gap / largest)

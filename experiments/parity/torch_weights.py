@@ -7,14 +7,7 @@ weights, so one format serves all sizes, both kinds of latents and both kinds of
 
 from __future__ import annotations
 
-import lzma
 import re
-import struct
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,30 +18,9 @@ from coworld_jax.agents.dreamer import world_model
 from coworld_jax.agents.dreamer.world_model import WorldModel
 from coworld_jax.agents.gradient import Params
 from coworld_jax.networks import MLP, RSSM, ActorHead, Decoder, Encoder
-
-Arrays = Mapping[str, np.ndarray]
+from experiments.parity.fixture import Arrays, FixtureError, required
 
 INPUTS = ("in/image", "in/action", "in/reward")
-
-# What zipfile and NumPy raise on damaged archives, found by flipping bytes.
-_READ_ERRORS = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    MemoryError,
-    OverflowError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    tokenize.TokenError,
-)
-
-
-class FixtureError(ValueError):
-    """The file is not a fixture that can be checked; the message says why."""
 
 
 class Networks(NamedTuple):
@@ -58,34 +30,6 @@ class Networks(NamedTuple):
     source_encoder: Encoder
     critic: MLP
     actor: ActorHead
-
-
-def load_fixture(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a fixture file, floats as float32.
-
-    Raises:
-        FixtureError: no such file, not an ``.npz`` archive, damaged, or with unusable arrays.
-    """
-    if not path.is_file():
-        raise FixtureError(f"{path} does not exist: name an .npz file of golden values.")
-    if not zipfile.is_zipfile(path):
-        raise FixtureError(f"{path} is not an .npz archive, or its end is missing.")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except _READ_ERRORS as error:
-        raise FixtureError(f"{path} is damaged: {error}.") from error
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-            raise FixtureError(f"{path}: {name} is no array of numbers.")
-        if array.size == 0:
-            raise FixtureError(f"{path}: {name} is empty, its shape is {array.shape}.")
-        if name.startswith(("w/", "in/")) and not np.isfinite(array).all():
-            raise FixtureError(f"{path}: {name} has values that are not finite.")
-    return {
-        name: array if name == "in/image" else array.astype(np.float32)
-        for name, array in arrays.items()
-    }
 
 
 def networks_of(arrays: Arrays) -> Networks:
@@ -106,7 +50,7 @@ def networks_of(arrays: Arrays) -> Networks:
         latent, groups, classes = "gaussian", stoch, 1
     elif stats == stoch:
         latent = "categorical"
-        logit = _required(arrays, "out/post/logit")
+        logit = required(arrays, "out/post/logit")
         if logit.ndim != 4 or logit.shape[2] * logit.shape[3] != stoch:
             raise FixtureError(
                 f"out/post/logit has shape {logit.shape}, but {stoch} logits in groups of classes "
@@ -235,7 +179,7 @@ def _row_by_row(kernel: np.ndarray) -> np.ndarray:
 
 def _checked_inputs(arrays: Arrays) -> tuple[int, int, int]:
     """Batch, time and action size of the inputs."""
-    image, action, reward = (_required(arrays, name) for name in INPUTS)
+    image, action, reward = (required(arrays, name) for name in INPUTS)
     if image.dtype != np.uint8 or image.ndim != 5 or image.shape[2:] != (64, 64, 3):
         raise FixtureError(
             f"in/image is {image.dtype} {image.shape}, but uint8 (B, T, 64, 64, 3) is needed."
@@ -248,14 +192,8 @@ def _checked_inputs(arrays: Arrays) -> tuple[int, int, int]:
     return batch, time, action.shape[2]
 
 
-def _required(arrays: Arrays, name: str) -> np.ndarray:
-    if name not in arrays:
-        raise FixtureError(f"{name} is missing.")
-    return arrays[name]
-
-
 def _weight(arrays: Arrays, module: str, name: str, rank: int) -> np.ndarray:
-    weight = _required(arrays, f"w/{module}/{name}")
+    weight = required(arrays, f"w/{module}/{name}")
     if weight.ndim != rank:
         raise FixtureError(f"w/{module}/{name} has {weight.ndim} dimensions, not {rank}.")
     return weight
