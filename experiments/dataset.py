@@ -225,6 +225,13 @@ def import_source(source: Path, out: Path, *, form: str | None, request: Request
     print(f"{out}: {made.episodes} episodes, {made.rows} rows, from {source} ({made.form}).")
     if made.resized:
         print(f"Frames were resized, {made.resized}.")
+    if made.units is not None:
+        print(
+            f"Actions were scaled to [-1, 1] from {made.units.low.tolist()} and "
+            f"{made.units.high.tolist()}, the bounds of the recorded action space."
+        )
+    if made.actions_outside:
+        print(f"In {made.actions_outside:.2%} of the env_steps an action is outside [-1, 1].")
     for name, episodes in made.left_out.items():
         print(f"Left out: {name} of {episodes} episodes, which is not one number row per frame.")
     print(f"Look at it: python -m experiments.dataset inspect {_quoted(out)}")

@@ -18,6 +18,7 @@ import numpy as np
 from coworld_jax.data.episodes import (
     IMAGE_SHAPE,
     Header,
+    acts_outside,
     load_episode,
     read_header,
     read_rows,
@@ -65,6 +66,17 @@ class Dataset(NamedTuple):
     def returns(self) -> np.ndarray:
         """Undiscounted return of each episode, float64 ``[episodes]``."""
         return np.add.reduceat(self.reward, self.starts, dtype=np.float64)
+
+    @property
+    def actions_outside(self) -> float:
+        """Share of env_steps with a coordinate of the action outside [-1, 1], in [0, 1].
+
+        Resets are no env_steps. Rounding, such as 1.000001, does not count.
+        """
+        steps = len(self.action) - len(self.starts)
+        flags = acts_outside(self.action)
+        flags[self.starts] = False
+        return float(flags.sum() / max(steps, 1))
 
     def padded_action(self, action_size: int) -> np.ndarray:
         """``action`` with zeros in the surplus coordinates, float32 ``[N, action_size]``.

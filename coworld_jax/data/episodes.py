@@ -23,6 +23,7 @@ from coworld_jax.types import Episode
 
 IMAGE_SHAPE = (64, 64, 3)
 FLAGS = ("is_first", "is_last", "is_terminal")  # bool or uint8 in released files
+ROUNDING = 1e-5  # by which a number may exceed its bounds
 _NUMBERS = "fiub"  # kinds of dtype that become float32 without surprises
 
 
@@ -175,6 +176,15 @@ def finite_rows(path: Path, key: str, value: np.ndarray) -> np.ndarray:
         reason = f"holds NaN or infinity in {rows.size} of {bad.size} rows, first in row {rows[0]}"
         raise DataError.of(path, key, reason)
     return value
+
+
+def acts_outside(action: np.ndarray) -> np.ndarray:
+    """Whether an action ``[R, A]`` has a coordinate outside [-1, 1], bool ``[R]``.
+
+    Rounding, such as 1.000001, does not count.
+    """
+    flags: np.ndarray = (np.abs(action) > 1.0 + ROUNDING).any(axis=1)
+    return flags
 
 
 def discount_rows(path: Path, key: str, value: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from coworld_jax.data.episodes import IMAGE_SHAPE, discount_rows, finite_rows
 from coworld_jax.data.faults import DataError
+from coworld_jax.data.formats.units import Units
 from coworld_jax.data.npz import explained, missing
 from coworld_jax.types import Episode
 
@@ -44,6 +45,7 @@ class Found(NamedTuple):
     episode: Episode
     left_out: tuple[str, ...] = ()  # arrays of the source that an episode file has no place for
     name: str | None = None  # of the file that it was once exported from
+    units: Units | None = None  # that its actions were scaled from
 
 
 def led(values: np.ndarray) -> np.ndarray:
@@ -55,11 +57,13 @@ def led(values: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((1, *values.shape[1:]), values.dtype), values])
 
 
-def action_rows(path: Path, key: str, value: np.ndarray, rows: int) -> np.ndarray:
-    """``value`` ``[rows, A]`` as float32.
+def action_rows(
+    path: Path, key: str, value: np.ndarray, rows: int, units: Units | None = None
+) -> np.ndarray:
+    """``value`` ``[rows, A]`` as float32, scaled from ``units`` where there are some.
 
     Raises:
-        DataError: other shape, no floats, NaN or infinity.
+        DataError: other shape, no floats, NaN or infinity, or units of another size.
     """
     if value.dtype.kind not in _FLOATS:
         reason = f"has dtype {value.dtype}, but actions are continuous here: floats are needed"
@@ -67,7 +71,10 @@ def action_rows(path: Path, key: str, value: np.ndarray, rows: int) -> np.ndarra
     if value.ndim != 2 or len(value) != rows or not value.shape[1]:
         reason = f"has shape {list(value.shape)}, but [{rows}, actions] is needed"
         raise DataError.of(path, key, reason)
-    return finite_rows(path, key, value)
+    if units is not None and units.low.size != value.shape[1]:
+        reason = f"has {value.shape[1]} coordinates, but the action space has {units.low.size}"
+        raise DataError.of(path, key, reason)
+    return finite_rows(path, key, value if units is None else units.scaled(value))
 
 
 def number_rows(path: Path, key: str, value: np.ndarray, rows: int) -> np.ndarray:
