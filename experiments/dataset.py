@@ -230,6 +230,8 @@ def import_source(source: Path, out: Path, *, form: str | None, request: Request
             f"Actions were scaled to [-1, 1] from {made.units.low.tolist()} and "
             f"{made.units.high.tolist()}, the bounds of the recorded action space."
         )
+    if made.split:
+        print(f"Of the source's episodes {made.split} went on after an end: they were cut there.")
     if made.actions_outside:
         print(f"In {made.actions_outside:.2%} of the env_steps an action is outside [-1, 1].")
     for name, episodes in made.left_out.items():

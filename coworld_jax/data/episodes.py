@@ -12,6 +12,7 @@ import math
 import os
 import uuid
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ class Header(NamedTuple):
     rows: int
     action_size: int
     discount_key: str  # "discount", or "is_terminal" where the former is missing
-    has_is_first: bool
+    flags: tuple[str, ...]  # which of `FLAGS` the file has
 
     @property
     def nbytes(self) -> int:
@@ -95,7 +96,7 @@ def load_episode(path: Path | str) -> Episode:
     for flag in FLAGS:
         if flag in extras:
             extras[flag] = extras[flag].reshape(-1).astype(bool)
-    if not header.has_is_first:
+    if "is_first" not in extras:
         extras["is_first"] = np.arange(header.rows) == 0
     return Episode(image, action, reward, discount, extras)
 
@@ -117,20 +118,21 @@ def read_header(path: Path) -> Header:
             _check_shape(path, archive, key, (), _NUMBERS) for key in ("reward", discount_key)
         ]
         lengths = {"action": action[0], "reward": rewards[0][0], discount_key: rewards[1][0]}
-        has_is_first = "is_first.npy" in names
-        if has_is_first:
-            lengths["is_first"] = _check_shape(path, archive, "is_first", (), _NUMBERS)[0]
+        flags = tuple(flag for flag in FLAGS if f"{flag}.npy" in names)
+        for flag in flags:
+            lengths[flag] = _check_shape(path, archive, flag, (), _NUMBERS)[0]
     for key, length in lengths.items():
         if length != rows:
             raise DataError.of(path, key, f"has {length} rows, but 'image' has {rows}")
-    return Header(path, rows, action[1], discount_key, has_is_first)
+    return Header(path, rows, action[1], discount_key, flags)
 
 
 def read_rows(header: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """``image`` uint8 ``[R, 64, 64, 3]`` and, as float32, ``action``, ``reward``, ``discount``.
 
     Raises:
-        DataError: damaged bytes, NaN or infinity, a discount outside [0, 1], or several episodes.
+        DataError: damaged bytes, NaN or infinity, a discount outside [0, 1], or several episodes
+            in one file.
     """
     with opened(header.path) as archive:
         image = read_array(header.path, archive, "image")
@@ -154,12 +156,30 @@ def _read_numbers(
     discount = discount_rows(path, key, discount)
     if key == "is_terminal":
         discount = 1.0 - discount
-    if header.has_is_first:
-        first = np.flatnonzero(read_array(path, archive, "is_first").reshape(-1)[1:])
-        if first.size:
-            reason = f"is set in row {first[0] + 1}: the file holds more than one episode"
-            raise DataError.of(path, "is_first", reason)
+    marks = {flag: read_array(path, archive, flag).reshape(-1) != 0 for flag in header.flags}
+    _check_whole(path, {key: discount == 0.0} | marks)
     return action, reward, discount
+
+
+def _check_whole(path: Path, marks: Mapping[str, np.ndarray]) -> None:
+    """Make sure that a file holds one episode.
+
+    Args:
+        marks: bool ``[rows]`` by key: where an episode ends, or for ``is_first`` where it begins.
+
+    Raises:
+        DataError: it does not; the message names the row.
+    """
+    for key, mark in marks.items():
+        rows = np.flatnonzero(mark)
+        inside = rows[rows > 0] if key == "is_first" else rows[rows < len(mark) - 1]
+        if inside.size:
+            value = "0" if key == "discount" else "set"
+            reason = (
+                f"is {value} in row {inside[0]} of rows 0 to {len(mark) - 1}: the file holds more "
+                "than one episode, and each needs a file of its own"
+            )
+            raise DataError.of(path, key, reason)
 
 
 def finite_rows(path: Path, key: str, value: np.ndarray) -> np.ndarray:

@@ -48,6 +48,7 @@ class Imported(NamedTuple):
     resized: str  # "84 to 64 pixels, filter hamming", or empty
     left_out: dict[str, int]  # arrays without a place in an episode file: in how many episodes
     units: Units | None  # that the actions were scaled from
+    split: int  # episodes that went on after an end of the task, and were cut there
     actions_outside: float  # share of env_steps with an action outside [-1, 1]
 
 
@@ -86,7 +87,7 @@ def import_episodes(
             raise DataError.of(source, "", "holds no episodes")
         made = Imported(
             form, len(writing.names), writing.rows, writing.resized, dict(writing.left_out),
-            writing.units, writing.actions_outside,
+            writing.units, writing.split, writing.actions_outside,
         )  # fmt: skip
         record = minari.read_record(files[0]) if form == "minari" else None
         if record is not None:
@@ -96,7 +97,8 @@ def import_episodes(
             temporary / IMPORT_NAME,
             {
                 "format": form, "source": str(source), "files": len(files),
-                "resized": made.resized, "left_out": made.left_out, "command": command,
+                "resized": made.resized, "left_out": made.left_out, "split": made.split,
+                "command": command,
                 "action_space": None if made.units is None else made.units.record(),
             },
         )  # fmt: skip

@@ -57,6 +57,31 @@ def led(values: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((1, *values.shape[1:]), values.dtype), values])
 
 
+def split_at_ends(found: Found) -> list[Found]:
+    """Episodes that end where the task does, of one that goes on after its discount was 0.
+
+    The next one begins with the frame of the end, as after a reset. Rows between ends that follow
+    each other are left out: there is nothing to be earned.
+    """
+    episode, ended = found.episode, found.episode.discount == 0.0
+    if not ended[:-1].any():
+        return [found]
+    before, after = led(ended[:-1]), led(ended[:0:-1])[::-1]
+    starts = [0, *np.flatnonzero(ended & ~after)]
+    stops = [*(np.flatnonzero(ended & ~before) + 1), len(ended)]
+    pieces = []
+    for start, stop in zip(starts, stops, strict=True):
+        if stop - start < 2:  # nothing was done in it
+            continue
+        image, action, reward, discount = (value[start:stop].copy() for value in episode[:4])
+        if ended[start]:
+            action[0], reward[0], discount[0] = 0.0, 0.0, 1.0
+        extras = {key: value[start:stop] for key, value in episode.extras.items()}
+        part = Episode(image, action, reward, discount, extras)
+        pieces.append(found._replace(episode=part, name=None))
+    return pieces
+
+
 def action_rows(
     path: Path, key: str, value: np.ndarray, rows: int, units: Units | None = None
 ) -> np.ndarray:
