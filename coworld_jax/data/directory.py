@@ -48,6 +48,7 @@ class Dataset(NamedTuple):
     discount: np.ndarray  # float32 [N]
     starts: np.ndarray  # int32 [episodes], first row of each episode
     lengths: np.ndarray  # int32 [episodes], its rows
+    files: tuple[str, ...]  # name of its file
     metadata: dict[str, Any] | None  # dataset.json, if there is one
     skipped: tuple[Fault, ...]  # why files were left out; empty unless that was allowed
     cache: Path | None  # where the arrays are mapped from, if the memory could not hold them
@@ -171,7 +172,9 @@ def load_directory(
     faults += unreadable
     ends = np.cumsum(lengths, dtype=np.int32)
     rows = np.array(lengths, np.int32)
-    return Dataset(directory, *arrays, ends - rows, rows, metadata, tuple(faults), place)
+    bad = {fault.file for fault in unreadable}
+    files = tuple(header.path.name for header in headers if header.path not in bad)
+    return Dataset(directory, *arrays, ends - rows, rows, files, metadata, tuple(faults), place)
 
 
 def _loaded_rows(headers: Sequence[Header], fill: Fill) -> Mapped:
