@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+from coworld_jax.envs.checks import Checker
 from coworld_jax.envs.interface import Request, Timestep
 from coworld_jax.envs.messages import Answer, Failure
 from coworld_jax.envs.suites import make_environment
@@ -62,30 +63,18 @@ def _serve(parent: Connection, memory: int) -> None:
         return
     parent.send(environment.spec)
     size = request.image_size
+    checker = Checker(environment.spec, size)
     frame = np.frombuffer(mmap.mmap(memory, 0), np.uint8).reshape(size, size, 3)
     while True:
         kind, argument = parent.recv()
         try:
-            timestep: Timestep = getattr(environment, kind)(argument)
-            _check_frame(timestep.image, frame, request.task)
+            given: Timestep = getattr(environment, kind)(argument)
+            timestep = checker.checked(given, first=kind == "reset")
             frame[:] = timestep.image
             answer: Answer | Failure = Answer(*timestep[1:])
         except Exception as error:  # noqa: BLE001  # told to the parent, which raises
             answer = Failure.of(error)
         parent.send(answer)
-
-
-def _check_frame(image: np.ndarray, frame: np.ndarray, task: str) -> None:
-    """Make sure that an image is of the form that every frame has.
-
-    Raises:
-        ValueError: it is not; NumPy would stretch or round it without a word.
-    """
-    if image.shape != frame.shape or image.dtype != np.uint8:
-        raise ValueError(
-            f"{task} gave a frame {image.dtype} {list(image.shape)}, but uint8 "
-            f"{list(frame.shape)} was asked for."
-        )
 
 
 if __name__ == "__main__":
