@@ -2,7 +2,7 @@
 
     python -m experiments.dataset inspect DIR          # what it is, in figures and pictures
     python -m experiments.dataset validate DIR         # every fault, by file and key
-    python -m experiments.dataset import SOURCE DIR    # V-D4RL 84 px, OGBench or Minari
+    python -m experiments.dataset import SOURCE DIR    # V-D4RL, OGBench, Minari, frames of 84 px
     python -m experiments.dataset export DIR NAME-v0   # a Minari dataset, without loss
 
 ``inspect`` draws frames, returns and actions into ``DIR.pictures``; ``validate`` reads every file
@@ -59,6 +59,9 @@ _IMAGE_KEY = flags.DEFINE_string(
 _REWARDS = flags.DEFINE_string(
     "rewards", None, "import: .npy of rewards, a row for each action, where an npz has none."
 )
+_DROP_CUT = flags.DEFINE_boolean(
+    "drop_cut", False, "import: leave out an episode that the edge of a file cuts."
+)
 
 _PLACES = {
     "inspect": ["DIR"],
@@ -70,7 +73,7 @@ _PLACES = {
 _USED = {
     "inspect": ("out",),
     "validate": ("minimum_rows", "action_size"),
-    "import": ("format", "image_key", "rewards"),
+    "import": ("format", "image_key", "rewards", "drop_cut"),
     "export": (),
 }
 _LISTED = 20  # faults that `inspect` names
@@ -234,6 +237,10 @@ def import_source(source: Path, out: Path, *, form: str | None, request: Request
         print(f"Of the source's episodes {made.split} went on after an end: they were cut there.")
     if made.actions_outside:
         print(f"In {made.actions_outside:.2%} of the env_steps an action is outside [-1, 1].")
+    if made.cut_rows:
+        print(f"Left out: {made.cut_rows} rows of episodes that the edge of a file cuts.")
+    for name in made.aside:
+        print(f"Left out: {name}, a validation set; import it by its own name where it is wanted.")
     for name, episodes in made.left_out.items():
         print(f"Left out: {name} of {episodes} episodes, which is not one number row per frame.")
     print(f"Look at it: python -m experiments.dataset inspect {_quoted(out)}")
@@ -282,7 +289,7 @@ def main(arguments: Sequence[str]) -> None:
                 )
             case "import":
                 rewards = None if _REWARDS.value is None else Path(_REWARDS.value)
-                request = Request(_IMAGE_KEY.value, rewards)
+                request = Request(_IMAGE_KEY.value, rewards, _DROP_CUT.value)
                 status = import_source(directory, others[0], form=_FORMAT.value, request=request)
             case _:
                 status = export(directory, others[0])

@@ -19,6 +19,7 @@ from coworld_jax.data.episodes import (
     IMAGE_SHAPE,
     Header,
     acts_outside,
+    import_hint,
     load_episode,
     read_header,
     read_rows,
@@ -35,6 +36,7 @@ _UNFINISHED = (
     "says that this collection is not finished: its command goes on where it was interrupted, or "
     "delete this file to take the episodes as they are"
 )
+_HDF5 = (".hdf5", ".h5")
 _LOADED_SHARE = 0.8  # of the free memory that a loaded dataset may take; training needs the rest
 
 
@@ -258,7 +260,12 @@ def validate_directory(
 def episode_files(directory: Path) -> list[Path]:
     """Every file that claims to be an episode, in the order of their names."""
     if not directory.is_dir():
-        raise DataError.of(directory, "", "is no directory")
+        way_out = ""
+        if directory.suffix in _HDF5:
+            way_out = f", but an hdf5 file; {import_hint(directory)} makes episodes of it"
+        elif directory.is_file():
+            way_out = f": a dataset is a directory of episode files, here {directory.parent}"
+        raise DataError.of(directory, "", f"is no directory{way_out}")
     paths = sorted(
         path
         for path in directory.iterdir()
@@ -267,8 +274,20 @@ def episode_files(directory: Path) -> list[Path]:
     if not paths:
         below = sorted({path.parent for path in directory.glob("*/*.npz")})
         way_out = f"; {below[0]} has some" if below else ", nor do its subdirectories"
+        foreign = _hdf5_place(directory)
+        if foreign is not None:
+            way_out = f", but hdf5 files, as of V-D4RL or Minari; {import_hint(foreign)} makes some"
         raise DataError.of(directory, "", f"holds no episode files (*.npz){way_out}")
     return paths
+
+
+def _hdf5_place(directory: Path) -> Path | None:
+    """The directory that holds hdf5 files, which may lie three levels down, as V-D4RL's do."""
+    for pattern in ("*", "*/*", "*/*/*", "*/*/*/*"):
+        found = sorted(path for path in directory.glob(pattern) if path.suffix in _HDF5)
+        if found:
+            return found[0].parent
+    return None
 
 
 def read_headers(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import math
 import os
+import shlex
 import uuid
 import zipfile
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from coworld_jax.types import Episode
 IMAGE_SHAPE = (64, 64, 3)
 FLAGS = ("is_first", "is_last", "is_terminal")  # bool or uint8 in released files
 ROUNDING = 1e-5  # by which a number may exceed its bounds
+_OGBENCH = {"observations.npy", "terminals.npy"}
 _NUMBERS = "fiub"  # kinds of dtype that become float32 without surprises
 
 
@@ -73,8 +75,13 @@ def save_episode(directory: Path | str, episode: Episode, *, name: str | None = 
     return path
 
 
-def load_episode(path: Path | str) -> Episode:
+def load_episode(
+    path: Path | str, *, image_shape: tuple[int | None, int | None, int | None] = IMAGE_SHAPE
+) -> Episode:
     """Read one episode file, with all of its keys; ``is_first`` is made where it is missing.
+
+    Args:
+        image_shape: of a frame; None stands for any size.
 
     Raises:
         DataError: the file is damaged, is no episode, or has an extra of another number of rows.
@@ -83,7 +90,7 @@ def load_episode(path: Path | str) -> Episode:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no episode file {path}.")
-    header = read_header(path)
+    header = read_header(path, image_shape)
     image, action, reward, discount = read_rows(header)
     with opened(path) as archive:
         names = array_names(archive)
@@ -101,18 +108,26 @@ def load_episode(path: Path | str) -> Episode:
     return Episode(image, action, reward, discount, extras)
 
 
-def read_header(path: Path) -> Header:
+def read_header(
+    path: Path, image_shape: tuple[int | None, int | None, int | None] = IMAGE_SHAPE
+) -> Header:
     """Shapes and dtypes of an episode file, without its data.
+
+    Args:
+        image_shape: of a frame; None stands for any size.
 
     Raises:
         DataError: unreadable file, missing key, wrong shape or dtype, or rows that disagree.
     """
     with opened(path) as archive:
         names = set(archive.namelist())
+        if "image.npy" not in names and names >= _OGBENCH:
+            reason = f"is a file of OGBench and no episode; {import_hint(path)} makes episodes"
+            raise DataError.of(path, "", reason)
         discount_key = "discount"
         if "discount.npy" not in names and "is_terminal.npy" in names:
             discount_key = "is_terminal"
-        rows = _check_shape(path, archive, "image", IMAGE_SHAPE, "u")[0]
+        rows = _check_shape(path, archive, "image", image_shape, "u")[0]
         action = _check_shape(path, archive, "action", (None,), "f")
         rewards = [
             _check_shape(path, archive, key, (), _NUMBERS) for key in ("reward", discount_key)
@@ -221,6 +236,11 @@ def discount_rows(path: Path, key: str, value: np.ndarray) -> np.ndarray:
     return value
 
 
+def import_hint(source: Path) -> str:
+    """The command that makes episodes of a foreign dataset."""
+    return f"`python -m experiments.dataset import {shlex.quote(str(source))} NEW_DIR`"
+
+
 def _check_shape(
     path: Path, archive: zipfile.ZipFile, key: str, tail: tuple[int | None, ...], kinds: str
 ) -> tuple[int, ...]:
@@ -236,5 +256,8 @@ def _check_shape(
     if not fits:
         sizes = ", ".join("actions" if size is None else str(size) for size in tail)
         needed = f"[rows, {sizes}]" if tail else "[rows]"
-        raise DataError.of(path, key, f"has shape {list(shape)}, but {needed} is needed")
+        reason = f"has shape {list(shape)}, but {needed} is needed"
+        if key == "image" and len(shape) == 4 and 3 in (shape[1], shape[3]):
+            reason += f"; {import_hint(path.parent)} resizes the frames"
+        raise DataError.of(path, key, reason)
     return found

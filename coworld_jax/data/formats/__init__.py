@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from coworld_jax.data.directory import episode_files
 from coworld_jax.data.faults import DataError
-from coworld_jax.data.formats import minari, ogbench, vd4rl
-from coworld_jax.data.formats.foreign import Request, opened_hdf5, some_of
+from coworld_jax.data.formats import minari
+from coworld_jax.data.formats.finding import FORMATS, find
+from coworld_jax.data.formats.foreign import Request
 from coworld_jax.data.formats.units import Units, recorded_units
 from coworld_jax.data.formats.writing import Writing
 from coworld_jax.data.metadata import (
@@ -27,10 +28,7 @@ from coworld_jax.data.metadata import (
     write_json,
     write_metadata,
 )
-from coworld_jax.data.npz import array_names, opened
 
-FORMATS = {"vd4rl": vd4rl.read, "ogbench": ogbench.read, "minari": minari.read}
-_HDF5, _NPZ = (".hdf5", ".h5"), (".npz",)
 _DATASET_ID = re.compile(r"[-\w]+-v\d+")
 
 __all__ = ["FORMATS", "Imported", "Request", "export_minari", "import_episodes"]
@@ -50,6 +48,8 @@ class Imported(NamedTuple):
     units: Units | None  # that the actions were scaled from
     split: int  # episodes that went on after an end of the task, and were cut there
     actions_outside: float  # share of env_steps with an action outside [-1, 1]
+    cut_rows: int  # of episodes that a file's edge cuts, and which were left out
+    aside: list[str]  # files that were not read: validation sets
 
 
 def import_episodes(
@@ -74,9 +74,11 @@ def import_episodes(
         DataError: a source that cannot be used as it is; nothing is made then.
     """
     request = Request() if request is None else request
-    form, files = _find(source, form)
+    form, files, aside = find(source, form)
     if request.rewards is not None and (form != "ogbench" or len(files) > 1):
         raise DataError(f"--rewards belongs to one npz file of OGBench, and {source} is none.")
+    if request.drop_cut and form not in ("vd4rl", "ogbench"):
+        raise DataError(f"--drop_cut belongs to files of V-D4RL and OGBench, and {source} is none.")
     with _emerging(out) as temporary:
         writing = Writing(temporary)
         for file in files:
@@ -87,7 +89,8 @@ def import_episodes(
             raise DataError.of(source, "", "holds no episodes")
         made = Imported(
             form, len(writing.names), writing.rows, writing.resized, dict(writing.left_out),
-            writing.units, writing.split, writing.actions_outside,
+            writing.units, writing.split, writing.actions_outside, writing.cut_rows,
+            [path.name for path in aside],
         )  # fmt: skip
         record = minari.read_record(files[0]) if form == "minari" else None
         if record is not None:
@@ -98,7 +101,7 @@ def import_episodes(
             {
                 "format": form, "source": str(source), "files": len(files),
                 "resized": made.resized, "left_out": made.left_out, "split": made.split,
-                "command": command,
+                "cut_rows": made.cut_rows, "aside": made.aside, "command": command,
                 "action_space": None if made.units is None else made.units.record(),
             },
         )  # fmt: skip
@@ -153,52 +156,3 @@ def _emerging(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary)
         raise
     os.replace(temporary, out)
-
-
-def _find(source: Path, form: str | None) -> tuple[str, list[Path]]:
-    """The format of a source, and its files.
-
-    Raises:
-        DataError: nothing there, or nothing of a known format.
-    """
-    if not source.exists():
-        raise DataError.of(source, "", "is not there")
-    if source.is_file():
-        files = [source]
-    else:
-        places = [source, source / "data"]  # Minari keeps its file in data/
-        inside = sorted(path for place in places if place.is_dir() for path in place.iterdir())
-        wanted = _HDF5 + _NPZ if form is None else _NPZ if form == "ogbench" else _HDF5
-        files = [path for path in inside if path.suffix in wanted and path.name[0] != "."]
-        if len({path.suffix in _NPZ for path in files}) > 1:
-            raise DataError.of(source, "", "holds hdf5 and npz files: say which with --format")
-        if not files:
-            reason = f"holds no files {', '.join('*' + suffix for suffix in wanted)}"
-            raise DataError.of(source, "", reason)
-    return (_recognise(files[0]) if form is None else form), files
-
-
-def _recognise(path: Path) -> str:
-    """The format of a file by what it holds."""
-    keys: list[str]
-    if path.suffix in _NPZ:
-        with opened(path) as archive:
-            keys = array_names(archive)
-        if ogbench.MARK in keys:
-            return "ogbench"
-        if "image" in keys and "action" in keys:
-            reason = "is an episode file: its directory loads as it is, without an import"
-            raise DataError.of(path, "", reason)
-    else:
-        with opened_hdf5(path) as file:
-            keys = list(file)
-        if vd4rl.MARK in keys:
-            return "vd4rl"
-        if any(minari.MARK.fullmatch(key) for key in keys):
-            return "minari"
-    raise DataError.of(
-        path,
-        "",
-        f"is of no known format, for it holds {some_of(keys) or 'nothing'}: V-D4RL's hdf5 has "
-        f"{vd4rl.MARK!r}, OGBench's npz {ogbench.MARK!r}, Minari's hdf5 'episode_0'",
-    )

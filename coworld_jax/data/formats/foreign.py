@@ -37,6 +37,7 @@ class Request(NamedTuple):
 
     image_key: str | None = None  # the array of frames, where there are several
     rewards: Path | None = None  # .npy of rewards, where the source holds none
+    drop_cut: bool = False  # leave out an episode that the edge of its file cuts
 
 
 class Found(NamedTuple):
@@ -46,6 +47,12 @@ class Found(NamedTuple):
     left_out: tuple[str, ...] = ()  # arrays of the source that an episode file has no place for
     name: str | None = None  # of the file that it was once exported from
     units: Units | None = None  # that its actions were scaled from
+
+
+class Cut(NamedTuple):
+    """What a file holds of an episode that its edge cuts, left out because the user wants that."""
+
+    rows: int
 
 
 def led(values: np.ndarray) -> np.ndarray:

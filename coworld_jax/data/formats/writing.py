@@ -9,7 +9,7 @@ from pathlib import Path
 
 from coworld_jax.data.episodes import acts_outside, save_episode
 from coworld_jax.data.faults import DataError
-from coworld_jax.data.formats.foreign import FILTER, PIXELS, Found, resize, split_at_ends
+from coworld_jax.data.formats.foreign import FILTER, PIXELS, Cut, Found, resize, split_at_ends
 from coworld_jax.data.formats.units import Units
 
 
@@ -22,17 +22,23 @@ class Writing:
     rows: int = 0
     left_out: Counter[str] = dataclasses.field(default_factory=Counter)  # array: episodes
     units: Units | None = None  # of the source's actions
+    cut_rows: int = 0  # of episodes that a file's edge cuts, and which were left out
     split: int = 0  # episodes of the source that went on after an end of the task
     _action_size: int | None = None
     _outside: int = 0  # env_steps with an action outside [-1, 1]
     _sizes: Counter[int] = dataclasses.field(default_factory=Counter)  # pixels: episodes
 
-    def add(self, file: Path, found: Found) -> None:
+    def add(self, file: Path, found: Found | Cut) -> None:
         """Write one episode of ``file``, or several where it goes on after an end of the task.
+
+        A cut one is only counted.
 
         Raises:
             DataError: its actions have another size or other units than those before.
         """
+        if isinstance(found, Cut):
+            self.cut_rows += found.rows
+            return
         self._check_actions(file, found)
         self.split += bool((found.episode.discount[:-1] == 0.0).any())
         for piece in split_at_ends(found):
