@@ -14,7 +14,7 @@ from typing import NamedTuple
 from coworld_jax.envs import dmc, metaworld, robodesk
 from coworld_jax.envs.graphics import choose_backend
 from coworld_jax.envs.interface import Environment, EnvironmentSpec, Request
-from coworld_jax.envs.naming import parse_task
+from coworld_jax.envs.naming import is_own, parse_task
 from coworld_jax.envs.rendering import PROFILES
 from coworld_jax.envs.wrappers import apply_options
 
@@ -95,7 +95,7 @@ def make_environment(
         GraphicsError: no way to render without a screen.
     """
     request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
-    choose_backend()
+    choose_backend(optional=is_own(request.task))
     name = parse_task(request.task)
     if name.suite:
         environment = _SUITES[name.suite].make(name.name, request)
