@@ -20,7 +20,14 @@ from typing import NamedTuple
 import numpy as np
 
 from coworld_jax.data.faults import DataError
-from coworld_jax.data.npz import array_names, opened, read_array, read_form
+from coworld_jax.data.npz import (
+    array_names,
+    holds_objects,
+    missing,
+    opened,
+    read_array,
+    read_form,
+)
 from coworld_jax.types import Episode
 
 IMAGE_SHAPE = (64, 64, 3)
@@ -78,13 +85,16 @@ def save_episode(directory: Path | str, episode: Episode, *, name: str | None = 
 def load_episode(
     path: Path | str, *, image_shape: tuple[int | None, int | None, int | None] = IMAGE_SHAPE
 ) -> Episode:
-    """Read one episode file, with all of its keys; ``is_first`` is made where it is missing.
+    """Read one episode file, with all of its arrays; ``is_first`` is made where it is missing.
+
+    What else the file holds is left out, as training leaves it: Python objects, which are never
+    unpickled, and members that are no arrays.
 
     Args:
         image_shape: of a frame; None stands for any size.
 
     Raises:
-        DataError: the file is damaged, is no episode, or has an extra of another number of rows.
+        DataError: the file is damaged or is no episode.
         FileNotFoundError: there is no such file.
     """
     path = Path(path)
@@ -93,16 +103,14 @@ def load_episode(
     header = read_header(path, image_shape)
     image, action, reward, discount = read_rows(header)
     with opened(path) as archive:
-        names = array_names(archive)
-        used = ("image", "action", "reward", "discount")
-        extras = {name: read_array(path, archive, name) for name in names if name not in used}
-    for name, value in extras.items():
-        if value.ndim and len(value) != header.rows:
-            reason = f"has {len(value)} rows, but 'image' has {header.rows}"
-            raise DataError.of(path, name, reason)
-    for flag in FLAGS:
-        if flag in extras:
-            extras[flag] = extras[flag].reshape(-1).astype(bool)
+        arrays = [name for name in archive.namelist() if name.endswith(".npy")]
+        extras = {
+            name: read_array(path, archive, name)
+            for name in (array.removesuffix(".npy") for array in arrays)
+            if name not in Episode._fields and not holds_objects(path, archive, name)
+        }
+    for flag in header.flags:
+        extras[flag] = extras[flag].reshape(-1) > 0.5
     if "is_first" not in extras:
         extras["is_first"] = np.arange(header.rows) == 0
     return Episode(image, action, reward, discount, extras)
@@ -124,15 +132,15 @@ def read_header(
         if "image.npy" not in names and names >= _OGBENCH:
             reason = f"is a file of OGBench and no episode; {import_hint(path)} makes episodes"
             raise DataError.of(path, "", reason)
-        discount_key = "discount"
-        if "discount.npy" not in names and "is_terminal.npy" in names:
-            discount_key = "is_terminal"
+        discount_key = "discount" if "discount.npy" in names else "is_terminal"
         rows = _check_shape(path, archive, "image", image_shape, "u")[0]
         action = _check_shape(path, archive, "action", (None,), "f")
-        rewards = [
-            _check_shape(path, archive, key, (), _NUMBERS) for key in ("reward", discount_key)
-        ]
-        lengths = {"action": action[0], "reward": rewards[0][0], discount_key: rewards[1][0]}
+        lengths = {"action": action[0]}
+        lengths["reward"] = _check_shape(path, archive, "reward", (), _NUMBERS)[0]
+        if f"{discount_key}.npy" not in names:
+            reason = f"{missing(array_names(archive))}; 'is_terminal' would do in its place"
+            raise DataError.of(path, "discount", reason)
+        lengths[discount_key] = _check_shape(path, archive, discount_key, (), _NUMBERS)[0]
         flags = tuple(flag for flag in FLAGS if f"{flag}.npy" in names)
         for flag in flags:
             lengths[flag] = _check_shape(path, archive, flag, (), _NUMBERS)[0]
@@ -171,7 +179,7 @@ def _read_numbers(
     discount = discount_rows(path, key, discount)
     if key == "is_terminal":
         discount = 1.0 - discount
-    marks = {flag: read_array(path, archive, flag).reshape(-1) != 0 for flag in header.flags}
+    marks = {flag: read_array(path, archive, flag).reshape(-1) > 0.5 for flag in header.flags}
     _check_whole(path, {key: discount == 0.0} | marks)
     return action, reward, discount
 
@@ -223,17 +231,17 @@ def acts_outside(action: np.ndarray) -> np.ndarray:
 
 
 def discount_rows(path: Path, key: str, value: np.ndarray) -> np.ndarray:
-    """``value`` ``[rows]`` as float32.
+    """``value`` ``[rows]`` as float32 in [0, 1]; rounding, such as 1.0000001, is taken away.
 
     Raises:
         DataError: a row is outside [0, 1], NaN or infinite.
     """
     value = finite_rows(path, key, value)
-    outside = np.flatnonzero((value < 0.0) | (value > 1.0))
+    outside = np.flatnonzero((value < -ROUNDING) | (value > 1.0 + ROUNDING))
     if outside.size:
         row = outside[0]
         raise DataError.of(path, key, f"is {value[row]:g} in row {row}, outside [0, 1]")
-    return value
+    return np.clip(value, 0.0, 1.0)
 
 
 def import_hint(source: Path) -> str:

@@ -83,7 +83,10 @@ def split_at_ends(found: Found) -> list[Found]:
         image, action, reward, discount = (value[start:stop].copy() for value in episode[:4])
         if ended[start]:
             action[0], reward[0], discount[0] = 0.0, 0.0, 1.0
-        extras = {key: value[start:stop] for key, value in episode.extras.items()}
+        extras = {
+            key: value[start:stop] if per_row(value, len(ended)) else value
+            for key, value in episode.extras.items()
+        }
         part = Episode(image, action, reward, discount, extras)
         pieces.append(found._replace(episode=part, name=None))
     return pieces

@@ -36,7 +36,7 @@ from coworld_jax.data.formats.foreign import (
 )
 from coworld_jax.data.formats.units import Units, recorded_units
 from coworld_jax.data.metadata import IMPORT_NAME, read_json
-from coworld_jax.data.npz import explained
+from coworld_jax.data.npz import array_names, explained, opened
 from coworld_jax.types import Episode
 
 MAIN_FILE = "main_data.hdf5"
@@ -242,6 +242,10 @@ def write(
         if episode.action.shape[1] != size:
             reason = f"has {episode.action.shape[1]} coordinates, but {paths[0].name} has {size}"
             raise DataError.of(path, "action", reason)
+        with opened(path) as archive:
+            names = set(array_names(archive))
+        for key in sorted(names - {*_OWN, *episode.extras}):
+            raise DataError.of(path, key, "holds no array of numbers, which is all Minari takes")
         for key, value in episode.extras.items():
             if not per_row(value, len(episode.reward)):
                 reason = (
