@@ -12,6 +12,7 @@ resizes frames of another size to 64 pixels.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -271,24 +272,29 @@ class _Progress:
             print(f"dataset: {episodes} episodes, {rows} rows ...", file=sys.stderr, flush=True)
 
 
+def _place(text: str) -> Path:
+    """A path as the user means it: a shell leaves the ~ in ``--out=~/pictures`` as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  # Path's own raises without a home
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run the command that the arguments name."""
     command, *places = arguments[1:] if len(arguments) > 1 else [""]
     if command not in _PLACES or len(places) != len(_PLACES[command]):
         uses = ", or ".join(f"{name} {' '.join(places)}" for name, places in _PLACES.items())
         raise app.UsageError(f"Use: python -m experiments.dataset {uses}.")
-    directory, *others = map(Path, places)
+    directory, *others = map(_place, places)
     with one_sentence("dataset: interrupted; nothing is left behind."):
         refuse_unused(command, _USED)
         match command:
             case "inspect":
-                status = inspect(directory, None if _OUT.value is None else Path(_OUT.value))
+                status = inspect(directory, None if _OUT.value is None else _place(_OUT.value))
             case "validate":
                 status = validate(
                     directory, minimum_rows=_MINIMUM_ROWS.value, action_size=_ACTION_SIZE.value
                 )
             case "import":
-                rewards = None if _REWARDS.value is None else Path(_REWARDS.value)
+                rewards = None if _REWARDS.value is None else _place(_REWARDS.value)
                 request = Request(_IMAGE_KEY.value, rewards, _DROP_CUT.value)
                 status = import_source(directory, others[0], form=_FORMAT.value, request=request)
             case _:

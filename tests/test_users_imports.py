@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -13,6 +17,8 @@ from test_data_formats import FIRST, LENGTHS, assert_counts, save_minari, save_o
 from coworld_jax.data import DataError, load_directory, load_episode, validate_directory
 from coworld_jax.data.formats import Request, import_episodes
 from experiments import dataset as command
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # --- frames of another size -----------------------------------------------------------------------
 
@@ -187,3 +193,26 @@ def test_a_trajectory_without_its_end_may_be_left_out(tmp_path):
     with pytest.raises(DataError, match="--drop_cut belongs to files of V-D4RL and OGBench"):
         save_minari(tmp_path / "data", jpeg=False)
         import_episodes(tmp_path / "data", tmp_path / "b", request=Request(drop_cut=True))
+
+
+# --- paths ----------------------------------------------------------------------------------------
+
+
+def test_a_tilde_is_the_home_directory_in_every_path(tmp_path, monkeypatch):
+    """A shell expands ``~/x`` but neither ``--out=~/x`` nor ``'~/x'``."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    save_ogbench(tmp_path / "base.npz", rewards=False)
+
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "experiments.dataset", *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("import", "~/base.npz", "~/made", "--rewards=~/base.npy")
+    assert len(list((tmp_path / "made").glob("*.npz"))) == 3
+    run("inspect", "~/made", "--out=~/pictures")
+    assert (tmp_path / "pictures" / "returns.png").exists()
+    assert not (tmp_path / "~").exists()
