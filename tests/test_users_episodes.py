@@ -57,6 +57,13 @@ def test_a_key_that_is_not_used_is_no_fault(tmp_path, name):
     assert not tmp_path.with_name("out-v0").exists()
 
 
+@pytest.mark.parametrize("state", [np.zeros((ROWS - 1, 2)), np.array(1.0)])
+def test_a_state_of_other_rows_is_a_fault(tmp_path, state):
+    save_raw(tmp_path / "x.npz", state=state)
+    (fault,) = validate_directory(tmp_path, minimum_rows=1)
+    assert fault.key == "state" and "rows, but 'image' has 9" in fault.reason
+
+
 def test_a_member_that_is_no_array_is_no_fault(tmp_path):
     with zipfile.ZipFile(save_raw(tmp_path / "x.npz"), "a") as archive:
         archive.writestr("readme.txt", "made on a Tuesday")

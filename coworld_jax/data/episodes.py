@@ -33,6 +33,7 @@ from coworld_jax.types import Episode
 IMAGE_SHAPE = (64, 64, 3)
 FLAGS = ("is_first", "is_last", "is_terminal")  # bool or uint8 in released files
 ROUNDING = 1e-5  # by which a number may exceed its bounds
+_PER_ROW = ("state", "success")  # extras of our own simulators
 _OGBENCH = {"observations.npy", "terminals.npy"}
 _NUMBERS = "fiub"  # kinds of dtype that become float32 without surprises
 
@@ -94,7 +95,7 @@ def load_episode(
         image_shape: of a frame; None stands for any size.
 
     Raises:
-        DataError: the file is damaged or is no episode.
+        DataError: the file is damaged, is no episode, or has a state of another number of rows.
         FileNotFoundError: there is no such file.
     """
     path = Path(path)
@@ -109,6 +110,11 @@ def load_episode(
             for name in (array.removesuffix(".npy") for array in arrays)
             if name not in Episode._fields and not holds_objects(path, archive, name)
         }
+    for name in _PER_ROW:
+        if name in extras and extras[name].shape[:1] != (header.rows,):
+            shape = list(extras[name].shape)
+            reason = f"has {shape[0] if shape else 'no'} rows, but 'image' has {header.rows}"
+            raise DataError.of(path, name, reason)
     for flag in header.flags:
         extras[flag] = extras[flag].reshape(-1) > 0.5
     if "is_first" not in extras:
