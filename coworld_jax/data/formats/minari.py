@@ -242,18 +242,7 @@ def write(
         if episode.action.shape[1] != size:
             reason = f"has {episode.action.shape[1]} coordinates, but {paths[0].name} has {size}"
             raise DataError.of(path, "action", reason)
-        with opened(path) as archive:
-            names = set(array_names(archive))
-        for key in sorted(names - {*_OWN, *episode.extras}):
-            raise DataError.of(path, key, "holds no array of numbers, which is all Minari takes")
-        for key, value in episode.extras.items():
-            if not per_row(value, len(episode.reward)):
-                reason = (
-                    f"is {value.dtype} {list(value.shape)}, but Minari takes numbers, a row each"
-                )
-                raise DataError.of(path, key, reason)
-        if len(episode.reward) < 2:
-            raise DataError.of(path, "reward", "has the reset alone, but Minari needs a transition")
+        _check_exportable(path, episode)
         ended = episode.discount[1:] == 0.0
         truncated = np.zeros(len(ended), bool)
         truncated[-1:] = ~ended[-1:]
@@ -271,3 +260,21 @@ def write(
         }  # fmt: skip
         storage.update_episode_metadata([attributes], [index])
         yield len(episode.reward)
+
+
+def _check_exportable(path: Path, episode: Episode) -> None:
+    """Make sure that Minari takes all that an episode file holds.
+
+    Raises:
+        DataError: it would lose something.
+    """
+    with opened(path) as archive:
+        names = set(array_names(archive))
+    for key in sorted(names - {*_OWN, *episode.extras}):
+        raise DataError.of(path, key, "holds no array of numbers, which is all Minari takes")
+    for key, value in episode.extras.items():
+        if not per_row(value, len(episode.reward)):
+            reason = f"is {value.dtype} {list(value.shape)}, but Minari takes numbers, a row each"
+            raise DataError.of(path, key, reason)
+    if len(episode.reward) < 2:
+        raise DataError.of(path, "reward", "has the reset alone, but Minari needs a transition")
