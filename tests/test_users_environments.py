@@ -134,6 +134,21 @@ def test_the_interface_of_old_gym_is_named(name):
         play_one_step(make())
 
 
+class Foreign:
+    """Has the methods of gymnasium and nothing else of it."""
+
+    def __init__(self):
+        toy = Toy()
+        self.action_space, self.render_mode = toy.action_space, toy.render_mode
+        self.reset, self.step, self.render, self.close = toy.reset, toy.step, toy.render, toy.close
+
+
+def test_an_environment_need_not_descend_from_gymnasium():
+    play_one_step(Foreign())
+    with pytest.raises(ValueError, match="users:task has no time limit"):
+        from_gymnasium(Foreign(), REQUEST._replace(episode_steps=None))
+
+
 def play_one_step(toy):
     environment = from_gymnasium(toy, REQUEST)
     environment.reset(0)
@@ -198,6 +213,7 @@ REFUSED = {
         extra(x=np.zeros(1)),
         r"the extras state \[2\], success \[\], x \[1\] at env_step 1, but state \[2\], success",
     ),
+    "no extras": (GOOD._replace(extras=None), "gave no mapping as extras at env_step 1"),
     "objects": (extra(success=None), "gave Python objects as 'success' at env_step 1"),
 }
 
@@ -253,6 +269,9 @@ def growing(request):
 def failing(request):
     return from_gymnasium(Failing(), request, simulator_steps=9)
 
+def quits(request):
+    raise SystemExit("argparse does not like this")
+
 def good(request):
     return from_gymnasium(Toy({"a": "text", "b": {"c": 1.0}}), request, simulator_steps=9)
 """
@@ -270,6 +289,8 @@ def test_a_users_module_in_workers(tmp_path, monkeypatch, caplog):
         with EnvironmentPool(task) as pool, pytest.raises(WorkerFailed, match=reason):
             pool.submit(0, RandomPolicy(2)).result()
     assert not caplog.text
+    with pytest.raises(WorkerFailed, match="raised SystemExit: argparse does not like this"):
+        EnvironmentPool("users_toys:quits")
     with EnvironmentPool("users_toys:good") as pool:
         episode = pool.submit(0, RandomPolicy(2)).result()
     assert episode.extras["state"].tolist() == [[1.0]] * 10

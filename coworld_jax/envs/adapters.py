@@ -82,8 +82,9 @@ def from_gymnasium(
             f"{environment.render_mode!r}."
         )
     limit = simulator_steps
-    if limit is None and environment.spec is not None:
-        limit = environment.spec.max_episode_steps
+    registered = getattr(environment, "spec", None)
+    if limit is None and registered is not None:
+        limit = registered.max_episode_steps
 
     def step(action: np.ndarray) -> tuple[Any, float, float, bool]:
         found = environment.step(action.reshape(space.shape).astype(space.dtype))

@@ -7,6 +7,7 @@ the step where it happens, before an episode of it is kept.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,8 @@ class Checker:
 
     def _check_extras(self, timestep: Timestep) -> None:
         task, size = self._spec.task, self._spec.state_size
+        if not isinstance(timestep.extras, Mapping):
+            raise ValueError(f"{task} gave no mapping as extras {self._where}: give an empty one.")
         form = {key: np.shape(value) for key, value in timestep.extras.items()}
         for key, value in timestep.extras.items():
             if np.asarray(value).dtype.hasobject:

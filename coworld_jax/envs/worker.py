@@ -48,8 +48,7 @@ def _end_with(parent: int) -> None:
 
     A look at the connection would not do: it waits for an import, or a build, that may not end.
     """
-    if ctypes.CDLL(None, use_errno=True).prctl(_DEATH_SIGNAL, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl cannot tie a worker to its parent")
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:  # it died before that
         sys.exit(1)
 
@@ -72,7 +71,7 @@ def _serve(parent: Connection, memory: int) -> None:
             timestep = checker.checked(given, first=kind == "reset")
             frame[:] = timestep.image
             answer: Answer | Failure = Answer(*timestep[1:])
-        except Exception as error:  # noqa: BLE001  # told to the parent, which raises
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the parent raises it
             answer = Failure.of(error)
         parent.send(answer)
 
