@@ -2,7 +2,7 @@
 
     python -m experiments.dataset inspect DIR          # what it is, in figures and pictures
     python -m experiments.dataset validate DIR         # every fault, by file and key
-    python -m experiments.dataset import SOURCE DIR    # V-D4RL 84 px, OGBench or Minari
+    python -m experiments.dataset import SOURCE DIR    # V-D4RL, OGBench, Minari, frames of 84 px
     python -m experiments.dataset export DIR NAME-v0   # a Minari dataset, without loss
 
 ``inspect`` draws frames, returns and actions into ``DIR.pictures``; ``validate`` reads every file
@@ -12,6 +12,7 @@ resizes frames of another size to 64 pixels.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -59,6 +60,9 @@ _IMAGE_KEY = flags.DEFINE_string(
 _REWARDS = flags.DEFINE_string(
     "rewards", None, "import: .npy of rewards, a row for each action, where an npz has none."
 )
+_DROP_CUT = flags.DEFINE_boolean(
+    "drop_cut", False, "import: leave out an episode that the edge of a file cuts."
+)
 
 _PLACES = {
     "inspect": ["DIR"],
@@ -70,7 +74,7 @@ _PLACES = {
 _USED = {
     "inspect": ("out",),
     "validate": ("minimum_rows", "action_size"),
-    "import": ("format", "image_key", "rewards"),
+    "import": ("format", "image_key", "rewards", "drop_cut"),
     "export": (),
 }
 _LISTED = 20  # faults that `inspect` names
@@ -225,6 +229,19 @@ def import_source(source: Path, out: Path, *, form: str | None, request: Request
     print(f"{out}: {made.episodes} episodes, {made.rows} rows, from {source} ({made.form}).")
     if made.resized:
         print(f"Frames were resized, {made.resized}.")
+    if made.units is not None:
+        print(
+            f"Actions were scaled to [-1, 1] from {made.units.low.tolist()} and "
+            f"{made.units.high.tolist()}, the bounds of the recorded action space."
+        )
+    if made.split:
+        print(f"Of the source's episodes {made.split} went on after an end: they were cut there.")
+    if made.actions_outside:
+        print(f"In {made.actions_outside:.2%} of the env_steps an action is outside [-1, 1].")
+    if made.cut_rows:
+        print(f"Left out: {made.cut_rows} rows of episodes that the edge of a file cuts.")
+    for name in made.aside:
+        print(f"Left out: {name}, a validation set; import it by its own name where it is wanted.")
     for name, episodes in made.left_out.items():
         print(f"Left out: {name} of {episodes} episodes, which is not one number row per frame.")
     print(f"Look at it: python -m experiments.dataset inspect {_quoted(out)}")
@@ -255,25 +272,30 @@ class _Progress:
             print(f"dataset: {episodes} episodes, {rows} rows ...", file=sys.stderr, flush=True)
 
 
+def _place(text: str) -> Path:
+    """A path as the user means it: a shell leaves the ~ in ``--out=~/pictures`` as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  # Path's own raises without a home
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run the command that the arguments name."""
     command, *places = arguments[1:] if len(arguments) > 1 else [""]
     if command not in _PLACES or len(places) != len(_PLACES[command]):
         uses = ", or ".join(f"{name} {' '.join(places)}" for name, places in _PLACES.items())
         raise app.UsageError(f"Use: python -m experiments.dataset {uses}.")
-    directory, *others = map(Path, places)
+    directory, *others = map(_place, places)
     with one_sentence("dataset: interrupted; nothing is left behind."):
         refuse_unused(command, _USED)
         match command:
             case "inspect":
-                status = inspect(directory, None if _OUT.value is None else Path(_OUT.value))
+                status = inspect(directory, None if _OUT.value is None else _place(_OUT.value))
             case "validate":
                 status = validate(
                     directory, minimum_rows=_MINIMUM_ROWS.value, action_size=_ACTION_SIZE.value
                 )
             case "import":
-                rewards = None if _REWARDS.value is None else Path(_REWARDS.value)
-                request = Request(_IMAGE_KEY.value, rewards)
+                rewards = None if _REWARDS.value is None else _place(_REWARDS.value)
+                request = Request(_IMAGE_KEY.value, rewards, _DROP_CUT.value)
                 status = import_source(directory, others[0], form=_FORMAT.value, request=request)
             case _:
                 status = export(directory, others[0])

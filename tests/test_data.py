@@ -14,7 +14,6 @@ from coworld_jax.data import (
     DataError,
     load_directory,
     load_episode,
-    memory,
     save_episode,
     summarise,
     validate_directory,
@@ -187,21 +186,6 @@ def test_figures_by_hand(tmp_path):
     assert (summary.episodes, summary.rows, summary.env_steps) == (6, 20, 14)
     assert (summary.shortest, summary.longest, summary.action_size) == (3, 5, 3)
     assert (summary.actions_outside, summary.terminated, summary.acting_resets) == (2, 1, 1)
-
-
-def test_a_containers_limit_counts(tmp_path, monkeypatch):
-    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    5000 kB\n")
-    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "_GROUPS", [(tmp_path, "limit", "used", "inactive_file")])
-    assert memory.host_bytes() == 5000 * 1024
-    (tmp_path / "limit").write_text("max\n")
-    assert memory.host_bytes() == 5000 * 1024
-    (tmp_path / "limit").write_text("1000000\n")
-    (tmp_path / "used").write_text("700000\n")
-    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 100000\n")
-    assert memory.host_bytes() == 400_000  # the cache makes room
-    (tmp_path / "used").write_text("2000000\n")
-    assert memory.host_bytes() == 0
 
 
 def test_loading_takes_the_data_and_one_episode(tmp_path):

@@ -7,7 +7,8 @@ a kill leaves whole or absent.
 from coworld_jax.data.directory import Dataset, load_directory, validate_directory
 from coworld_jax.data.episodes import load_episode, save_episode
 from coworld_jax.data.faults import DataError, Fault
-from coworld_jax.data.memory import available_bytes, format_bytes, total_bytes
+from coworld_jax.data.fingerprint import difference, fingerprint
+from coworld_jax.data.memory import available_bytes, format_bytes, total_bytes, usable_cores
 from coworld_jax.data.metadata import read_metadata, write_json, write_metadata
 from coworld_jax.data.replay import Replay
 from coworld_jax.data.streamed import StreamedFeed
@@ -22,6 +23,8 @@ __all__ = [
     "Summary",
     "Survey",
     "available_bytes",
+    "difference",
+    "fingerprint",
     "format_bytes",
     "load_directory",
     "load_episode",
@@ -31,6 +34,7 @@ __all__ = [
     "summarise",
     "survey",
     "total_bytes",
+    "usable_cores",
     "validate_directory",
     "write_json",
     "write_metadata",

@@ -18,6 +18,8 @@ import numpy as np
 from coworld_jax.data.episodes import (
     IMAGE_SHAPE,
     Header,
+    acts_outside,
+    import_hint,
     load_episode,
     read_header,
     read_rows,
@@ -34,6 +36,7 @@ _UNFINISHED = (
     "says that this collection is not finished: its command goes on where it was interrupted, or "
     "delete this file to take the episodes as they are"
 )
+_HDF5 = (".hdf5", ".h5")
 _LOADED_SHARE = 0.8  # of the free memory that a loaded dataset may take; training needs the rest
 
 
@@ -47,6 +50,7 @@ class Dataset(NamedTuple):
     discount: np.ndarray  # float32 [N]
     starts: np.ndarray  # int32 [episodes], first row of each episode
     lengths: np.ndarray  # int32 [episodes], its rows
+    files: tuple[str, ...]  # name of its file
     metadata: dict[str, Any] | None  # dataset.json, if there is one
     skipped: tuple[Fault, ...]  # why files were left out; empty unless that was allowed
     cache: Path | None  # where the arrays are mapped from, if the memory could not hold them
@@ -65,6 +69,17 @@ class Dataset(NamedTuple):
     def returns(self) -> np.ndarray:
         """Undiscounted return of each episode, float64 ``[episodes]``."""
         return np.add.reduceat(self.reward, self.starts, dtype=np.float64)
+
+    @property
+    def actions_outside(self) -> float:
+        """Share of env_steps with a coordinate of the action outside [-1, 1], in [0, 1].
+
+        Resets are no env_steps. Rounding, such as 1.000001, does not count.
+        """
+        steps = len(self.action) - len(self.starts)
+        flags = acts_outside(self.action)
+        flags[self.starts] = False
+        return float(flags.sum() / max(steps, 1))
 
     def padded_action(self, action_size: int) -> np.ndarray:
         """``action`` with zeros in the surplus coordinates, float32 ``[N, action_size]``.
@@ -159,7 +174,9 @@ def load_directory(
     faults += unreadable
     ends = np.cumsum(lengths, dtype=np.int32)
     rows = np.array(lengths, np.int32)
-    return Dataset(directory, *arrays, ends - rows, rows, metadata, tuple(faults), place)
+    bad = {fault.file for fault in unreadable}
+    files = tuple(header.path.name for header in headers if header.path not in bad)
+    return Dataset(directory, *arrays, ends - rows, rows, files, metadata, tuple(faults), place)
 
 
 def _loaded_rows(headers: Sequence[Header], fill: Fill) -> Mapped:
@@ -243,7 +260,12 @@ def validate_directory(
 def episode_files(directory: Path) -> list[Path]:
     """Every file that claims to be an episode, in the order of their names."""
     if not directory.is_dir():
-        raise DataError.of(directory, "", "is no directory")
+        way_out = ""
+        if directory.suffix in _HDF5:
+            way_out = f", but an hdf5 file; {import_hint(directory)} makes episodes of it"
+        elif directory.is_file():
+            way_out = f": a dataset is a directory of episode files, here {directory.parent}"
+        raise DataError.of(directory, "", f"is no directory{way_out}")
     paths = sorted(
         path
         for path in directory.iterdir()
@@ -252,8 +274,20 @@ def episode_files(directory: Path) -> list[Path]:
     if not paths:
         below = sorted({path.parent for path in directory.glob("*/*.npz")})
         way_out = f"; {below[0]} has some" if below else ", nor do its subdirectories"
+        foreign = _hdf5_place(directory)
+        if foreign is not None:
+            way_out = f", but hdf5 files, as of V-D4RL or Minari; {import_hint(foreign)} makes some"
         raise DataError.of(directory, "", f"holds no episode files (*.npz){way_out}")
     return paths
+
+
+def _hdf5_place(directory: Path) -> Path | None:
+    """The directory that holds hdf5 files, which may lie three levels down, as V-D4RL's do."""
+    for pattern in ("*", "*/*", "*/*/*", "*/*/*/*"):
+        found = sorted(path for path in directory.glob(pattern) if path.suffix in _HDF5)
+        if found:
+            return found[0].parent
+    return None
 
 
 def read_headers(

@@ -10,19 +10,31 @@ from __future__ import annotations
 import datetime
 import math
 import os
+import shlex
 import uuid
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from coworld_jax.data.faults import DataError
-from coworld_jax.data.npz import array_names, opened, read_array, read_form
+from coworld_jax.data.npz import (
+    array_names,
+    holds_objects,
+    missing,
+    opened,
+    read_array,
+    read_form,
+)
 from coworld_jax.types import Episode
 
 IMAGE_SHAPE = (64, 64, 3)
 FLAGS = ("is_first", "is_last", "is_terminal")  # bool or uint8 in released files
+ROUNDING = 1e-5  # by which a number may exceed its bounds
+_PER_ROW = ("state", "success")  # extras of our own simulators
+_OGBENCH = {"observations.npy", "terminals.npy"}
 _NUMBERS = "fiub"  # kinds of dtype that become float32 without surprises
 
 
@@ -33,7 +45,7 @@ class Header(NamedTuple):
     rows: int
     action_size: int
     discount_key: str  # "discount", or "is_terminal" where the former is missing
-    has_is_first: bool
+    flags: tuple[str, ...]  # which of `FLAGS` the file has
 
     @property
     def nbytes(self) -> int:
@@ -71,65 +83,85 @@ def save_episode(directory: Path | str, episode: Episode, *, name: str | None = 
     return path
 
 
-def load_episode(path: Path | str) -> Episode:
-    """Read one episode file, with all of its keys; ``is_first`` is made where it is missing.
+def load_episode(
+    path: Path | str, *, image_shape: tuple[int | None, int | None, int | None] = IMAGE_SHAPE
+) -> Episode:
+    """Read one episode file, with all of its arrays; ``is_first`` is made where it is missing.
+
+    What else the file holds is left out, as training leaves it: Python objects, which are never
+    unpickled, and members that are no arrays.
+
+    Args:
+        image_shape: of a frame; None stands for any size.
 
     Raises:
-        DataError: the file is damaged, is no episode, or has an extra of another number of rows.
+        DataError: the file is damaged, is no episode, or has a state of another number of rows.
         FileNotFoundError: there is no such file.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no episode file {path}.")
-    header = read_header(path)
+    header = read_header(path, image_shape)
     image, action, reward, discount = read_rows(header)
     with opened(path) as archive:
-        names = array_names(archive)
-        used = ("image", "action", "reward", "discount")
-        extras = {name: read_array(path, archive, name) for name in names if name not in used}
-    for name, value in extras.items():
-        if value.ndim and len(value) != header.rows:
-            reason = f"has {len(value)} rows, but 'image' has {header.rows}"
+        arrays = [name for name in archive.namelist() if name.endswith(".npy")]
+        extras = {
+            name: read_array(path, archive, name)
+            for name in (array.removesuffix(".npy") for array in arrays)
+            if name not in Episode._fields and not holds_objects(path, archive, name)
+        }
+    for name in _PER_ROW:
+        if name in extras and extras[name].shape[:1] != (header.rows,):
+            shape = list(extras[name].shape)
+            reason = f"has {shape[0] if shape else 'no'} rows, but 'image' has {header.rows}"
             raise DataError.of(path, name, reason)
-    for flag in FLAGS:
-        if flag in extras:
-            extras[flag] = extras[flag].reshape(-1).astype(bool)
-    if not header.has_is_first:
+    for flag in header.flags:
+        extras[flag] = extras[flag].reshape(-1) > 0.5
+    if "is_first" not in extras:
         extras["is_first"] = np.arange(header.rows) == 0
     return Episode(image, action, reward, discount, extras)
 
 
-def read_header(path: Path) -> Header:
+def read_header(
+    path: Path, image_shape: tuple[int | None, int | None, int | None] = IMAGE_SHAPE
+) -> Header:
     """Shapes and dtypes of an episode file, without its data.
+
+    Args:
+        image_shape: of a frame; None stands for any size.
 
     Raises:
         DataError: unreadable file, missing key, wrong shape or dtype, or rows that disagree.
     """
     with opened(path) as archive:
         names = set(archive.namelist())
-        discount_key = "discount"
-        if "discount.npy" not in names and "is_terminal.npy" in names:
-            discount_key = "is_terminal"
-        rows = _check_shape(path, archive, "image", IMAGE_SHAPE, "u")[0]
+        if "image.npy" not in names and names >= _OGBENCH:
+            reason = f"is a file of OGBench and no episode; {import_hint(path)} makes episodes"
+            raise DataError.of(path, "", reason)
+        discount_key = "discount" if "discount.npy" in names else "is_terminal"
+        rows = _check_shape(path, archive, "image", image_shape, "u")[0]
         action = _check_shape(path, archive, "action", (None,), "f")
-        rewards = [
-            _check_shape(path, archive, key, (), _NUMBERS) for key in ("reward", discount_key)
-        ]
-        lengths = {"action": action[0], "reward": rewards[0][0], discount_key: rewards[1][0]}
-        has_is_first = "is_first.npy" in names
-        if has_is_first:
-            lengths["is_first"] = _check_shape(path, archive, "is_first", (), _NUMBERS)[0]
+        lengths = {"action": action[0]}
+        lengths["reward"] = _check_shape(path, archive, "reward", (), _NUMBERS)[0]
+        if f"{discount_key}.npy" not in names:
+            reason = f"{missing(array_names(archive))}; 'is_terminal' would do in its place"
+            raise DataError.of(path, "discount", reason)
+        lengths[discount_key] = _check_shape(path, archive, discount_key, (), _NUMBERS)[0]
+        flags = tuple(flag for flag in FLAGS if f"{flag}.npy" in names)
+        for flag in flags:
+            lengths[flag] = _check_shape(path, archive, flag, (), _NUMBERS)[0]
     for key, length in lengths.items():
         if length != rows:
             raise DataError.of(path, key, f"has {length} rows, but 'image' has {rows}")
-    return Header(path, rows, action[1], discount_key, has_is_first)
+    return Header(path, rows, action[1], discount_key, flags)
 
 
 def read_rows(header: Header) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """``image`` uint8 ``[R, 64, 64, 3]`` and, as float32, ``action``, ``reward``, ``discount``.
 
     Raises:
-        DataError: damaged bytes, NaN or infinity, a discount outside [0, 1], or several episodes.
+        DataError: damaged bytes, NaN or infinity, a discount outside [0, 1], or several episodes
+            in one file.
     """
     with opened(header.path) as archive:
         image = read_array(header.path, archive, "image")
@@ -153,12 +185,30 @@ def _read_numbers(
     discount = discount_rows(path, key, discount)
     if key == "is_terminal":
         discount = 1.0 - discount
-    if header.has_is_first:
-        first = np.flatnonzero(read_array(path, archive, "is_first").reshape(-1)[1:])
-        if first.size:
-            reason = f"is set in row {first[0] + 1}: the file holds more than one episode"
-            raise DataError.of(path, "is_first", reason)
+    marks = {flag: read_array(path, archive, flag).reshape(-1) > 0.5 for flag in header.flags}
+    _check_whole(path, {key: discount == 0.0} | marks)
     return action, reward, discount
+
+
+def _check_whole(path: Path, marks: Mapping[str, np.ndarray]) -> None:
+    """Make sure that a file holds one episode.
+
+    Args:
+        marks: bool ``[rows]`` by key: where an episode ends, or for ``is_first`` where it begins.
+
+    Raises:
+        DataError: it does not; the message names the row.
+    """
+    for key, mark in marks.items():
+        rows = np.flatnonzero(mark)
+        inside = rows[rows > 0] if key == "is_first" else rows[rows < len(mark) - 1]
+        if inside.size:
+            value = "0" if key == "discount" else "set"
+            reason = (
+                f"is {value} in row {inside[0]} of rows 0 to {len(mark) - 1}: the file holds more "
+                "than one episode, and each needs a file of its own"
+            )
+            raise DataError.of(path, key, reason)
 
 
 def finite_rows(path: Path, key: str, value: np.ndarray) -> np.ndarray:
@@ -177,18 +227,32 @@ def finite_rows(path: Path, key: str, value: np.ndarray) -> np.ndarray:
     return value
 
 
+def acts_outside(action: np.ndarray) -> np.ndarray:
+    """Whether an action ``[R, A]`` has a coordinate outside [-1, 1], bool ``[R]``.
+
+    Rounding, such as 1.000001, does not count.
+    """
+    flags: np.ndarray = (np.abs(action) > 1.0 + ROUNDING).any(axis=1)
+    return flags
+
+
 def discount_rows(path: Path, key: str, value: np.ndarray) -> np.ndarray:
-    """``value`` ``[rows]`` as float32.
+    """``value`` ``[rows]`` as float32 in [0, 1]; rounding, such as 1.0000001, is taken away.
 
     Raises:
         DataError: a row is outside [0, 1], NaN or infinite.
     """
     value = finite_rows(path, key, value)
-    outside = np.flatnonzero((value < 0.0) | (value > 1.0))
+    outside = np.flatnonzero((value < -ROUNDING) | (value > 1.0 + ROUNDING))
     if outside.size:
         row = outside[0]
         raise DataError.of(path, key, f"is {value[row]:g} in row {row}, outside [0, 1]")
-    return value
+    return np.clip(value, 0.0, 1.0)
+
+
+def import_hint(source: Path) -> str:
+    """The command that makes episodes of a foreign dataset."""
+    return f"`python -m experiments.dataset import {shlex.quote(str(source))} NEW_DIR`"
 
 
 def _check_shape(
@@ -206,5 +270,8 @@ def _check_shape(
     if not fits:
         sizes = ", ".join("actions" if size is None else str(size) for size in tail)
         needed = f"[rows, {sizes}]" if tail else "[rows]"
-        raise DataError.of(path, key, f"has shape {list(shape)}, but {needed} is needed")
+        reason = f"has shape {list(shape)}, but {needed} is needed"
+        if key == "image" and len(shape) == 4 and 3 in (shape[1], shape[3]):
+            reason += f"; {import_hint(path.parent)} resizes the frames"
+        raise DataError.of(path, key, reason)
     return found

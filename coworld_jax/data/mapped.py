@@ -28,7 +28,7 @@ from coworld_jax.data.metadata import read_json, write_json
 
 _LOG = logging.getLogger(__name__)
 _INDEX, _LOCK = "cache.json", "lock"
-_VERSION = 1  # of the layout
+_VERSION = 2  # of the layout, and of what the files are checked for
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """``image``, ``action``, ``reward`` and ``discount`` of an episode, or of all end to end."""

@@ -71,10 +71,7 @@ def read_form(path: Path, archive: zipfile.ZipFile, key: str) -> Form:
     Raises:
         DataError: there is no such key, its header is damaged, or it holds Python objects.
     """
-    try:
-        member = archive.getinfo(f"{key}.npy")
-    except KeyError:
-        raise DataError.of(path, key, missing(array_names(archive))) from None
+    member = _member(path, archive, key)
     with explained(path, key), archive.open(member) as file:
         form, first = _read_npy_header(file)
         claimed = first + math.prod(form.shape) * form.dtype.itemsize
@@ -84,6 +81,24 @@ def read_form(path: Path, archive: zipfile.ZipFile, key: str) -> Form:
         reason = f"is cut short or damaged: {member.file_size} bytes instead of {claimed}"
         raise DataError.of(path, key, reason)
     return form
+
+
+def holds_objects(path: Path, archive: zipfile.ZipFile, key: str) -> bool:
+    """Whether an array is one of Python objects.
+
+    Raises:
+        DataError: there is no such key, or its header is damaged.
+    """
+    member = _member(path, archive, key)
+    with explained(path, key), archive.open(member) as file:
+        return _read_npy_header(file)[0].dtype.hasobject
+
+
+def _member(path: Path, archive: zipfile.ZipFile, key: str) -> zipfile.ZipInfo:
+    try:
+        return archive.getinfo(f"{key}.npy")
+    except KeyError:
+        raise DataError.of(path, key, missing(array_names(archive))) from None
 
 
 def missing(names: Iterable[str]) -> str:

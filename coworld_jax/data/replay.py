@@ -23,21 +23,22 @@ _write_in_place = functools.partial(jax.jit, donate_argnums=0)(write_episode)
 class Replay:
     """The episodes of one source, in the order in which they were appended.
 
-    Every episode becomes a file of ``directory``, and the latest ``slots`` of them are rows of the
-    store. Files are never deleted while a run goes on, for an older checkpoint may name them.
+    Every episode becomes a file of ``directory``. The latest ``slots`` of those that have the rows
+    of a chunk lie in the store; shorter ones are counted and never sampled, as in DreamerV2.
+    Files are never deleted while a run goes on, for an older checkpoint may name them.
 
     Args:
         directory: of this replay alone; made when missing.
         slots: episodes that the store holds; the oldest makes room for the newest.
         rows: of a slot, steps + 1 of the longest episode.
         action_size: of the store; episodes with fewer coordinates get zeros in the others.
-        minimum_rows: of an episode, so that a chunk fits into it (`store.sample`).
+        minimum_rows: of an episode in the store, so that a chunk fits into it (`store.sample`).
         state_size: of the store; 0 leaves the states of the episodes to their files.
         place: puts the store on its devices (`parallel.replicate`); as it is made if not given.
 
     Attributes:
         store: replaced by every `append`, which overwrites (donates) its buffers.
-        returns: undiscounted return of every episode appended, in order.
+        returns: undiscounted return of every episode appended, in order, short ones included.
 
     Raises:
         ValueError: the store would not fit into memory.
@@ -61,6 +62,7 @@ class Replay:
         self._minimum_rows = minimum_rows
         self.returns: list[float] = []
         self._files: list[str] = []
+        self._lengths: list[int] = []  # rows of each file
         self._place = (lambda store: store) if place is None else place
         need, free = slots * rows * row_bytes(action_size, state_size), available_bytes()
         if need > free:
@@ -79,28 +81,39 @@ class Replay:
         return len(self._files)
 
     @property
+    def usable(self) -> int:
+        """Episodes appended so far that have the rows of a chunk, forgotten ones included."""
+        return sum(rows >= self._minimum_rows for rows in self._lengths)
+
+    @property
+    def env_steps(self) -> int:
+        """Steps of all episodes appended so far, short ones included."""
+        return sum(self._lengths) - self.appended
+
+    @property
     def count(self) -> int:
-        """Episodes in the store."""
-        return min(self.appended, self.slots)
+        """Episodes in the store, among which batches are drawn."""
+        return min(self.usable, self.slots)
 
     def append(self, episode: Episode, name: str) -> None:
-        """Write ``episode`` to the disk as ``name``.npz and into the store.
+        """Write ``episode`` to the disk as ``name``.npz and, if a chunk fits, into the store.
 
         Raises:
             ValueError: it has more rows or more action coordinates than a slot.
         """
         self._check(episode, name)
         path = save_episode(self.directory, episode, name=name)
-        self._write(episode, self.appended % self.slots)
+        rows = len(episode.reward)
+        if rows >= self._minimum_rows:
+            self._write(episode, self.usable % self.slots)
         self._files.append(path.name)
+        self._lengths.append(rows)
         self.returns.append(_return(episode))
 
     def manifest(self) -> list[dict[str, Any]]:
-        """What `restore` needs to know, for JSON: each file, and the return in it."""
-        return [
-            {"file": file, "return": value}
-            for file, value in zip(self._files, self.returns, strict=True)
-        ]
+        """What `restore` needs to know, for JSON: each file, and the return and rows in it."""
+        columns = zip(self._files, self.returns, self._lengths, strict=True)
+        return [{"file": file, "return": value, "rows": rows} for file, value, rows in columns]
 
     def restore(self, manifest: Sequence[dict[str, Any]], keep: Collection[str] = ()) -> None:
         """Go back to the episodes of ``manifest``; delete all other files of the directory.
@@ -118,8 +131,9 @@ class Replay:
                 lengths=jnp.zeros_like(store.lengths), episodes=jnp.zeros_like(store.episodes)
             )
         )
-        first = max(len(manifest) - self.slots, 0)
-        for index, entry in enumerate(manifest[first:], first):
+        usable = [entry for entry in manifest if entry["rows"] >= self._minimum_rows]
+        first = max(len(usable) - self.slots, 0)
+        for index, entry in enumerate(usable[first:], first):
             path = self.directory / entry["file"]
             episode = self._load(path)
             if _return(episode) != entry["return"]:
@@ -128,6 +142,7 @@ class Replay:
             self._write(episode, index % self.slots)
         self._files = [entry["file"] for entry in manifest]
         self.returns = [entry["return"] for entry in manifest]
+        self._lengths = [entry["rows"] for entry in manifest]
         # Nothing is deleted before everything has been read.
         named = {*self._files, *keep}
         for path in [*self.directory.glob("*.npz"), *self.directory.glob(".*.tmp")]:
@@ -135,7 +150,11 @@ class Replay:
                 path.unlink()
 
     def states(self) -> np.ndarray:
-        """The states of all episodes in the store, float32 ``[rows, N]``."""
+        """The states of all episodes in the store, float32 ``[rows, N]``.
+
+        Raises:
+            ValueError: there are none.
+        """
         lengths = np.asarray(self.store.lengths)[: int(self.store.episodes)]
         slots = [slice(i * self.rows, i * self.rows + length) for i, length in enumerate(lengths)]
         return np.concatenate([np.asarray(self.store.state[rows]) for rows in slots])
@@ -150,11 +169,6 @@ class Replay:
 
     def _check(self, episode: Episode, name: str) -> None:
         rows, action_size = episode.action.shape
-        if rows < self._minimum_rows:
-            raise ValueError(
-                f"Episode {name} has {rows} rows, but a chunk has {self._minimum_rows}: lower "
-                "learning.length."
-            )
         if rows > self.rows or action_size > self.action_size:
             raise ValueError(
                 f"Episode {name} has {rows} rows and {action_size} action coordinates, but a slot "

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from coworld_jax.data.directory import episode_files, read_headers
-from coworld_jax.data.episodes import read_numbers
+from coworld_jax.data.episodes import acts_outside, read_numbers
 from coworld_jax.data.faults import DataError, Fault
 
 
@@ -64,7 +64,7 @@ class Survey(NamedTuple):
             shortest=int(self.lengths.min()),
             longest=int(self.lengths.max()),
             action_size=self.action.shape[1],
-            actions_outside=int((np.abs(self.played) > 1.0).any(axis=1).sum()),
+            actions_outside=int(acts_outside(self.played).sum()),
             terminated=int((self.discount[ends - 1] == 0.0).sum()),
             acting_resets=int(resets.sum()),
             returns=return_quantiles(self.returns.tolist()),

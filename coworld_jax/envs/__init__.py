@@ -11,7 +11,7 @@ from coworld_jax.envs.graphics import GraphicsError
 from coworld_jax.envs.interface import Environment, EnvironmentSpec, Policy, Request, Timestep
 from coworld_jax.envs.policies import RandomPolicy
 from coworld_jax.envs.pool import EnvironmentPool
-from coworld_jax.envs.process import WorkerFailed
+from coworld_jax.envs.process import WorkerFailed, refuse_in_worker
 from coworld_jax.envs.rendering import PROFILES
 from coworld_jax.envs.seeding import episode_seed
 from coworld_jax.envs.suites import TASKS, make_environment
@@ -34,4 +34,5 @@ __all__ = [
     "from_dm_env",
     "from_gymnasium",
     "make_environment",
+    "refuse_in_worker",
 ]

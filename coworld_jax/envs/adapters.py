@@ -17,17 +17,22 @@ there is the environment's own affair: the render profile is recorded, and up to
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from coworld_jax.envs.checks import number
 from coworld_jax.envs.interface import Environment, EnvironmentSpec, Request, Timestep
 
 
 class Simulator(NamedTuple):
-    """What an adapter needs of a simulator, as functions; observations are arrays or mappings."""
+    """What an adapter needs of a simulator, as functions.
+
+    Observations are arrays, texts, or mappings and sequences of them, nested as one likes.
+    """
 
     reset: Callable[[int], Any]  # seed -> observation
     # Action in the simulator's own units -> observation, reward, discount, whether the episode ends
@@ -36,7 +41,7 @@ class Simulator(NamedTuple):
     close: Callable[[], None]
     low: np.ndarray  # of each coordinate of an action, in the simulator's own units
     high: np.ndarray
-    observation: Any  # an example of what reset and step give, for its form
+    observation: Any  # one that reset gave, for its form
 
 
 def from_gymnasium(
@@ -57,37 +62,53 @@ def from_gymnasium(
 
     Returns:
         An environment whose frames are ``environment.render()``, resized, whose actions in [-1, 1]
-        cover the ``Box``, and whose extras hold the observation as ``state`` unless it is an image.
+        cover the ``Box``, and whose extras hold the numbers of the observation as ``state``, images
+        and texts left out.
 
     Raises:
-        ValueError: unbounded or discrete actions, no time limit is known, or it draws no frames.
+        ValueError: unbounded or discrete actions, no time limit is known, it draws no frames, or it
+            has the interface of gym before version 0.26.
     """
     space = environment.action_space
-    if not hasattr(space, "low"):
-        raise ValueError(f"{request.task}: actions must be a bounded Box, not {space}.")
+    if not hasattr(space, "low") or not np.issubdtype(space.dtype, np.floating):
+        raise ValueError(f"{request.task}: actions must be a bounded Box, not {space}, of floats.")
+    if not hasattr(environment, "render_mode"):
+        raise ValueError(_old_interface(request.task, "it has no render_mode"))
+    if not _takes_seed(environment.reset):
+        raise ValueError(_old_interface(request.task, "its reset takes no seed"))
     if environment.render_mode != "rgb_array":
         raise ValueError(
             f"{request.task}: make its gymnasium environment with render_mode='rgb_array', not "
             f"{environment.render_mode!r}."
         )
     limit = simulator_steps
-    if limit is None and environment.spec is not None:
-        limit = environment.spec.max_episode_steps
+    registered = getattr(environment, "spec", None)
+    if limit is None and registered is not None:
+        limit = registered.max_episode_steps
 
     def step(action: np.ndarray) -> tuple[Any, float, float, bool]:
-        observation, reward, terminated, truncated, _ = environment.step(
-            action.reshape(space.shape).astype(space.dtype)
-        )
-        return observation, float(reward), 1.0 - terminated, terminated or truncated
+        found = environment.step(action.reshape(space.shape).astype(space.dtype))
+        if not isinstance(found, tuple) or len(found) != 5:
+            raise ValueError(_old_interface(request.task, f"its step gives {_count(found)}"))
+        terminated = bool(number(request.task, "terminated", found[2]))
+        truncated = bool(number(request.task, "truncated", found[3]))
+        reward = number(request.task, "a reward", found[1])
+        return found[0], reward, 1.0 - terminated, terminated or truncated
+
+    def reset(seed: int) -> Any:
+        found = environment.reset(seed=seed)
+        if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], Mapping):
+            raise ValueError(_old_interface(request.task, f"its reset gives {_count(found)}"))
+        return found[0]
 
     simulator = Simulator(
-        reset=lambda seed: environment.reset(seed=seed)[0],
+        reset=reset,
         step=step,
         frame=environment.render,
         close=environment.close,
         low=np.ravel(space.low),
         high=np.ravel(space.high),
-        observation=environment.observation_space.sample(),
+        observation=reset(0),
     )
     return AdaptedEnvironment(simulator, request, action_repeat, limit, "gymnasium")
 
@@ -127,7 +148,9 @@ def from_dm_env(
 
     def step(action: np.ndarray) -> tuple[Any, float, float, bool]:
         inner = environment.step(action.reshape(space.shape).astype(space.dtype))
-        return inner.observation, float(inner.reward), float(inner.discount), inner.last()
+        reward = number(request.task, "a reward", inner.reward)
+        discount = number(request.task, "a discount", inner.discount)
+        return inner.observation, reward, discount, inner.last()
 
     simulator = Simulator(
         reset=reset,
@@ -162,7 +185,7 @@ class AdaptedEnvironment:
     ) -> None:
         if not (np.isfinite(simulator.low).all() and np.isfinite(simulator.high).all()):
             raise ValueError(f"{request.task}: actions must have finite bounds.")
-        if simulator_steps is None:
+        if simulator_steps is None and request.episode_steps is None:
             raise ValueError(
                 f"{request.task} has no time limit: give simulator_steps to the adapter."
             )
@@ -171,7 +194,7 @@ class AdaptedEnvironment:
         low, high = simulator.low.astype(np.float64), simulator.high.astype(np.float64)
         self._middle, self._reach = (low + high) / 2.0, (high - low) / 2.0
         self._steps: int | None = None  # taken in the running episode
-        repeat, episode_steps = request.counts(action_repeat, simulator_steps)
+        repeat, episode_steps = request.counts(action_repeat, simulator_steps or 0)
         extras = _state(simulator.observation)
         self.spec = EnvironmentSpec(
             task=request.task,
@@ -232,7 +255,36 @@ class AdaptedEnvironment:
 
 
 def _state(observation: Any) -> dict[str, np.ndarray]:
-    """Extras with all numbers of an observation in a row; without them if they are an image."""
-    values = observation.values() if isinstance(observation, Mapping) else [observation]
-    parts = [np.ravel(part) for part in map(np.asarray, values) if part.dtype != np.uint8]
+    """Extras with all numbers of an observation in a row; without them if it has none."""
+    parts = list(_numbers(observation))
     return {"state": np.concatenate(parts).astype(np.float32)} if parts else {}
+
+
+def _numbers(observation: Any) -> Iterator[np.ndarray]:
+    """The arrays of numbers in an observation, in its order; images and texts are left out."""
+    if isinstance(observation, Mapping):
+        observation = tuple(observation.values())
+    if isinstance(observation, tuple | list):
+        for part in observation:
+            yield from _numbers(part)
+        return
+    array = np.asarray(observation)
+    if array.dtype.kind in "fiub" and array.dtype != np.uint8:
+        yield np.ravel(array)
+
+
+def _takes_seed(reset: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(reset).parameters.values()
+    return any(one.name == "seed" or one.kind is one.VAR_KEYWORD for one in parameters)
+
+
+def _count(found: Any) -> str:
+    return f"{len(found)} values" if isinstance(found, tuple) else "an observation alone"
+
+
+def _old_interface(task: str, what: str) -> str:
+    return (
+        f"{task}: {what}, as in gym before version 0.26: wrap the environment so that "
+        "reset(seed=...) gives observation and info, and step(action) gives observation, reward, "
+        "terminated, truncated and info."
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from coworld_jax.envs.versions import VersionError, explained, installed_versions
@@ -16,7 +17,20 @@ from coworld_jax.envs.versions import VersionError, explained, installed_version
 BACKENDS = ("egl", "osmesa")  # in the order of trial: EGL also uses a GPU, and Mesa still ships it
 _VARIABLE = "MUJOCO_GL"
 _CHECKED = "COWORLD_JAX_CHECKED_GL"  # the value that rendered, for this process and its children
-_NO_RENDERING = "disabled"  # dm_control's word for it
+_SWITCHED_OFF = ("disabled", "disable", "off", "false", "0")  # MuJoCo's words for no rendering
+_NO_RENDERING = _SWITCHED_OFF[0]
+# Variables of a user, or of a cluster's module, that may keep OpenGL from working.
+_INFLUENCES = (
+    _VARIABLE,
+    "MUJOCO_EGL_DEVICE_ID",
+    "PYOPENGL_PLATFORM",
+    "EGL_PLATFORM",
+    "__EGL_VENDOR_LIBRARY_DIRS",
+    "__EGL_VENDOR_LIBRARY_FILENAMES",
+    "GALLIUM_DRIVER",
+    "LIBGL_DRIVERS_PATH",
+    "MESA_LOADER_DRIVER_OVERRIDE",
+)
 _PACKAGES = ("mujoco", "dm_control")
 _TRIAL_SECONDS = 120.0
 _TRIAL = "from coworld_jax.envs.graphics import render_once; render_once({render})"
@@ -27,18 +41,23 @@ class GraphicsError(RuntimeError):
     """Nothing renders on this machine."""
 
 
-def choose_backend() -> str:
+def choose_backend(*, optional: bool = False) -> str:
     """The value of ``MUJOCO_GL`` that renders, also written into this process's environment.
 
     A value that the user set is the only one tried. The trial takes about a second and happens
     once: this process and its children read the answer from the environment.
 
+    Args:
+        optional: a user who switched MuJoCo's rendering off has no need of it, because the
+            environment is the user's own.
+
     Raises:
-        GraphicsError: no backend renders; the sentence names the Debian packages.
+        GraphicsError: no backend renders; the sentence names the variable that is in the way, or
+            the Debian packages.
         VersionError: MuJoCo or dm_control is missing or does not load.
     """
-    wanted = os.environ.get(_VARIABLE)
-    if wanted and os.environ.get(_CHECKED) == wanted:
+    wanted = (os.environ.get(_VARIABLE) or "").strip().lower()
+    if (optional and wanted in _SWITCHED_OFF) or (wanted and os.environ.get(_CHECKED) == wanted):
         return wanted
     installed_versions(_PACKAGES)
     reasons = []
@@ -49,9 +68,16 @@ def choose_backend() -> str:
             return backend
         reasons.append(f"{backend}: {reason}")
     # Also a foreign version fails each trial: tell the two apart without any OpenGL.
-    reason = _trial(_NO_RENDERING)
+    reason = _trial(_NO_RENDERING, render=False)
     if reason is not None:
         raise VersionError(reason.removeprefix(f"{VersionError.__module__}.VersionError: "))
+    blamed = _in_the_way()
+    if blamed:
+        values = " ".join(f"{name}={os.environ[name]}" for name in blamed)
+        raise GraphicsError(
+            f"OpenGL renders here, but not with {values} ({'; '.join(reasons)}): unset "
+            f"{' and '.join(blamed)}."
+        )
     raise GraphicsError(
         f"No OpenGL renders without a screen here ({'; '.join(reasons)}): "
         "apt-get install libegl1 libgl1 libosmesa6, "
@@ -85,12 +111,34 @@ def _physics() -> Any:
     return mujoco.Physics.from_xml_string(_SCENE)
 
 
-def _trial(backend: str) -> str | None:
-    """None if ``backend`` renders, otherwise the last line of what it said."""
+def _in_the_way() -> list[str]:
+    """Variables without which OpenGL renders: a single one if that is enough; empty if none are."""
+    given = [name for name in _INFLUENCES if os.environ.get(name)]
+
+    def renders(without: list[str]) -> bool:
+        return any(_trial(backend, without=without) is None for backend in BACKENDS)
+
+    if not given or not renders(given):
+        return []
+    if len(given) == 1:
+        return given
+    return next(([name] for name in given if renders([name])), given)
+
+
+def _trial(backend: str, *, render: bool = True, without: Collection[str] = ()) -> str | None:
+    """None if ``backend`` renders, otherwise the last line of what it said.
+
+    Args:
+        render: if not, a model is loaded and nothing drawn.
+        without: names of variables that are taken out of the environment.
+    """
+    environment = child_environment(backend)
+    for name in set(without) - {_VARIABLE}:
+        del environment[name]
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _TRIAL.format(render=backend != _NO_RENDERING)],
-            env=child_environment(backend),
+            [sys.executable, "-c", _TRIAL.format(render=render)],
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -28,7 +28,7 @@ class Failure(NamedTuple):
     trace: str  # empty where the line is for the user: this package raised it in words of its own
 
     @classmethod
-    def of(cls, error: Exception) -> Self:
+    def of(cls, error: BaseException) -> Self:
         """The record of ``error``."""
         line = f"{type(error).__name__}: {error}".splitlines()[0]
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)

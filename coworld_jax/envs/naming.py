@@ -70,6 +70,11 @@ def parse_task(text: str) -> TaskName:
     return TaskName(suite, name, tuple(sorted(options.items())))
 
 
+def is_own(text: str) -> bool:
+    """Whether a task is a user's own, ``module:function``."""
+    return not parse_task(text).suite
+
+
 def _switch(value: str) -> str:
     if value:
         raise ValueError("a switch, which takes no value")

@@ -20,6 +20,7 @@ import numpy as np
 
 from coworld_jax.envs.graphics import choose_backend
 from coworld_jax.envs.interface import EnvironmentSpec, Policy, Request, Timestep
+from coworld_jax.envs.naming import is_own
 from coworld_jax.envs.process import WorkerDied, WorkerFailed, WorkerProcess
 from coworld_jax.envs.suites import check_request
 from coworld_jax.types import Episode
@@ -70,7 +71,7 @@ class EnvironmentPool:
                 f"workers and max_deaths must be at least 1, not {min(workers, max_deaths)}."
             )
         request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
-        backend = choose_backend()
+        backend = choose_backend(optional=is_own(request.task))
         self._max_deaths = max_deaths
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()

@@ -6,6 +6,7 @@ that nothing is left of it when the last of them is gone, whatever its end.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import mmap
 import os
@@ -25,6 +26,7 @@ from coworld_jax.envs.messages import Answer, Failure
 _LOG = logging.getLogger(__name__)
 _ANSWER_SECONDS = 300.0  # a simulator that is silent for so long is stuck, and killed
 _EXIT_SECONDS = 10.0
+_WORKER = "COWORLD_JAX_WORKER"  # the task, in a worker process and in all that it starts
 
 
 class WorkerFailed(RuntimeError):  # noqa: N818  # reads as the sentence that it carries
@@ -35,16 +37,39 @@ class WorkerDied(Exception):  # noqa: N818
     """The worker process is gone; the message says how. A pool answers it with a new process."""
 
 
+def refuse_in_worker() -> None:
+    """Make sure that this process is no worker and was not started by one.
+
+    A worker imports the user's module. If that starts workers when it is imported, these import it
+    again, and so on: the machine fills up with processes.
+
+    Raises:
+        ValueError: it is; the sentence names the way out.
+    """
+    if _WORKER in os.environ:
+        raise ValueError(
+            f"The worker process of {os.environ[_WORKER]} would start worker processes itself, "
+            "because a module that it imports does so at its top level: put that code under "
+            'if __name__ == "__main__":'
+        )
+
+
 class WorkerProcess:
     """One process and the connection to it. Used by one thread, but for ``kill``.
+
+    The process lives no longer than the thread that started it.
 
     Args:
         index: of the worker in its pool, for its name.
         request: the environment that it holds.
         backend: value of ``MUJOCO_GL``.
+
+    Raises:
+        ValueError: this process is a worker itself.
     """
 
     def __init__(self, index: int, request: Request, backend: str) -> None:
+        refuse_in_worker()
         self.name = f"worker {index} of {request.task}"
         self.task = request.task
         self.process: subprocess.Popen[bytes] | None = None
@@ -65,9 +90,10 @@ class WorkerProcess:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-X", "faulthandler"),
-                    *("-m", "coworld_jax.envs.worker", str(theirs.fileno()), str(memory)),
+                    *("-m", "coworld_jax.envs.worker"),
+                    *map(str, (theirs.fileno(), memory, os.getpid())),
                 ],
-                env=child_environment(self._backend),
+                env=child_environment(self._backend) | {_WORKER: self.task},
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), memory),
                 # Out of the terminal's group before the worker can ignore its signals itself.
@@ -111,16 +137,18 @@ class WorkerProcess:
         return answer
 
     def kill(self) -> None:
-        """End the process, which holds nothing worth keeping."""
+        """End the process and what it started; nothing in them is worth keeping."""
         process = self.process
         if process is not None:
-            process.kill()
+            # The worker leads a process group, in which a user's simulator may have servers.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def reap(self) -> None:
         """Forget the process, dead or dying."""
         if self.process is None:
             return
-        self.process.kill()
+        self.kill()
         self.process.wait()
         self.process = None
         self._connection.close()

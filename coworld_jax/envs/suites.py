@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from coworld_jax.envs import dmc, metaworld, robodesk
 from coworld_jax.envs.graphics import choose_backend
-from coworld_jax.envs.interface import Environment, Request
-from coworld_jax.envs.naming import parse_task
+from coworld_jax.envs.interface import Environment, EnvironmentSpec, Request
+from coworld_jax.envs.naming import is_own, parse_task
 from coworld_jax.envs.rendering import PROFILES
 from coworld_jax.envs.wrappers import apply_options
 
@@ -95,16 +95,17 @@ def make_environment(
         GraphicsError: no way to render without a screen.
     """
     request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
-    choose_backend()
+    choose_backend(optional=is_own(request.task))
     name = parse_task(request.task)
     if name.suite:
         environment = _SUITES[name.suite].make(name.name, request)
     else:
         environment = _own(name.name)(request)
-        if not hasattr(environment, "spec"):
+        # An environment of gymnasium has a spec as well, and of another kind.
+        if not isinstance(getattr(environment, "spec", None), EnvironmentSpec):
             raise ValueError(
-                f"{name.name} returned {environment!r}, but an Environment is needed, as "
-                "from_gymnasium and from_dm_env make one."
+                f"{name.name} returned {environment!r}, but an Environment is needed: return "
+                "from_gymnasium(environment, request), or what from_dm_env makes."
             )
     return apply_options(environment, name)
 
@@ -117,10 +118,14 @@ def _own(name: str) -> Callable[[Request], Environment]:
     """
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # something that the module needs
         raise ValueError(
             f"{name}: {error}. Its folder must be the current one, or in PYTHONPATH."
         ) from error
+    try:
+        return getattr(found, function)
     except AttributeError as error:
         raise ValueError(f"{name}: {error}.") from error

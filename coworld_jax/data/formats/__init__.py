@@ -7,32 +7,28 @@ What is made appears under its name when it is whole; a kill before that leaves 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from coworld_jax.data.directory import episode_files
-from coworld_jax.data.episodes import save_episode
 from coworld_jax.data.faults import DataError
-from coworld_jax.data.formats import minari, ogbench, vd4rl
-from coworld_jax.data.formats.foreign import (
-    FILTER,
-    PIXELS,
-    Request,
-    opened_hdf5,
-    resize,
-    some_of,
+from coworld_jax.data.formats import minari
+from coworld_jax.data.formats.finding import FORMATS, find
+from coworld_jax.data.formats.foreign import Request
+from coworld_jax.data.formats.units import Units, recorded_units
+from coworld_jax.data.formats.writing import Writing
+from coworld_jax.data.metadata import (
+    IMPORT_NAME,
+    read_import,
+    read_metadata,
+    write_json,
+    write_metadata,
 )
-from coworld_jax.data.metadata import IMPORT_NAME, read_metadata, write_json, write_metadata
-from coworld_jax.data.npz import array_names, opened
 
-FORMATS = {"vd4rl": vd4rl.read, "ogbench": ogbench.read, "minari": minari.read}
-_HDF5, _NPZ = (".hdf5", ".h5"), (".npz",)
 _DATASET_ID = re.compile(r"[-\w]+-v\d+")
 
 __all__ = ["FORMATS", "Imported", "Request", "export_minari", "import_episodes"]
@@ -49,6 +45,11 @@ class Imported(NamedTuple):
     rows: int
     resized: str  # "84 to 64 pixels, filter hamming", or empty
     left_out: dict[str, int]  # arrays without a place in an episode file: in how many episodes
+    units: Units | None  # that the actions were scaled from
+    split: int  # episodes that went on after an end of the task, and were cut there
+    actions_outside: float  # share of env_steps with an action outside [-1, 1]
+    cut_rows: int  # of episodes that a file's edge cuts, and which were left out
+    aside: list[str]  # files that were not read: validation sets
 
 
 def import_episodes(
@@ -73,35 +74,24 @@ def import_episodes(
         DataError: a source that cannot be used as it is; nothing is made then.
     """
     request = Request() if request is None else request
-    form, files = _find(source, form)
+    form, files, aside = find(source, form)
     if request.rewards is not None and (form != "ogbench" or len(files) > 1):
         raise DataError(f"--rewards belongs to one npz file of OGBench, and {source} is none.")
-    rows, sizes, left_out, names = 0, Counter[int](), Counter[str](), set[str]()
+    if request.drop_cut and form not in ("vd4rl", "ogbench"):
+        raise DataError(f"--drop_cut belongs to files of V-D4RL and OGBench, and {source} is none.")
     with _emerging(out) as temporary:
-        action_size = None
+        writing = Writing(temporary)
         for file in files:
             for found in FORMATS[form](file, request):
-                episode = found.episode
-                size = episode.action.shape[1]
-                if action_size not in (None, size):
-                    reason = f"has {size} coordinates, but episodes before have {action_size}"
-                    raise DataError.of(file, "action", reason)
-                action_size = size
-                sizes[episode.image.shape[1]] += 1
-                left_out.update(found.left_out)
-                rows += len(episode.reward)
-                name = found.name
-                if name is None or name in names or "/" in name or name.startswith("."):
-                    name = _free_name(len(episode.reward), names)
-                names.add(name)
-                save_episode(temporary, episode._replace(image=resize(episode.image)), name=name)
-                progress(len(names), rows)
-        if not names:
+                writing.add(file, found)
+                progress(len(writing.names), writing.rows)
+        if not writing.names:
             raise DataError.of(source, "", "holds no episodes")
-        foreign = sorted(set(sizes) - {PIXELS})
-        resized = ""
-        if foreign:
-            resized = f"{', '.join(map(str, foreign))} to {PIXELS} pixels, filter {FILTER}"
+        made = Imported(
+            form, len(writing.names), writing.rows, writing.resized, dict(writing.left_out),
+            writing.units, writing.split, writing.actions_outside, writing.cut_rows,
+            [path.name for path in aside],
+        )  # fmt: skip
         record = minari.read_record(files[0]) if form == "minari" else None
         if record is not None:
             write_metadata(temporary, record)
@@ -110,10 +100,12 @@ def import_episodes(
             temporary / IMPORT_NAME,
             {
                 "format": form, "source": str(source), "files": len(files),
-                "resized": resized, "left_out": dict(left_out), "command": command,
+                "resized": made.resized, "left_out": made.left_out, "split": made.split,
+                "cut_rows": made.cut_rows, "aside": made.aside, "command": command,
+                "action_space": None if made.units is None else made.units.record(),
             },
         )  # fmt: skip
-    return Imported(form, len(names), rows, resized, dict(left_out))
+    return made
 
 
 def export_minari(
@@ -122,7 +114,7 @@ def export_minari(
     """Write an episode directory as a Minari dataset, without loss.
 
     Importing it gives back what `data.load_episode` reads of each file: every key, numbers of the
-    episode itself as float32.
+    episode itself as float32. Actions that an import scaled go back to the units of its source.
 
     Args:
         out: empty or missing; Minari finds it by its name, ``NAME-v0``.
@@ -137,9 +129,13 @@ def export_minari(
             f"{out.resolve().with_name(f'{name}-v0')} instead of {out}."
         )
     paths, record = episode_files(directory), read_metadata(directory)
+    imported = read_import(directory)
+    units = None if imported is None else recorded_units(directory / IMPORT_NAME, imported)
     with _emerging(out) as temporary:
         rows = 0
-        for index, written in enumerate(minari.write(temporary / "data", name, paths, record)):
+        for index, written in enumerate(
+            minari.write(temporary / "data", name, paths, record, units)
+        ):
             rows += written
             progress(index + 1, rows)
 
@@ -160,58 +156,3 @@ def _emerging(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary)
         raise
     os.replace(temporary, out)
-
-
-def _free_name(rows: int, names: set[str]) -> str:
-    """A name by number that no episode has yet."""
-    numbered = (f"{number:06d}-{rows}" for number in itertools.count(len(names)))
-    return next(name for name in numbered if name not in names)
-
-
-def _find(source: Path, form: str | None) -> tuple[str, list[Path]]:
-    """The format of a source, and its files.
-
-    Raises:
-        DataError: nothing there, or nothing of a known format.
-    """
-    if not source.exists():
-        raise DataError.of(source, "", "is not there")
-    if source.is_file():
-        files = [source]
-    else:
-        places = [source, source / "data"]  # Minari keeps its file in data/
-        inside = sorted(path for place in places if place.is_dir() for path in place.iterdir())
-        wanted = _HDF5 + _NPZ if form is None else _NPZ if form == "ogbench" else _HDF5
-        files = [path for path in inside if path.suffix in wanted and path.name[0] != "."]
-        if len({path.suffix in _NPZ for path in files}) > 1:
-            raise DataError.of(source, "", "holds hdf5 and npz files: say which with --format")
-        if not files:
-            reason = f"holds no files {', '.join('*' + suffix for suffix in wanted)}"
-            raise DataError.of(source, "", reason)
-    return (_recognise(files[0]) if form is None else form), files
-
-
-def _recognise(path: Path) -> str:
-    """The format of a file by what it holds."""
-    keys: list[str]
-    if path.suffix in _NPZ:
-        with opened(path) as archive:
-            keys = array_names(archive)
-        if ogbench.MARK in keys:
-            return "ogbench"
-        if "image" in keys and "action" in keys:
-            reason = "is an episode file: its directory loads as it is, without an import"
-            raise DataError.of(path, "", reason)
-    else:
-        with opened_hdf5(path) as file:
-            keys = list(file)
-        if vd4rl.MARK in keys:
-            return "vd4rl"
-        if any(minari.MARK.fullmatch(key) for key in keys):
-            return "minari"
-    raise DataError.of(
-        path,
-        "",
-        f"is of no known format, for it holds {some_of(keys) or 'nothing'}: V-D4RL's hdf5 has "
-        f"{vd4rl.MARK!r}, OGBench's npz {ogbench.MARK!r}, Minari's hdf5 'episode_0'",
-    )

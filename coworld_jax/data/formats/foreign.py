@@ -14,6 +14,7 @@ from PIL import Image
 
 from coworld_jax.data.episodes import IMAGE_SHAPE, discount_rows, finite_rows
 from coworld_jax.data.faults import DataError
+from coworld_jax.data.formats.units import Units
 from coworld_jax.data.npz import explained, missing
 from coworld_jax.types import Episode
 
@@ -36,6 +37,7 @@ class Request(NamedTuple):
 
     image_key: str | None = None  # the array of frames, where there are several
     rewards: Path | None = None  # .npy of rewards, where the source holds none
+    drop_cut: bool = False  # leave out an episode that the edge of its file cuts
 
 
 class Found(NamedTuple):
@@ -44,6 +46,13 @@ class Found(NamedTuple):
     episode: Episode
     left_out: tuple[str, ...] = ()  # arrays of the source that an episode file has no place for
     name: str | None = None  # of the file that it was once exported from
+    units: Units | None = None  # that its actions were scaled from
+
+
+class Cut(NamedTuple):
+    """What a file holds of an episode that its edge cuts, left out because the user wants that."""
+
+    rows: int
 
 
 def led(values: np.ndarray) -> np.ndarray:
@@ -55,11 +64,41 @@ def led(values: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((1, *values.shape[1:]), values.dtype), values])
 
 
-def action_rows(path: Path, key: str, value: np.ndarray, rows: int) -> np.ndarray:
-    """``value`` ``[rows, A]`` as float32.
+def split_at_ends(found: Found) -> list[Found]:
+    """Episodes that end where the task does, of one that goes on after its discount was 0.
+
+    The next one begins with the frame of the end, as after a reset. Rows between ends that follow
+    each other are left out: there is nothing to be earned.
+    """
+    episode, ended = found.episode, found.episode.discount == 0.0
+    if not ended[:-1].any():
+        return [found]
+    before, after = led(ended[:-1]), led(ended[:0:-1])[::-1]
+    starts = [0, *np.flatnonzero(ended & ~after)]
+    stops = [*(np.flatnonzero(ended & ~before) + 1), len(ended)]
+    pieces = []
+    for start, stop in zip(starts, stops, strict=True):
+        if stop - start < 2:  # nothing was done in it
+            continue
+        image, action, reward, discount = (value[start:stop].copy() for value in episode[:4])
+        if ended[start]:
+            action[0], reward[0], discount[0] = 0.0, 0.0, 1.0
+        extras = {
+            key: value[start:stop] if per_row(value, len(ended)) else value
+            for key, value in episode.extras.items()
+        }
+        part = Episode(image, action, reward, discount, extras)
+        pieces.append(found._replace(episode=part, name=None))
+    return pieces
+
+
+def action_rows(
+    path: Path, key: str, value: np.ndarray, rows: int, units: Units | None = None
+) -> np.ndarray:
+    """``value`` ``[rows, A]`` as float32, scaled from ``units`` where there are some.
 
     Raises:
-        DataError: other shape, no floats, NaN or infinity.
+        DataError: other shape, no floats, NaN or infinity, or units of another size.
     """
     if value.dtype.kind not in _FLOATS:
         reason = f"has dtype {value.dtype}, but actions are continuous here: floats are needed"
@@ -67,7 +106,10 @@ def action_rows(path: Path, key: str, value: np.ndarray, rows: int) -> np.ndarra
     if value.ndim != 2 or len(value) != rows or not value.shape[1]:
         reason = f"has shape {list(value.shape)}, but [{rows}, actions] is needed"
         raise DataError.of(path, key, reason)
-    return finite_rows(path, key, value)
+    if units is not None and units.low.size != value.shape[1]:
+        reason = f"has {value.shape[1]} coordinates, but the action space has {units.low.size}"
+        raise DataError.of(path, key, reason)
+    return finite_rows(path, key, value if units is None else units.scaled(value))
 
 
 def number_rows(path: Path, key: str, value: np.ndarray, rows: int) -> np.ndarray:

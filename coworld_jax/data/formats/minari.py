@@ -3,7 +3,7 @@
 ``actions[t]`` leads from ``observations[t]`` to ``observations[t + 1]``, where ``rewards[t]`` and
 ``terminations[t]`` are due. Frames are raw or, by Minari's default, JPEG. They are read with h5py
 alone, so that no environment of the source need exist here, and written by Minari itself, so that
-Minari reads them.
+Minari reads them. Actions are scaled from the bounds of the recorded action space to [-1, 1].
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from coworld_jax.data.formats.foreign import (
     share_rows,
     some_of,
 )
-from coworld_jax.data.metadata import read_json
-from coworld_jax.data.npz import explained
+from coworld_jax.data.formats.units import Units, recorded_units
+from coworld_jax.data.metadata import IMPORT_NAME, read_json
+from coworld_jax.data.npz import array_names, explained, opened
 from coworld_jax.types import Episode
 
 MAIN_FILE = "main_data.hdf5"
@@ -58,22 +59,39 @@ def read(path: Path, request: Request) -> Iterator[Found]:
         numbers = sorted(int(found[1]) for name in file if (found := MARK.fullmatch(name)))
         if not numbers:
             raise DataError.of(path, "", "holds no groups episode_0, episode_1, ...")
+        units = _units(path, file)
         for number in numbers:
             group = file[f"episode_{number}"]
             if not isinstance(group, hdf5().Group):
                 raise DataError.of(path, f"episode_{number}", "is an array instead of a group")
             with explained(path, f"episode_{number}"):
                 attributes = dict(group.attrs)
-            yield _episode(path, group, attributes, request.image_key)
+            yield _episode(path, group, attributes, units, request.image_key)
 
 
-def _episode(path: Path, group: Any, attributes: dict[str, Any], image_key: str | None) -> Found:
+def _units(path: Path, file: Any) -> Units | None:
+    """What the actions were recorded in: Minari keeps their space beside the file, before in it."""
+    beside = path.parent / _METADATA
+    if beside.exists():
+        return recorded_units(beside, read_json(beside))
+    with explained(path, ""):
+        return recorded_units(path, dict(file.attrs))
+
+
+def _episode(
+    path: Path,
+    group: Any,
+    attributes: dict[str, Any],
+    units: Units | None,
+    image_key: str | None,
+) -> Found:
     steps = len(read_all(path, member(path, group, "rewards")))
 
     def column(key: str) -> tuple[Path, str, np.ndarray, int]:
         return path, f"{group.name[1:]}/{key}", read_all(path, member(path, group, key)), steps
 
-    action, reward = led(action_rows(*column("actions"))), led(number_rows(*column("rewards")))
+    action = led(action_rows(*column("actions"), units))
+    reward = led(number_rows(*column("rewards")))
     discount = 1.0 - led(share_rows(*column("terminations")))
     arrays = _arrays(group)
     frames_key = _frames_key(path, group, arrays, image_key)
@@ -101,7 +119,7 @@ def _episode(path: Path, group: Any, attributes: dict[str, Any], image_key: str 
             path, "infos/discount", read_all(path, member(path, group["infos"], "discount")),
             steps + 1,
         )  # fmt: skip
-    return Found(Episode(image, action, reward, discount, extras), tuple(left_out), name)
+    return Found(Episode(image, action, reward, discount, extras), tuple(left_out), name, units)
 
 
 def _arrays(group: Any) -> dict[str, Any]:
@@ -175,13 +193,18 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def write(
-    directory: Path, name: str, paths: Sequence[Path], record: dict[str, Any] | None
+    directory: Path,
+    name: str,
+    paths: Sequence[Path],
+    record: dict[str, Any] | None,
+    units: Units | None,
 ) -> Iterator[int]:
     """Write episode files as the Minari dataset ``name`` into ``directory``; yields rows written.
 
     Frames stay raw, so that nothing is lost. What a Minari episode has no place for is kept beside
     it: the discount and the extras as infos, the reset's action and reward and the file's name as
-    attributes of the group, ``record`` in the dataset's metadata.
+    attributes of the group, ``record`` in the dataset's metadata. Actions that were scaled from
+    ``units`` go back to them, as float64, which loses nothing on the way here and back.
 
     Raises:
         DataError: a bad file, files that disagree, or no Minari here.
@@ -198,10 +221,17 @@ def write(
         ) from error
     first = load_episode(paths[0])
     size = first.action.shape[1]
+    space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+    if units is not None:
+        if units.low.size != size:
+            reason = f"has {size} coordinates, but {IMPORT_NAME} has units of {units.low.size}"
+            raise DataError.of(paths[0], "action", reason)
+        double: Any = np.float64  # gymnasium's annotation knows float32 alone
+        space = gymnasium.spaces.Box(units.low, units.high, dtype=double)
     storage = MinariStorage.new(
         directory,
         observation_space=gymnasium.spaces.Box(0, 255, first.image.shape[1:], np.uint8),
-        action_space=gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32),
+        action_space=space,
         data_format="hdf5",
         jpeg_encoding=False,
     )
@@ -212,20 +242,13 @@ def write(
         if episode.action.shape[1] != size:
             reason = f"has {episode.action.shape[1]} coordinates, but {paths[0].name} has {size}"
             raise DataError.of(path, "action", reason)
-        for key, value in episode.extras.items():
-            if not per_row(value, len(episode.reward)):
-                reason = (
-                    f"is {value.dtype} {list(value.shape)}, but Minari takes numbers, a row each"
-                )
-                raise DataError.of(path, key, reason)
-        if len(episode.reward) < 2:
-            raise DataError.of(path, "reward", "has the reset alone, but Minari needs a transition")
+        _check_exportable(path, episode)
         ended = episode.discount[1:] == 0.0
         truncated = np.zeros(len(ended), bool)
         truncated[-1:] = ~ended[-1:]
         buffer = EpisodeBuffer(
             observations=episode.image,
-            actions=episode.action[1:],
+            actions=episode.action[1:] if units is None else units.original(episode.action[1:]),
             rewards=episode.reward[1:],
             terminations=ended,
             truncations=truncated,
@@ -237,3 +260,21 @@ def write(
         }  # fmt: skip
         storage.update_episode_metadata([attributes], [index])
         yield len(episode.reward)
+
+
+def _check_exportable(path: Path, episode: Episode) -> None:
+    """Make sure that Minari takes all that an episode file holds.
+
+    Raises:
+        DataError: it would lose something.
+    """
+    with opened(path) as archive:
+        names = set(array_names(archive))
+    for key in sorted(names - {*_OWN, *episode.extras}):
+        raise DataError.of(path, key, "holds no array of numbers, which is all Minari takes")
+    for key, value in episode.extras.items():
+        if not per_row(value, len(episode.reward)):
+            reason = f"is {value.dtype} {list(value.shape)}, but Minari takes numbers, a row each"
+            raise DataError.of(path, key, reason)
+    if len(episode.reward) < 2:
+        raise DataError.of(path, "reward", "has the reset alone, but Minari needs a transition")

@@ -17,6 +17,7 @@ import numpy as np
 
 from coworld_jax.data.faults import DataError
 from coworld_jax.data.formats.foreign import (
+    Cut,
     Found,
     Request,
     action_rows,
@@ -34,11 +35,12 @@ MARK = "terminals"
 _REWARDS, _MASKS = "rewards", "masks"
 
 
-def read(path: Path, request: Request) -> Iterator[Found]:
+def read(path: Path, request: Request) -> Iterator[Found | Cut]:
     """Trajectories of one file as episodes, one in memory at a time; numbers are read at once.
 
     Raises:
-        DataError: damaged or incomplete, no rewards, or a last trajectory without its end.
+        DataError: damaged or incomplete, no rewards, or a last trajectory without its end, unless
+            the request says to leave it out.
     """
     image_key = request.image_key if request.image_key is not None else "observations"
     with opened(path) as archive:
@@ -60,18 +62,26 @@ def read(path: Path, request: Request) -> Iterator[Found]:
         }
         left_out = tuple(name for name in others if not per_row(others[name], total))
         ends = np.flatnonzero(terminals == 1.0) + 1
-        if not ends.size or ends[-1] != total:
-            reason = f"is not 1 in the last row, {total - 1}: the last trajectory has no end"
+        cut = total - int(ends[-1]) if ends.size else total
+        if cut and not request.drop_cut:
+            reason = (
+                f"is not 1 in the last row, {total - 1}: the last trajectory has no end; "
+                "--drop_cut leaves it out"
+            )
             raise DataError.of(path, MARK, reason)
         lengths = np.diff(ends, prepend=0)
-        pieces = read_pieces(path, archive, image_key, lengths.tolist())
-        for end, length, image in zip(ends, lengths, pieces, strict=True):
+        left = [cut] if cut else []
+        pieces = read_pieces(path, archive, image_key, [*lengths.tolist(), *left])
+        for end, length in zip(ends, lengths, strict=True):
+            image = next(pieces)
             rows, steps = slice(end - length, end), slice(end - length, end - 1)
             discount = led(mask[steps])
             discount[0] = 1.0
             extras = {key: value[rows] for key, value in others.items() if key not in left_out}
             episode = Episode(image, led(action[steps]), led(reward[steps]), discount, extras)
             yield Found(episode, left_out)
+        for rest in pieces:  # also where none is left: the file's checksum comes after its end
+            yield Cut(len(rest))
 
 
 def _rewards(path: Path, request: Request, names: set[str], total: int) -> np.ndarray | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from coworld_jax.data.faults import DataError
 from coworld_jax.data.formats.foreign import (
+    Cut,
     Found,
     Request,
     action_rows,
@@ -31,11 +32,12 @@ MARK = "step_type"
 _FIRST, _MIDDLE, _LAST = 0, 1, 2
 
 
-def read(path: Path, request: Request) -> Iterator[Found]:
+def read(path: Path, request: Request) -> Iterator[Found | Cut]:
     """Episodes of one shard, one in memory at a time.
 
     Raises:
-        DataError: damaged or incomplete, or an episode that the shard's edge cuts.
+        DataError: damaged or incomplete, or an episode that the shard's edge cuts, unless the
+            request says to leave it out.
     """
     image_key = request.image_key if request.image_key is not None else "observation"
     with opened_hdf5(path) as file:
@@ -54,13 +56,20 @@ def read(path: Path, request: Request) -> Iterator[Found]:
         discount = share_rows(
             path, "discount", read_all(path, member(path, file, "discount")), total
         )
-        for rows in _episodes(path, step_type):
+        episodes = _episodes(path, step_type, request.drop_cut)
+        whole = sum(rows.stop - rows.start for rows in episodes)
+        if whole < total:
+            yield Cut(total - whole)
+        for rows in episodes:
             image = read_all(path, frames, rows).transpose(0, 2, 3, 1)
             yield Found(Episode(image, action[rows], reward[rows], discount[rows], {}))
 
 
-def _episodes(path: Path, step_type: np.ndarray) -> list[slice]:
+def _episodes(path: Path, step_type: np.ndarray, drop_cut: bool) -> list[slice]:
     """Rows of each episode.
+
+    Args:
+        drop_cut: leave out rows before the first first one, and after the last last one.
 
     Raises:
         DataError: first and last rows do not alternate from the first row of the shard to the end.
@@ -71,12 +80,21 @@ def _episodes(path: Path, step_type: np.ndarray) -> list[slice]:
         reason = f"is {step_type[strange[0]]} in row {strange[0]}, but 0, 1 or 2 is needed"
         raise DataError.of(path, MARK, reason)
     firsts, lasts = np.flatnonzero(step_type == _FIRST), np.flatnonzero(step_type == _LAST)
+    edges = 0, len(step_type)
+    if drop_cut:
+        if not firsts.size or not lasts.size or firsts[0] > lasts[-1]:
+            return []
+        edges = int(firsts[0]), int(lasts[-1]) + 1
+        firsts, lasts = firsts[firsts < edges[1]], lasts[lasts >= edges[0]]
     # Where an episode must begin if those before are whole, against where one does.
-    begins = np.concatenate([[0], lasts + 1])
-    found = np.concatenate([firsts, [len(step_type)]])
+    begins = np.concatenate([edges[:1], lasts + 1])
+    found = np.concatenate([firsts, edges[1:]])
     cut = [min(pair) for pair in zip(begins, found) if pair[0] != pair[1]]
     cut += found[len(begins) :].tolist()
     if cut:
-        reason = f"cuts an episode at row {cut[0]} of {len(step_type)}: a shard holds whole ones"
+        reason = (
+            f"cuts an episode at row {cut[0]} of {len(step_type)}: a shard holds whole ones; "
+            "--drop_cut leaves out what the first or last row of a shard cuts"
+        )
         raise DataError.of(path, MARK, reason)
     return [slice(int(first), int(last) + 1) for first, last in zip(firsts, lasts)]
