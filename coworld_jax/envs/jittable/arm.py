@@ -31,7 +31,7 @@ _FORCE = 6.0  # of one joint, rad/s²
 _FRICTION = 3.0  # 1/s
 _ORBIT_SPEED = 0.3  # rad/s, of the place
 _NEAR = 0.15  # success: the tip is that near to the place
-_LINK_RADIUS, _JOINT_RADIUS, _TIP_RADIUS, _PLACE_RADIUS = 0.09, 0.12, 0.17, 0.26
+_LINK_RADIUS, _JOINT_RADIUS, _TIP_RADIUS, _PLACE_RADIUS = 0.11, 0.14, 0.2, 0.3
 
 
 class State(NamedTuple):

@@ -23,11 +23,11 @@ from coworld_jax.envs.jittable.looks import Look
 from coworld_jax.envs.jittable.planar import Dials
 
 TIME_STEP = 0.1  # seconds per simulator step
-RADIUS = 0.22
-WALL = 0.9  # the largest coordinate of the body's centre
+RADIUS = 0.24
+WALL = 0.95  # the largest coordinate of the body's centre
 _FORCE = 1.6  # of one thruster, units/s²
 _FRICTION = 3.0  # 1/s
-_NOZZLE = (0.2, 0.09)  # distance from the centre, radius
+_NOZZLE = (0.26, 0.1)  # distance from the centre, radius
 _DEGREES = (90.0, 210.0, 330.0, 0.0)  # directions of the thrusters' push; the last is the extra one
 
 
@@ -76,7 +76,7 @@ def draw(canvas: Canvas, look: Look, dials: Dials, body: Body) -> Canvas:
     """``canvas`` with the body: its nozzles, opposite to their push, below a disc with a core."""
     offset, radius = _NOZZLE
     nozzles = [
-        disc(look.view, body.position - (RADIUS - radius + offset / 2) * vector, radius)
+        disc(look.view, body.position - offset * vector, radius)
         for vector in directions(dials)
         if vector.any()
     ]

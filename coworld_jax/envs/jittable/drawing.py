@@ -1,7 +1,7 @@
 """Drawing by signed distances: anti-aliased shapes without a renderer or image files.
 
 A shape is a plane of distances in units of the scene, negative inside. `paint` covers the pixels
-within it and blends those that its edge crosses. Every distance is computed once for each pixel, and
+within it and blends those that its edge crosses. Every distance is computed once for each pixel:
 XLA fuses a whole picture into one loop over its pixels.
 """
 

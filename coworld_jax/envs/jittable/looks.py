@@ -14,7 +14,7 @@ from coworld_jax.envs.jittable.planar import Dials
 
 _FINE = 4  # samples of the ground per pixel and axis
 _STRIPE = 0.25  # units, width of a stripe and side of a check
-_CORNER = 1.15  # units, half the side of the arena
+_CORNER = 1.2  # units, half the side of the arena
 
 
 class Palette(NamedTuple):
@@ -103,11 +103,8 @@ def _ground(fine: View, colours: Palette, texture: str) -> Canvas:
         "rings": np.floor(np.hypot(x, y) / _STRIPE) % 2 == 1,
     }[texture]
     outside = np.maximum(abs(x), abs(y)) > _CORNER
-    planes = np.select(
-        [outside[..., None], second[..., None]],
-        [np.float32(colours.around), np.float32(colours.texture)],
-        np.float32(colours.ground),
-    )
+    planes = np.where(second[..., None], np.array(colours.texture), np.array(colours.ground))
+    planes = np.where(outside[..., None], np.array(colours.around), planes)
     size = len(x) // _FINE
     mean = planes.reshape(size, _FINE, size, _FINE, 3).mean((1, 3)).astype(np.float32)
     return Canvas(*np.moveaxis(mean, -1, 0))
@@ -118,7 +115,6 @@ def _waves(view: View, colours: Palette) -> Callable[[jax.Array], Canvas]:
 
     ``sin(p + t) = sin(p) cos(t) + cos(p) sin(t)``: no sine is computed for each pixel.
     """
-    low, high = np.float32(colours.ground), np.float32(colours.around)
     phases = (5.0 * view.x + 2.0 * view.y, 7.0 * view.y - 3.0 * view.x)
     waves = [(np.sin(phase), np.cos(phase)) for phase in phases]
 
@@ -129,6 +125,6 @@ def _waves(view: View, colours: Palette) -> Callable[[jax.Array], Canvas]:
             for (sine, cosine), angle in zip(waves, angles)
         )
         share = 0.5 + 0.25 * total
-        return Canvas(*(a + share * (b - a) for a, b in zip(low, high)))
+        return Canvas(*(a + share * (b - a) for a, b in zip(colours.ground, colours.around)))
 
     return ground

@@ -36,8 +36,8 @@ about. ``goal=touch``: the body goes to the puck.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coworld_jax.envs.interface import Request
 from coworld_jax.envs.jittable.own import jittable_spec
@@ -60,7 +60,7 @@ OPTIONS = frozenset(
     }
 )
 
-_DESK = "camera=30+mirrored+palette=desk+texture=checks+extra+reward=0.1"
+_DESK = "camera=30+zoom=0.8+mirrored+palette=desk+texture=checks+extra+reward=0.1"
 # By the paper's three kinds of pair.
 VARIANTS = {
     # The same scene with other dynamics, as DeepMind Control's slopes and missing foot.
@@ -119,7 +119,7 @@ def check(task: TaskName) -> None:
             raise ValueError(
                 f"planar/{scene} has no {option} {options[option]!r}; known: {', '.join(names)}."
             )
-    if "background" in options and options["background"]:
+    if options.get("background"):
         raise ValueError(
             f"planar/{scene} has one moving background, without files: write +background, not "
             f"+background={options['background']}."
@@ -146,13 +146,13 @@ def action_size(scene: str, options: Mapping[str, str]) -> int:
 
 def dials(options: Mapping[str, str]) -> Dials:
     """The options that the scene itself is told."""
-    numbers = ("camera", "zoom", "gravity", "damping", "gain")
-    return Dials(
-        **{name: float(options[name]) for name in numbers if name in options},
-        **{name: options[name] for name in ("palette", "texture", "goal") if name in options},
-        **{name: name in options for name in ("mirrored", "background", "extra")},
-        dead=int(options["dead"]) if "dead" in options else None,
-    )
+    read: dict[str, Callable[[str], Any]] = {
+        **dict.fromkeys(("camera", "zoom", "gravity", "damping", "gain"), float),
+        **dict.fromkeys(("palette", "texture", "goal"), str),
+        **dict.fromkeys(("mirrored", "background", "extra"), lambda switch: True),
+        "dead": int,
+    }
+    return Dials(**{name: read[name](value) for name, value in options.items() if name in read})
 
 
 @functools.lru_cache(maxsize=64)  # the same request gives the same object, and compiles once

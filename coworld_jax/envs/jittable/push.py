@@ -24,10 +24,10 @@ from coworld_jax.envs.jittable.interface import JittableEnvironment
 from coworld_jax.envs.jittable.looks import make_look
 from coworld_jax.envs.jittable.planar import Dials
 
-PUCK_RADIUS = 0.25
+PUCK_RADIUS = 0.24
 TOUCH = RADIUS + PUCK_RADIUS  # distance of the centres at which they touch
 _PLACE_RADIUS = 0.32
-_PUCK_WALL = 0.5
+_PUCK_WALL = 0.45
 _FRICTION = 8.0  # of the puck, 1/s
 _NEAR = 0.15  # success: that near
 _TINY = 1e-6
@@ -48,7 +48,7 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
 
     def reset(key: jax.Array) -> State:
         key_body, key_puck, key_place = jax.random.split(key, 3)
-        puck = jax.random.uniform(key_puck, (2,), minval=-0.4, maxval=0.4)
+        puck = jax.random.uniform(key_puck, (2,), minval=-0.35, maxval=0.35)
         place = jax.random.uniform(key_place, (2,), minval=-_PUCK_WALL, maxval=_PUCK_WALL)
         body = bodies.start(key_body)
         away = body.position - puck

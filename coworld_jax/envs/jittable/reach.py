@@ -15,7 +15,7 @@ from coworld_jax.envs.jittable.interface import JittableEnvironment
 from coworld_jax.envs.jittable.looks import make_look
 from coworld_jax.envs.jittable.planar import Dials
 
-PLACE_RADIUS = 0.28
+_PLACE_RADIUS = 0.32
 _NEAR = 0.15  # success: the body's centre is that near to the place
 
 
@@ -43,7 +43,7 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
 
     def render(state: State) -> jax.Array:
         canvas, colours = look.ground(state.time), look.colours
-        place = disc(look.view, state.place, PLACE_RADIUS)
+        place = disc(look.view, state.place, _PLACE_RADIUS)
         canvas = paint(canvas, look.view, place, colours.place)
         canvas = paint(canvas, look.view, place + 0.09, colours.place_core)
         return pixels(bodies.draw(canvas, look, dials, state.body))

@@ -52,12 +52,12 @@ class SteppedEnvironment:
         """See ``Environment.close``."""
         self._state = None
 
-    def _timestep(self, row: Row) -> Timestep:
-        row = jax.tree.map(np.asarray, row)
+    def _timestep(self, observed_row: Row) -> Timestep:
+        row: Any = jax.device_get(observed_row)
         is_last = row.discount == 0.0 or self._steps == self.spec.episode_steps
         if is_last:
             self._state = None
-        extras = {"state": row.state}
+        extras: dict[str, np.ndarray] = {"state": row.state}
         if self._environment.success is not None:
             extras["success"] = row.success
         return Timestep(row.image, float(row.reward), float(row.discount), bool(is_last), extras)
