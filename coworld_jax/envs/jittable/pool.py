@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from coworld_jax.envs.interface import Policy, Request
-from coworld_jax.envs.jittable.rollout import WIDTH, JaxPolicy, Replayed, Row, rollout
+from coworld_jax.envs.jittable.rollout import WIDTH, JaxPolicy, DrawnPolicy, Row, rollout
 from coworld_jax.envs.jittable.stepping import SteppedEnvironment
 from coworld_jax.envs.policies import RandomPolicy
 from coworld_jax.envs.pool import EnvironmentPool, Job, check_reads, collect, episode_extras
@@ -118,7 +118,7 @@ class JittablePool(EnvironmentPool):
         policy = jobs[0].policy
         check_reads(policy, self.spec)
         if type(policy) is RandomPolicy:
-            policy = Replayed(policy, self.spec.episode_steps)
+            policy = DrawnPolicy(policy, self.spec.episode_steps)
         if not isinstance(policy, JaxPolicy):
             return [collect(stepped, job.seed, policy) for job in jobs]
         rows = rollout(self._environment, policy, [job.seed for job in jobs])

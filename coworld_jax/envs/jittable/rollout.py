@@ -40,11 +40,11 @@ class JaxPolicy(Policy, Protocol):
         """The memory before the first frame of the episode of ``seed``."""
 
 
-class Replayed:
-    """A random policy, or any that looks at nothing, whose actions are drawn before they are due.
+class DrawnPolicy:
+    """A random policy whose actions are drawn before they are due.
 
     Args:
-        policy: whose actors ignore what they are called with.
+        policy: the random policy.
         steps: of an episode.
     """
 
@@ -53,16 +53,14 @@ class Replayed:
         self.episode = policy.episode
         self.parameters: tuple[()] = ()
         self.act = _replay
-        self._steps = steps
+        self._draw, self._steps = policy.actions, steps
 
     def start(self, seed: int) -> Memory:
         """All actions of the episode, float32 ``[steps + 1, A]``, and how many were taken.
 
-        The last is for the last frame, after which no step follows.
+        The last one is for the last frame, which no step follows.
         """
-        actor, nothing = self.episode(seed), np.zeros(0, np.uint8)
-        actions = np.stack([actor(nothing) for _ in range(self._steps)])
-        return np.concatenate([actions, actions[-1:]]), np.int32(0)
+        return self._draw(seed, self._steps + 1), np.int32(0)
 
 
 def _replay(
