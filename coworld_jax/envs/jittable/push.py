@@ -4,8 +4,8 @@ Body and puck have the same mass. Where they meet they lose the speed at which t
 the puck is moved out of the body. Friction stops the puck, and holds it on a slope: it rests until
 it is touched. It stays further from the walls than the body does, which can so get behind it.
 
-Reward: ``0.7 slope(puck to place) + 0.3 slope(gap between body and puck)``; with ``goal=body``
-``slope(body to place)``, with ``goal=touch`` ``slope(gap)``.
+Reward: ``0.7 (1 - puck to place / 0.5) + 0.3 (1 - gap between body and puck / 0.6)``. With
+``goal=body`` it is ``1 - body to place / 1.2``, with ``goal=touch`` ``1 - gap / 0.6``.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
         return state, reward(state), jnp.float32(1.0)
 
     def reward(state: State) -> jax.Array:
-        touch = bodies.slope(gap(state))
+        touch = bodies.slope(gap(state), 0.6)
         return {
-            "puck": 0.7 * bodies.slope(puck_distance(state)) + 0.3 * touch,
+            "puck": 0.7 * bodies.slope(puck_distance(state), 0.5) + 0.3 * touch,
             "body": bodies.slope(body_distance(state)),
             "touch": touch,
         }[goal]
