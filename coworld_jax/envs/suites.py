@@ -6,19 +6,21 @@ imports its simulator inside ``make``, so that naming a task costs nothing.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 from coworld_jax.envs import dmc, metaworld, robodesk
-from coworld_jax.envs.graphics import choose_backend
+from coworld_jax.envs.graphics import GraphicsError, choose_backend
 from coworld_jax.envs.interface import Environment, Request
 from coworld_jax.envs.jittable import planar
 from coworld_jax.envs.jittable.interface import JittableEnvironment
 from coworld_jax.envs.jittable.own import Jittable
 from coworld_jax.envs.naming import parse_task
 from coworld_jax.envs.rendering import PROFILES
+from coworld_jax.envs.versions import VersionError
 from coworld_jax.envs.wrappers import apply_options
 
 
@@ -133,16 +135,18 @@ def make_environment(
 def find_jittable(task: str) -> Callable[[Request], JittableEnvironment] | None:
     """What makes ``task`` as functions of jax, or None where it has a simulator.
 
+    A user's own is imported for this.
+
     Raises:
-        ValueError: an option is unknown or odd.
+        ValueError: an option is unknown or odd, or there is no such module or function.
     """
     name = parse_task(task)
-    if name.suite:
+    if ":" not in name.name:
         return planar.make if name.suite == _JITTABLE else None
-    try:
-        function = _own(name.name)
-    except ValueError:
-        return None  # whoever makes it will say so
+    # A renderer that the module imports reads the choice; whether there is any is not known yet.
+    with contextlib.suppress(GraphicsError, VersionError):
+        choose_backend()
+    function = _own(name.name)
     return function if isinstance(function, Jittable) else None
 
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from coworld_jax.envs.interface import Policy, Request
-from coworld_jax.envs.jittable.rollout import WIDTH, JaxPolicy, DrawnPolicy, Row, rollout
+from coworld_jax.envs.jittable.rollout import WIDTH, DrawnPolicy, JaxPolicy, Row, rollout
 from coworld_jax.envs.jittable.stepping import SteppedEnvironment
 from coworld_jax.envs.policies import RandomPolicy
 from coworld_jax.envs.pool import EnvironmentPool, Job, check_reads, collect, episode_extras
