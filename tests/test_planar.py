@@ -14,6 +14,7 @@ from coworld_jax.envs.jittable.body import WALL, Body
 from coworld_jax.envs.jittable.looks import make_look
 from coworld_jax.envs.jittable.planar import Dials
 from coworld_jax.envs.suites import check_request
+from experiments.planar import film, page
 
 SCENES = ("planar/arm", "planar/push", "planar/reach")
 
@@ -343,3 +344,14 @@ def test_the_background_moves_while_nothing_else_does():
     assert change.max(-1).mean() > 3  # the ground, nearly everywhere
     still = make("planar/reach", 64)
     np.testing.assert_array_equal(still.render(later), still.render(state))
+
+
+def test_a_page_shows_the_scene_above_its_variant():
+    shown = page("reach_downhill", seed=3)
+    row = 2 * 64
+    assert shown.shape == (2 * row + 4, 7 * (row + 4) - 4, 3) and shown.dtype == np.uint8
+    upper, lower = shown[:row], shown[row + 4 :]
+    np.testing.assert_array_equal(upper, film("planar/reach", 3))
+    np.testing.assert_array_equal(upper[:, :row], lower[:, :row])  # the same start
+    assert (upper[:, -row:] != lower[:, -row:]).any()  # and another end
+    np.testing.assert_array_equal(upper[::2, :row:2], frame("planar/reach", 3))
