@@ -109,9 +109,14 @@ def rollout(environment: JittableEnvironment, policy: JaxPolicy, seeds: Sequence
         and the episodes behind the last of ``seeds`` have no meaning.
     """
     wide = [seeds[index % len(seeds)] for index in range(WIDTH)]
-    memories = jax.tree.map(lambda *leaves: np.stack(leaves), *map(policy.start, wide))
+    memories = jax.tree.map(_stack, *map(policy.start, wide))
     numbers = np.array(wide, np.uint32)
     return _play(environment, policy.act, policy.reads, numbers, policy.parameters, memories)
+
+
+def _stack(*leaves: Any) -> Any:
+    """NumPy's stack, or jax's for what NumPy cannot hold, such as keys."""
+    return jnp.stack(leaves) if isinstance(leaves[0], jax.Array) else np.stack(leaves)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
