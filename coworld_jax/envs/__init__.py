@@ -2,13 +2,15 @@
 
 A task is named ``suite/task``, or ``module:function`` where it is a user's own.
 ``make_environment`` makes one in this process; ``EnvironmentPool`` collects whole episodes from
-spawned processes that hold the simulators. Nothing here imports jax, and no simulator is imported
-before an environment is made.
+spawned processes that hold the simulators. No simulator is imported before an environment is made,
+and jax only for the environments that are functions of it, see ``jittable``.
 """
 
 from coworld_jax.envs.adapters import from_dm_env, from_gymnasium
 from coworld_jax.envs.graphics import GraphicsError
 from coworld_jax.envs.interface import Environment, EnvironmentSpec, Policy, Request, Timestep
+from coworld_jax.envs.jittable.interface import JittableEnvironment
+from coworld_jax.envs.jittable.own import jittable, jittable_spec
 from coworld_jax.envs.policies import RandomPolicy
 from coworld_jax.envs.pool import EnvironmentPool
 from coworld_jax.envs.process import WorkerFailed, refuse_in_worker
@@ -24,6 +26,7 @@ __all__ = [
     "EnvironmentPool",
     "EnvironmentSpec",
     "GraphicsError",
+    "JittableEnvironment",
     "Policy",
     "RandomPolicy",
     "Request",
@@ -33,6 +36,8 @@ __all__ = [
     "episode_seed",
     "from_dm_env",
     "from_gymnasium",
+    "jittable",
+    "jittable_spec",
     "make_environment",
     "refuse_in_worker",
 ]

@@ -12,6 +12,7 @@
 | ``sparse`` | those with ``success`` | 500 for each env_step with success, otherwise 0 |
 | ``corrected`` | robodesk | without the package's fault, see ``robodesk.py`` |
 | ``background`` or ``background=FOLDER`` | dmc | moving pictures behind the body |
+| ``camera=30``, ``mirrored``, and many others | planar | see ``jittable/planar.py`` |
 
 An option changes what the task is, so it is a part of the name: a configuration, a dataset's
 record and a checkpoint all carry it without a field of their own, and an evaluation that compares
@@ -95,10 +96,44 @@ def _positive(value: str) -> str:
     return f"{number:g}"
 
 
+def _number(value: str) -> str:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("no number, for example -0.5")
+    return f"{number:g}"
+
+
+def _from(least: int) -> Callable[[str], str]:
+    """Whole numbers that are not below ``least``."""
+
+    def whole(value: str) -> str:
+        if not value.isdecimal() or int(value) < least:
+            raise ValueError(f"no whole number from {least} on")
+        return f"{int(value)}"
+
+    return whole
+
+
 # Every option, and what its value must be. Which suite takes it: suites.py.
 _OPTIONS: dict[str, Callable[[str], str]] = {
     "background": _text,
+    "camera": _number,
     "corrected": _switch,
+    "damping": _positive,
+    "dead": _from(0),
+    "delay": _from(1),
+    "extra": _switch,
+    "gain": _positive,
+    "goal": _text,
+    "gravity": _number,
+    "mirrored": _switch,
     "noise": _positive,
+    "palette": _text,
+    "reward": _positive,
     "sparse": _switch,
+    "texture": _text,
+    "zoom": _positive,
 }

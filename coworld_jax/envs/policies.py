@@ -28,3 +28,8 @@ class RandomPolicy:
             return generator.uniform(-1.0, 1.0, self._action_size).astype(np.float32)
 
         return choose
+
+    def actions(self, seed: int, count: int) -> np.ndarray:
+        """The first ``count`` actions of ``episode(seed)`` at once, float32 ``[count, A]``."""
+        shape = (count, self._action_size)
+        return np.random.default_rng(seed).uniform(-1.0, 1.0, shape).astype(np.float32)

@@ -11,32 +11,34 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 
 from coworld_jax.envs.graphics import choose_backend
-from coworld_jax.envs.interface import EnvironmentSpec, Policy, Request, Timestep
+from coworld_jax.envs.interface import Environment, EnvironmentSpec, Policy, Request, Timestep
 from coworld_jax.envs.naming import is_own
 from coworld_jax.envs.process import WorkerDied, WorkerFailed, WorkerProcess
-from coworld_jax.envs.suites import check_request
+from coworld_jax.envs.suites import check_request, find_jittable
 from coworld_jax.types import Episode
 
 _LOG = logging.getLogger(__name__)
 _JOIN_SECONDS = 10.0
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
+    """An episode that is to be collected."""
+
     seed: int
     policy: Policy
     future: Future[Episode]
 
 
 class EnvironmentPool:
-    """Workers that collect episodes.
+    """Workers that collect episodes, or for a jittable task threads: then this is a `JittablePool`.
 
     Args:
         task, profile, image_size, action_repeat, episode_steps: see ``make_environment``.
@@ -54,6 +56,15 @@ class EnvironmentPool:
     """
 
     spec: EnvironmentSpec
+
+    def __new__(cls, task: str, **settings: Any) -> Self:
+        """The class that suits ``task``, as ``pathlib.Path`` finds the one of its system."""
+        if find_jittable(task) is not None:
+            # Only here: a simulator's pool needs no jax.
+            from coworld_jax.envs.jittable.pool import JittablePool
+
+            return super().__new__(cast(type[Self], JittablePool))
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -73,7 +84,8 @@ class EnvironmentPool:
         request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
         backend = choose_backend(optional=is_own(request.task))
         self._max_deaths = max_deaths
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._ahead = 2 * workers  # episodes that map() keeps under way
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._restarts = 0
         self._closed = False
@@ -123,7 +135,7 @@ class EnvironmentPool:
         with self._lock:
             if self._closed:
                 raise RuntimeError(f"The pool of {self._workers[0].task} is closed.")
-            self._jobs.put(_Job(seed, policy, future))
+            self._jobs.put(Job(seed, policy, future))
         return future
 
     def map(self, seeds: Iterable[int], policy: Policy) -> Iterator[Episode]:
@@ -136,7 +148,7 @@ class EnvironmentPool:
         try:
             for seed in seeds:
                 pending.append(self.submit(seed, policy))
-                if len(pending) > 2 * len(self._workers):
+                if len(pending) > self._ahead:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -182,7 +194,7 @@ class EnvironmentPool:
                     job.future,
                     worker,
                     f"the episode of seed {job.seed}",
-                    lambda job=job: _collect(worker, job.seed, job.policy),  # type: ignore[misc]
+                    lambda job=job: collect(worker, job.seed, job.policy),  # type: ignore[misc]
                 )
         worker.reap()
 
@@ -229,13 +241,30 @@ class EnvironmentPool:
             raise
 
 
-def _collect(worker: WorkerProcess, seed: int, policy: Policy) -> Episode:
-    """One whole episode; actions are kept as the environment takes them, clipped to [-1, 1]."""
-    spec = worker.spec
+def check_reads(policy: Policy, spec: EnvironmentSpec) -> None:
+    """Make sure that an environment gives what ``policy`` reads.
+
+    Raises:
+        ValueError: it does not.
+    """
     if policy.reads == "state" and spec.state_size == 0:
         raise ValueError(
             f"{spec.task} gives no state vector, which the policy reads: use one of images."
         )
+
+
+def episode_extras(discount: np.ndarray, own: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Extras of an episode: ``is_first``, ``is_last``, ``is_terminal``, and the environment's."""
+    row = np.arange(len(discount))
+    return {
+        "is_first": row == 0, "is_last": row == row[-1], "is_terminal": discount == 0.0, **own
+    }  # fmt: skip
+
+
+def collect(worker: WorkerProcess | Environment, seed: int, policy: Policy) -> Episode:
+    """One whole episode; actions are kept as the environment takes them, clipped to [-1, 1]."""
+    spec = worker.spec
+    check_reads(policy, spec)
     actor = policy.episode(seed)
     timesteps: list[Timestep] = [worker.reset(seed)]
     actions = [np.zeros(spec.action_size, np.float32)]
@@ -250,19 +279,11 @@ def _collect(worker: WorkerProcess, seed: int, policy: Policy) -> Episode:
         actions.append(np.clip(action, -1.0, 1.0))
         timesteps.append(worker.step(actions[-1]))
     discount = np.array([step.discount for step in timesteps], np.float32)
-    row = np.arange(len(timesteps))
+    own = {key: np.stack([step.extras[key] for step in timesteps]) for key in timesteps[0].extras}
     return Episode(
         image=np.stack([step.image for step in timesteps]),
         action=np.stack(actions),
         reward=np.array([step.reward for step in timesteps], np.float32),
         discount=discount,
-        extras={
-            "is_first": row == 0,
-            "is_last": row == row[-1],
-            "is_terminal": discount == 0.0,
-            **{
-                key: np.stack([step.extras[key] for step in timesteps])
-                for key in timesteps[0].extras
-            },
-        },
+        extras=episode_extras(discount, own),
     )

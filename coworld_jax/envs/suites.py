@@ -6,16 +6,21 @@ imports its simulator inside ``make``, so that naming a task costs nothing.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 from coworld_jax.envs import dmc, metaworld, robodesk
-from coworld_jax.envs.graphics import choose_backend
+from coworld_jax.envs.graphics import GraphicsError, choose_backend
 from coworld_jax.envs.interface import Environment, EnvironmentSpec, Request
+from coworld_jax.envs.jittable import planar
+from coworld_jax.envs.jittable.interface import JittableEnvironment
+from coworld_jax.envs.jittable.own import Jittable
 from coworld_jax.envs.naming import is_own, parse_task
 from coworld_jax.envs.rendering import PROFILES
+from coworld_jax.envs.versions import VersionError
 from coworld_jax.envs.wrappers import apply_options
 
 
@@ -37,9 +42,18 @@ _SUITES = {
     ),
 }
 
+# A suite of environments that are functions of jax: `find_jittable` makes its tasks.
+_JITTABLE = "planar"
 _OWN_OPTIONS = frozenset({"noise", "sparse"})
+_OPTIONS = {suite: entry.options for suite, entry in _SUITES.items()} | {
+    "": _OWN_OPTIONS,
+    _JITTABLE: planar.OPTIONS,
+}
 
-TASKS = tuple(f"{suite}/{name}" for suite, entry in _SUITES.items() for name in entry.tasks())
+TASKS = (
+    *(f"{suite}/{name}" for suite, entry in _SUITES.items() for name in entry.tasks()),
+    *(f"{_JITTABLE}/{name}" for name in planar.tasks()),
+)
 
 
 def check_request(request: Request) -> Request:
@@ -56,12 +70,14 @@ def check_request(request: Request) -> Request:
         near = difflib.get_close_matches(base, TASKS, n=3, cutoff=0.0)
         raise ValueError(
             f"No task {base!r}; did you mean {near[0]!r}? Nearest: {', '.join(near)}; suites: "
-            f"{', '.join(_SUITES)}."
+            f"{', '.join([*_SUITES, _JITTABLE])}."
         )
-    options = _SUITES[task.suite].options if task.suite else _OWN_OPTIONS
+    options = _OPTIONS[task.suite]
     for option, _ in task.options:
         if option not in options:
             raise ValueError(f"{base} has no option {option}; it has {', '.join(sorted(options))}.")
+    if task.suite == _JITTABLE:
+        planar.check(task)
     if request.profile not in PROFILES:
         raise ValueError(f"No render profile {request.profile!r}; known: {', '.join(PROFILES)}.")
     for name in ("image_size", "action_repeat", "episode_steps"):
@@ -95,12 +111,19 @@ def make_environment(
         GraphicsError: no way to render without a screen.
     """
     request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
-    choose_backend(optional=is_own(request.task))
     name = parse_task(request.task)
+    if (make := find_jittable(request.task)) is not None:
+        # Only here: a simulator's process needs no jax.
+        from coworld_jax.envs.jittable.stepping import SteppedEnvironment
+
+        return SteppedEnvironment(make(request))
+    choose_backend(optional=is_own(request.task))
     if name.suite:
         environment = _SUITES[name.suite].make(name.name, request)
     else:
         environment = _own(name.name)(request)
+        if isinstance(environment, JittableEnvironment):
+            raise ValueError(f"{name.name} is jittable: write @jittable above its function.")
         # An environment of gymnasium has a spec as well, and of another kind.
         if not isinstance(getattr(environment, "spec", None), EnvironmentSpec):
             raise ValueError(
@@ -108,6 +131,24 @@ def make_environment(
                 "from_gymnasium(environment, request), or what from_dm_env makes."
             )
     return apply_options(environment, name)
+
+
+def find_jittable(task: str) -> Callable[[Request], JittableEnvironment] | None:
+    """What makes ``task`` as functions of jax, or None where it has a simulator.
+
+    A user's own is imported for this.
+
+    Raises:
+        ValueError: an option is unknown or odd, or there is no such module or function.
+    """
+    name = parse_task(task)
+    if ":" not in name.name:
+        return planar.make if name.suite == _JITTABLE else None
+    # A renderer that the module imports reads the choice; whether there is any is not known yet.
+    with contextlib.suppress(GraphicsError, VersionError):
+        choose_backend()
+    function = _own(name.name)
+    return function if isinstance(function, Jittable) else None
 
 
 def _own(name: str) -> Callable[[Request], Environment]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import threading
 import time
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from coworld_jax.envs import PROFILES, EnvironmentPool, RandomPolicy
+from coworld_jax.envs.suites import find_jittable
 
 _WARM_STEPS = 20  # of each worker, before the clock runs
 _EPISODES = 1000  # more than fit into the time
+_WARM_EPISODES = 64  # of a jittable task, which compiles first
 
 
 class _Counted:
@@ -49,11 +52,12 @@ def measure(
     """env_steps per second of ``task`` with a random policy, all workers together.
 
     Episodes are the task's own, resets included; frames are 64 x 64. Profiles take turns, each time
-    with a pool of its own, whose start does not count.
+    with a pool of its own, whose start does not count. A jittable task has no profiles, draws one
+    picture, and is measured once in each round, as ``fast``.
 
     Args:
         task: see ``coworld_jax.envs``.
-        workers: simulator processes of each pool.
+        workers: simulator processes of each pool, or threads where the task is jittable.
         seconds: of each measurement.
         rounds: measurements of each profile, in turns: a machine that slows down slows all.
         profiles: to measure.
@@ -66,10 +70,14 @@ def measure(
     Raises:
         ValueError, GraphicsError, VersionError, WorkerFailed: see ``EnvironmentPool``.
     """
+    jittable = find_jittable(task) is not None
+    if jittable:
+        profiles = ("fast",)
+    rate = _jittable_rate if jittable else _rate
     rates: dict[str, list[float]] = {profile: [] for profile in profiles}
     for _ in range(rounds):
         for profile in profiles:
-            rates[profile].append(_rate(task, profile, workers, seconds))
+            rates[profile].append(rate(task, profile, workers, seconds))
     figures: dict[str, Any] = {"task": task, "workers": workers}
     for profile in profiles:
         prefix = "" if profile == "fast" else f"{profile}_"
@@ -94,3 +102,15 @@ def _rate(task: str, profile: str, workers: int, seconds: float) -> float:
         first, began = policy.actions, time.perf_counter()
         time.sleep(seconds)
         return (policy.actions - first) / (time.perf_counter() - began)
+
+
+def _jittable_rate(task: str, profile: str, workers: int, seconds: float) -> float:
+    """One measurement of whole episodes, delivered in their order."""
+    with EnvironmentPool(task, profile=profile, workers=workers) as pool:
+        episodes = pool.map(itertools.count(), RandomPolicy(pool.spec.action_size))
+        for _ in range(_WARM_EPISODES):
+            next(episodes)
+        env_steps, began = 0, time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            env_steps += len(next(episodes).reward) - 1
+        return env_steps / (time.perf_counter() - began)

@@ -1,0 +1,46 @@
+"""What an environment of pure functions is.
+
+The form is that of gymnax, brax and jax-envelope without their observation: ``reset`` takes a key,
+``step`` a state and an action, nothing resets itself, and the time limit is the caller's. A reward
+and a discount come back in place of their ``Info`` or ``done``, as everywhere in this project.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from coworld_jax.envs.interface import EnvironmentSpec
+
+if TYPE_CHECKING:
+    import jax
+
+State = Any  # a pytree of arrays, the environment's own
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class JittableEnvironment:
+    """An environment as functions of one episode. All can be jitted and vmapped.
+
+    Everything random comes from the key of ``reset``; the state carries a key where ``step`` needs
+    one. Two environments are equal only if they are the same object, so that one may be a static
+    argument of a jitted function.
+
+    Attributes:
+        spec: what the environment is. An episode has ``spec.episode_steps`` steps, or fewer where
+            a discount is 0; ``step`` counts none of them and may be called after the end.
+        reset: key -> state.
+        step: state, action float32 ``[A]`` in [-1, 1] -> state, reward float32 ``[]`` summed over
+            the action repeat, discount float32 ``[]``, 0 where the task ended.
+        render: state -> uint8 ``[image_size, image_size, 3]``, row 0 at the top.
+        state_vector: state -> float32 ``[N]``, with ``N = spec.state_size``.
+        success: state -> bool ``[]``, whether the last step succeeded; None: not defined.
+    """
+
+    spec: EnvironmentSpec
+    reset: Callable[[jax.Array], State]
+    step: Callable[[State, jax.Array], tuple[State, jax.Array, jax.Array]]
+    render: Callable[[State], jax.Array]
+    state_vector: Callable[[State], jax.Array]
+    success: Callable[[State], jax.Array] | None = None

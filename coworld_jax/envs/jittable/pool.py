@@ -1,0 +1,144 @@
+"""The `EnvironmentPool` of jittable tasks: threads of this process in place of workers.
+
+A policy of jax is compiled together with the environment, and `rollout.WIDTH` episodes are played
+by one call; a random policy counts as one. Any other policy is asked for each action.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from concurrent.futures import Future
+
+import jax
+import numpy as np
+
+from coworld_jax.envs.interface import Policy, Request
+from coworld_jax.envs.jittable.rollout import WIDTH, DrawnPolicy, JaxPolicy, Row, rollout
+from coworld_jax.envs.jittable.stepping import SteppedEnvironment
+from coworld_jax.envs.policies import RandomPolicy
+from coworld_jax.envs.pool import EnvironmentPool, Job, check_reads, collect, episode_extras
+from coworld_jax.envs.suites import check_request, find_jittable
+from coworld_jax.types import Episode
+
+
+class JittablePool(EnvironmentPool):
+    """Threads that collect episodes. ``EnvironmentPool(task)`` makes one where a task is jittable.
+
+    Args:
+        task, profile, image_size, action_repeat, episode_steps: see ``make_environment``.
+        workers: number of threads.
+        max_deaths: means nothing here, where nothing dies.
+
+    Raises:
+        ValueError: an argument is unknown or out of range.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        *,
+        profile: str = "full",
+        image_size: int = 64,
+        action_repeat: int | None = None,
+        episode_steps: int | None = None,
+        workers: int = 1,
+        max_deaths: int = 3,
+    ) -> None:
+        if workers < 1 or max_deaths < 1:
+            raise ValueError(
+                f"workers and max_deaths must be at least 1, not {min(workers, max_deaths)}."
+            )
+        request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
+        make = find_jittable(request.task)
+        assert make is not None, "EnvironmentPool has asked"
+        self._environment = make(request)
+        self.spec = self._environment.spec
+        self._ahead = 2 * WIDTH * workers
+        self._restarts, self._workers = 0, []
+        self._closed = False
+        self._waiting: deque[Job] = deque()
+        self._changed = threading.Condition()  # of the two above
+        self._threads = [
+            threading.Thread(target=self._play, name=f"{i} of {request.task}", daemon=True)
+            for i in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, seed: int, policy: Policy) -> Future[Episode]:
+        """See `EnvironmentPool.submit`."""
+        future: Future[Episode] = Future()
+        with self._changed:
+            if self._closed:
+                raise RuntimeError(f"The pool of {self.spec.task} is closed.")
+            self._waiting.append(Job(seed, policy, future))
+            self._changed.notify()
+        return future
+
+    def close(self) -> None:
+        """Cancel the episodes that have not begun; returns when the others have ended."""
+        with self._changed:
+            self._closed = True
+            while self._waiting:
+                self._waiting.pop().future.cancel()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _play(self) -> None:
+        """A thread's life."""
+        stepped = SteppedEnvironment(self._environment)
+        while jobs := self._take():
+            jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+            try:
+                episodes = self._episodes(stepped, jobs)
+            except BaseException as error:  # noqa: BLE001  # raised where the result is asked for
+                for job in jobs:
+                    job.future.set_exception(error)
+            else:
+                for job, episode in zip(jobs, episodes, strict=True):
+                    job.future.set_result(episode)
+
+    def _take(self) -> list[Job]:
+        """The next episodes that one call can play; none when the pool is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                return []
+            policy = self._waiting[0].policy
+            count = WIDTH if isinstance(policy, JaxPolicy | RandomPolicy) else 1
+            alike = itertools.takewhile(lambda job: job.policy is policy, self._waiting)
+            return [self._waiting.popleft() for _ in list(itertools.islice(alike, count))]
+
+    def _episodes(self, stepped: SteppedEnvironment, jobs: list[Job]) -> list[Episode]:
+        if not jobs:  # all were cancelled
+            return []
+        policy = jobs[0].policy
+        check_reads(policy, self.spec)
+        if type(policy) is RandomPolicy:
+            policy = DrawnPolicy(policy, self.spec.episode_steps)
+        if not isinstance(policy, JaxPolicy):
+            return [collect(stepped, job.seed, policy) for job in jobs]
+        rows = rollout(self._environment, policy, [job.seed for job in jobs])
+        rows = jax.tree.map(np.asarray, rows)
+        return [self._episode(rows, index) for index in range(len(jobs))]
+
+    def _episode(self, rows: Row, index: int) -> Episode:
+        """Episode ``index`` of a call, up to the row at which the task or the time ended.
+
+        Raises:
+            ValueError: an action is not finite.
+        """
+        ended = rows.discount[:, index] == 0.0
+        count = int(ended.argmax()) + 1 if ended.any() else len(ended)
+        own = jax.tree.map(lambda leaf: np.ascontiguousarray(leaf[:count, index]), rows)
+        if not np.isfinite(own.action).all():
+            raise ValueError(f"The policy gave actions for {self.spec.task} that are not finite.")
+        defined = {"state": own.state}
+        if self._environment.success is not None:
+            defined["success"] = own.success
+        return Episode(
+            own.image, own.action, own.reward, own.discount, episode_extras(own.discount, defined)
+        )
