@@ -223,12 +223,13 @@ def _agent(arrays: Arrays, official: Official) -> dict[str, Claim]:
         discount=setting(arrays, "discount") * (1.0 - rows["terminals"][:, 0]),
         next_obs=rows["next_obs"],
     )
-    run, found = jax.jit(update_features, static_argnums=0), {}
+    run = jax.jit(update_features, static_argnums=0)
+    found: dict[str, Claim] = {}
     count = len({name.split("/")[2] for name in arrays if name.startswith("agent/out/u")})
     for index in range(count):
         state, trace = run(agent, state, batch)
         place, tolerance = f"agent/out/u{index}", LATER if index else VALUE
-        values = {
+        values: dict[str, Any] = {
             "q_loss": jnp.mean(trace.values["critic_loss"]),
             "actor_loss": jnp.mean(trace.values["actor_loss"]),
             "grad_norm/q": norm(jax.tree.leaves(trace.grads["critic"])),
@@ -296,19 +297,20 @@ def _table(arrays: Arrays) -> Table:
             table[f"decode/h{index + 2}/{part}"] = Place(("decoder", *path), transposed)
     for part in _PARTS:
         table[f"decode/h1/{part}"] = Place(("decoder", "params", "input", part), SAME)
-    for theirs, path in (
-        ("reward", ("reward", "params")),
-        ("actor", ("actor", "params")),
-        ("qf1", ("critic", "params", "q1")),
-        ("qf2", ("critic", "params", "q2")),
-        ("target_qf1", ("target_critic", "params", "q1")),
-        ("target_qf2", ("target_critic", "params", "q2")),
-    ):
+    heads: dict[str, tuple[str, ...]] = {
+        "reward": ("reward", "params"),
+        "actor": ("actor", "params"),
+        "qf1": ("critic", "params", "q1"),
+        "qf2": ("critic", "params", "q2"),
+        "target_qf1": ("target_critic", "params", "q1"),
+        "target_qf2": ("target_critic", "params", "q2"),
+    }
+    for theirs, root in heads.items():
         layers = _layers(arrays, theirs)[0]
         for part in _PARTS:
             for index in range(layers):
-                table[f"{theirs}/h{index}/{part}"] = Place((*path, f"hidden{index}", part), SAME)
-            table[f"{theirs}/hout/{part}"] = Place((*path, "output", part), SAME)
+                table[f"{theirs}/h{index}/{part}"] = Place((*root, f"hidden{index}", part), SAME)
+            table[f"{theirs}/hout/{part}"] = Place((*root, "output", part), SAME)
     return table
 
 

@@ -299,9 +299,8 @@ def _step_contrast(agent: CurlAgent, state: CurlState, grads: Params) -> CurlSta
     params = {"encoder": state.encoder, "trunk": _trunk(state.critic)}
     embedding_grads = {name: grads[name] for name in params}
     params, encoder_opt = descend(agent.optimizer, embedding_grads, state.encoder_opt, params)
-    params, contrast_opt = descend(
-        agent.optimizer, grads, state.contrast_opt, params | {"contrast": state.contrast}
-    )
+    everything: Params = params | {"contrast": state.contrast}
+    params, contrast_opt = descend(agent.optimizer, grads, state.contrast_opt, everything)
     return state._replace(
         encoder=params["encoder"],
         critic=_with_trunk(state.critic, params["trunk"]),
