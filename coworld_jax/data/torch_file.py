@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
     "DoubleStorage": np.dtype("<f8"),
     "HalfStorage": np.dtype("<f2"),
@@ -106,7 +106,8 @@ class _Unpickler(pickle.Unpickler):
         if kind != "storage" or storage not in _DTYPES:
             raise TorchFileError(f"{self._path} refers to {kind!r}, which is no storage.")
         raw = self._archive.read(f"{self._folder}data/{key}")
-        return _Storage(np.frombuffer(raw, _DTYPES[storage], count))
+        numbers: np.ndarray = np.frombuffer(raw, dtype=_DTYPES[storage], count=int(count))
+        return _Storage(numbers)
 
 
 def _tensor(

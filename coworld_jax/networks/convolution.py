@@ -2,9 +2,10 @@
 
 `convolve` and `convolve_transpose` are the equations: each layer is
 ``f(conv(x, kernel) + bias)`` with ``f`` ELU or ReLU; `convolve_pixels` has kernels of 3 and strides
-of 1 too. Kernels are ``[height, width, in, out]`` in every form, so weights do not depend on it. Other platforms run the stock convolutions; on a CPU, where XLA runs gradients
-and transposed convolutions far below the matrix units, the layers are matrix products
-(`batch_last`, `row_windows`).
+of 1 too. Kernels are ``[height, width, in, out]`` in every form, so weights do not depend on it.
+Other platforms run the stock convolutions; on a CPU, where XLA runs gradients and transposed
+convolutions far below the matrix units, the layers are matrix products (`batch_last`,
+`row_windows`).
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Trace(NamedTuple):
     """What an update saw."""
 
     values: Metrics  # unreduced loss terms, named ``*_loss``, and what they were made of
-    grads: dict[str, Params]  # averaged over the mapped axis
+    grads: dict[str, Any]  # averaged over the mapped axis
 
 
 class PixelAgent(NamedTuple):
