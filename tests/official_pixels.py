@@ -201,9 +201,15 @@ def inputs(sizes: PixelSizes, rng: np.random.Generator, kind: str) -> Arrays:
         "noise/target": normal(u, b, a),
         "noise/actor": normal(u, b, a),
         "cfg/step": 50_000 + 2 * np.arange(u),
-        **{"cfg/lr": LR, "cfg/tau": TAU, "cfg/stddev_clip": CLIP, "cfg/stddev_init": 1.0},
-        **{"cfg/stddev_final": 0.2, "cfg/stddev_steps": 2e5},
-        **{"cfg/adam_b1": 0.9, "cfg/adam_b2": 0.999, "cfg/adam_eps": ADAM_EPS},
+        "cfg/lr": LR,
+        "cfg/tau": TAU,
+        "cfg/stddev_clip": CLIP,
+        "cfg/stddev_init": 1.0,
+        "cfg/stddev_final": 0.2,
+        "cfg/stddev_steps": 2e5,
+        "cfg/adam_b1": 0.9,
+        "cfg/adam_b2": 0.999,
+        "cfg/adam_eps": ADAM_EPS,
     }
     if kind == "cql":
         found["noise/cql_random"] = rng.uniform(-1, 1, (u, b, c, a)).astype(np.float32)
@@ -212,9 +218,9 @@ def inputs(sizes: PixelSizes, rng: np.random.Generator, kind: str) -> Arrays:
     return found | {"cfg/bc_weight": 2.5}
 
 
-def fixture(kind: str, sizes: PixelSizes = PixelSizes()) -> Arrays:
+def fixture(kind: str) -> Arrays:
     """A file of ``drqbc`` or ``cql``."""
-    rng = np.random.default_rng(3)
+    rng, sizes = np.random.default_rng(3), PixelSizes()
     w = weights(sizes, rng)
     arrays = {f"w/{name}": value for name, value in w.items()} | inputs(sizes, rng, kind)
     arrays["out/eval_action"] = mean_action(w, encode(w, jnp.asarray(arrays["in/obs"])))
@@ -276,30 +282,26 @@ def update(
     for name in part(w, "critic_target/"):
         fast = w[name.replace("_target", "")]
         w[name] = TAU * fast + (1 - TAU) * w[name]
-    deviation = (chosen["actor_action"] - chosen["actor_mu"]) / std
-    density = -0.5 * deviation**2 - np.log(std) - 0.5 * np.log(2 * np.pi)
-    width = action.shape[1]
-    out = seen | chosen | {
-        "stddev": std,
-        "target_q_mean": jnp.mean(y),
-        "actor_logprob": jnp.mean(jnp.sum(density, axis=1)),
-        "actor_entropy": width * (0.5 * np.log(2 * np.pi * np.e) + np.log(std)),
-        "target_action": target_action,
-        "target_q1": t1,
-        "target_q2": t2,
-    }  # fmt: skip
+    out = seen | chosen | {"target_action": target_action, "target_q1": t1, "target_q2": t2}
+    out |= {"stddev": std, "target_q_mean": jnp.mean(y)} | density(chosen, std)
     for net in ("encoder", "critic"):
         out[f"grad_norm/{net}"] = norm(part(critic_grads, f"{net}/"))
     out["grad_norm/actor"] = norm(actor_grads)
-    inner = {"lam", "actor_mu"} | {name for name in out if name.startswith("cql_q")}
-    inner |= {"cql_curr_actions", "cql_next_actions"}
     if u > 0:
+        inner = {"lam", "actor_mu", "cql_curr_actions", "cql_next_actions"}
+        inner |= {name for name in out if name.startswith("cql_q")}
         return w, {name: value for name, value in out.items() if name not in inner}
-    out |= {"target_mu": target_mu, "target_q_full": y}
-    out |= inside(before, obs, f, next_f)
-    grads = critic_grads | actor_grads
-    recorded = step_record("", grads, before, w)
+    out |= {"target_mu": target_mu, "target_q_full": y} | inside(before, obs, f, next_f)
+    recorded = step_record("", critic_grads | actor_grads, before, w)
     return w, out | {name.removeprefix("/"): value for name, value in recorded.items()}
+
+
+def density(chosen: Arrays, std: float) -> Arrays:
+    """Log-density and entropy of the policy's normal distribution."""
+    deviation = (chosen["actor_action"] - chosen["actor_mu"]) / std
+    each = -0.5 * deviation**2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    entropy = each.shape[1] * (0.5 * np.log(2 * np.pi * np.e) + np.log(std))
+    return {"actor_logprob": jnp.mean(jnp.sum(each, axis=1)), "actor_entropy": entropy}
 
 
 def conservative(

@@ -92,9 +92,7 @@ def test_an_actor_judged_by_the_critic_before_its_step_is_noticed(
 
 
 @pytest.mark.slow
-def test_a_wrong_candidate_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_candidate_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = cql._values_at_one_state
 
     def without_last(agent: Any, critic: Any, feat: jax.Array, actions: jax.Array) -> jax.Array:

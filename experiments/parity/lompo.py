@@ -14,6 +14,7 @@ from coworld_jax.agents.latent_model import (
     ImaginedSteps,
     LatentModel,
     ModelDraws,
+    StepDraws,
     encode,
     imagine_steps,
     model_terms,
@@ -107,6 +108,8 @@ def _read(arrays: Arrays) -> Official:
             rssm=rssm,
             decoder=Decoder(required(arrays, "w/decode/h1/bias").shape[0] // 32, activation="relu"),
             reward=MLP(*_layers(arrays, "reward")),
+            penalty_scale=setting(arrays, "lmbd"),
+            noise_scale=setting(arrays, "expl_amount"),
         ),
         params={name: params[name] for name in ("encoder", "rssm", "decoder", "reward")},
         actor=FeatureActor(action_size, *_layers(arrays, "actor")),
@@ -182,23 +185,19 @@ def _latent(arrays: Arrays, official: Official, post: Latent) -> dict[str, Claim
         lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:])[valid], post._replace(stats={})
     )
 
+    draws = StepDraws(
+        jnp.asarray(required(arrays, "noise/head_imagine")),
+        _shared(required(arrays, "noise/imag_next"), len(valid)),
+        jnp.asarray(required(arrays, "noise/explore")),
+    )
+    actor, params = official.actor, official.actor_params
+
     @jax.jit
     def steps() -> dict[str, ImaginedSteps]:
+        models = {name: official.model._replace(penalty=kind) for name, kind in _KINDS.items()}
         return {
-            theirs: imagine_steps(
-                official.model,
-                official.params,
-                official.actor,
-                official.actor_params,
-                start,
-                jnp.asarray(required(arrays, "noise/head_imagine")),
-                _shared(required(arrays, "noise/imag_next"), len(valid)),
-                jnp.asarray(required(arrays, "noise/explore")),
-                penalty=ours,
-                penalty_scale=setting(arrays, "lmbd"),
-                noise_scale=setting(arrays, "expl_amount"),
-            )
-            for theirs, ours in _KINDS.items()
+            name: imagine_steps(model, official.params, actor, params, start, draws)
+            for name, model in models.items()
         }
 
     found: dict[str, jax.Array] = {}
