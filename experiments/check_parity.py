@@ -4,9 +4,9 @@
 
 Puts the file's weights and random numbers into our networks and updates, prints one JSON line per
 quantity (``max_rel`` is the largest absolute difference over the largest absolute reference value;
-null where a value is missing, of another shape or not finite) and, last, ``{"passed": true|false}``.
-The file's content tells which method it belongs to. Exits with 1 when a quantity differs by more
-than `experiments.parity.compare` allows, and names each of those on standard error.
+null where a value is missing, of another shape or not finite) and, last, ``{"passed": true}`` or
+``false``. The file's content tells which method it belongs to. Exits with 1 when a quantity differs
+by more than `experiments.parity.compare` allows, and names each of those on standard error.
 """
 
 from __future__ import annotations

@@ -23,6 +23,9 @@ class LatentModel(NamedTuple):
     rssm: EnsembleRSSM
     decoder: Decoder
     reward: MLP
+    penalty: str = "log_prob"  # kind of `ensemble.disagreement`
+    penalty_scale: float = 5.0  # λ
+    noise_scale: float = 0.2  # σ of the noise on made-up actions
 
 
 class ModelDraws(NamedTuple):
@@ -30,6 +33,15 @@ class ModelDraws(NamedTuple):
 
     heads: jax.Array  # int, whose prior each step predicts with, [T]
     noise: jax.Array  # standard normal, of the posteriors, [T, B, S]
+
+
+class StepDraws(NamedTuple):
+    """Random numbers of made-up transitions."""
+
+    heads: jax.Array  # int, one for each step, [H]
+    # The official sampler shares one vector among all N.
+    latent: jax.Array  # standard normal, [H, N, S]
+    action: jax.Array  # standard normal, [H, N, A]
 
 
 class ImaginedSteps(NamedTuple):
@@ -91,13 +103,7 @@ def imagine_steps(
     actor: FeatureActor,
     actor_params: Params,
     start: Latent,
-    heads: jax.Array,
-    latent_noise: jax.Array,
-    action_noise: jax.Array,
-    *,
-    penalty: str = "log_prob",
-    penalty_scale: float = 5.0,
-    noise_scale: float = 0.2,
+    draws: StepDraws,
 ) -> ImaginedSteps:
     """Roll the actor out from states of the data.
 
@@ -106,13 +112,8 @@ def imagine_steps(
 
     Args:
         start: ``[N, ...]``.
-        heads: int, one for each step, ``[H]``.
-        latent_noise: standard normal, ``[H, N, S]``. The official sampler shares one vector among
-            all N.
-        action_noise: ``ε``, standard normal, ``[H, N, A]``.
-        penalty: kind of `ensemble.disagreement`.
-        penalty_scale: ``λ``.
-        noise_scale: ``σ``.
+
+    Reference: LOMPO, Rafailov et al. (2021), and its code.
     """
 
     def step(
@@ -120,15 +121,16 @@ def imagine_steps(
     ) -> tuple[Latent, tuple[jax.Array, jax.Array, Latent]]:
         head, noise, explore = inputs
         obs = features(latent)
-        action = actor.apply(actor_params, obs) + noise_scale * explore
+        action = actor.apply(actor_params, obs) + model.noise_scale * explore
         action = jnp.clip(action, -1.0, 1.0)
         following = imagine_step(model.rssm, params["rssm"], latent, action, head, noise)
         following = without_stats(following)
         return following, (obs, action, following)
 
-    inputs = (heads, latent_noise, action_noise)
-    _, (obs, action, following) = jax.lax.scan(step, without_stats(start), inputs)
+    _, (obs, action, following) = jax.lax.scan(step, without_stats(start), tuple(draws))
     next_obs = features(following)
     plain = model.reward.apply(params["reward"], next_obs)
-    unsure = disagreement(penalty, model.rssm, params["rssm"], following.deter, following.stoch)
-    return ImaginedSteps(obs, action, plain - penalty_scale * unsure, next_obs, plain, unsure)
+    deter, stoch = following.deter, following.stoch
+    unsure = disagreement(model.penalty, model.rssm, params["rssm"], deter, stoch)
+    reward = plain - model.penalty_scale * unsure
+    return ImaginedSteps(obs, action, reward, next_obs, plain, unsure)

@@ -63,7 +63,10 @@ def conservative_loss(
 
 
 def policy_loss(q: jax.Array) -> jax.Array:
-    """``-min(Q1, Q2)`` at the policy's action: ``[2, B] -> [B]``. **Gradient:** to the lower one."""
+    """``-min(Q1, Q2)`` at the policy's action: ``[2, B] -> [B]``.
+
+    **Gradient:** to the lower critic of each state.
+    """
     chex.assert_axis_dimension(q, 0, 2)
     return -jnp.min(q, axis=0)
 

@@ -1,10 +1,11 @@
-"""Stacks of stride-2 convolutions without padding, in the form that is fastest for the platform.
+"""Stacks of convolutions without padding, in the form that is fastest for the platform.
 
 `convolve` and `convolve_transpose` are the equations: each layer is
-``f(conv(x, kernel) + bias)`` with ``f`` ELU or ReLU. Kernels are ``[height, width, in, out]`` in every form, so weights
-do not depend on it. Other platforms run the stock convolutions; on a CPU, where XLA runs gradients
-and transposed convolutions far below the matrix units, the layers are matrix products
-(`batch_last`).
+``f(conv(x, kernel) + bias)`` with ``f`` ELU or ReLU; `convolve_pixels` has kernels of 3 and strides
+of 1 too. Kernels are ``[height, width, in, out]`` in every form, so weights do not depend on it.
+Other platforms run the stock convolutions; on a CPU, where XLA runs gradients and transposed
+convolutions far below the matrix units, the layers are matrix products (`batch_last`,
+`row_windows`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 from coworld_jax.networks import batch_last, row_windows
 from coworld_jax.networks.layers import elu
 
-ACTIVATIONS = {"elu": elu, "relu": jax.nn.relu}
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"elu": elu, "relu": jax.nn.relu}
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 

@@ -109,8 +109,8 @@ def _pixel_agent(rng: np.random.Generator, batch: int) -> tuple[PixelAgent, Tran
 def _drq_bc(rng: np.random.Generator, batch: int) -> Prepared:
     agent, data, draws = _pixel_agent(rng, batch)
 
-    def update(state: Any, data: Any) -> Any:
-        state, trace = update_drq_bc(agent, state, *data, jnp.asarray(0.5), 2.5)
+    def update(state: Any, given: tuple[Transitions, Draws]) -> Any:
+        state, trace = update_drq_bc(agent, state, *given, std=jnp.asarray(0.5), cloning_weight=2.5)
         return state, _losses(trace.values)
 
     state = init_pixel_agent(agent, jax.random.key(0), (84, 84, _CHANNELS), _ACTIONS)
@@ -121,8 +121,9 @@ def _cql(rng: np.random.Generator, batch: int) -> Prepared:
     agent, data, draws = _pixel_agent(rng, batch)
     candidates = CandidateDraws(*(_normal(rng, batch, 10, _ACTIONS) for _ in range(3)))
 
-    def update(state: Any, data: Any) -> Any:
-        state, trace = update_cql(agent, state, *data, jnp.asarray(0.5), 10.0)
+    def update(state: Any, given: tuple[Transitions, Draws, CandidateDraws]) -> Any:
+        std, weight = jnp.asarray(0.5), 10.0
+        state, trace = update_cql(agent, state, *given, std=std, conservative_weight=weight)
         return state, _losses(trace.values)
 
     state = init_pixel_agent(agent, jax.random.key(0), (84, 84, _CHANNELS), _ACTIONS)

@@ -114,13 +114,19 @@ def _read(arrays: Arrays) -> Official:
         log_std_min=setting(arrays, "log_std_min"),
         log_std_max=setting(arrays, "log_std_max"),
     )
-    online = (params[name] for name in ("encoder", "actor", "critic", "contrast"))
-    state = with_optimizers(agent, *online, jnp.float32(required(arrays, "w/log_alpha")))
+    state = with_optimizers(
+        agent,
+        params["encoder"],
+        params["actor"],
+        params["critic"],
+        contrast=params["contrast"],
+        log_temperature=jnp.float32(required(arrays, "w/log_alpha")),
+    )
     batch = Transitions(
         obs=channels_last(obs),
-        action=actions,
-        reward=required(arrays, "in/reward")[:, 0],
-        discount=setting(arrays, "discount") * required(arrays, "in/not_done")[:, 0],
+        action=jnp.asarray(actions),
+        reward=jnp.asarray(required(arrays, "in/reward"))[:, 0],
+        discount=setting(arrays, "discount") * jnp.asarray(required(arrays, "in/not_done"))[:, 0],
         next_obs=channels_last(required(arrays, "in/next_obs")),
     )
     slow = {name: params[name] for name in ("target_encoder", "target_critic")}

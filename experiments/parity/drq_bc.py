@@ -87,7 +87,7 @@ def _replay(arrays: Arrays) -> dict[str, Claim]:
     ends = np.append(starts[1:], len(kind))
     frames = int(required(arrays, "replay/in/frame_stack"))
     gamma = float(required(arrays, "replay/in/gamma"))
-    found = {}
+    found: dict[str, Claim] = {}
     counts = {name.split("/")[2] for name in arrays if name.startswith("replay/out/n")}
     for steps in (int(count[1:]) for count in counts | {"n1", "n3"}):
         row = np.concatenate([np.arange(s, e - steps) for s, e in zip(starts, ends)])
@@ -97,8 +97,8 @@ def _replay(arrays: Arrays) -> dict[str, Claim]:
             jnp.asarray(reward[rows]), jnp.asarray(discount[rows]), gamma, steps
         )
         stacks = {
-            "obs_ids": augment.stack_rows(start, row, frames),
-            "next_ids": augment.stack_rows(start, row + steps, frames),
+            "obs_ids": augment.stack_rows(jnp.asarray(start), jnp.asarray(row), frames),
+            "next_ids": augment.stack_rows(jnp.asarray(start), jnp.asarray(row + steps), frames),
         }
         found |= {f"replay/out/n{steps}/{k}": Claim(frame_id[v]) for k, v in stacks.items()}
         found[f"replay/out/n{steps}/action"] = Claim(action[row + 1])

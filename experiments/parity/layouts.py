@@ -51,7 +51,7 @@ def flat_linear(height: int, width: int) -> Layout:
     return Layout(read, write)
 
 
-def channel_major(feat: np.ndarray, height: int, width: int) -> np.ndarray:
+def channel_major(feat: Any, height: int, width: int) -> np.ndarray:
     """Features ``[N, F]`` as they flatten them."""
     n = feat.shape[0]
     return np.asarray(feat).reshape(n, height, width, -1).transpose(0, 3, 1, 2).reshape(n, -1)

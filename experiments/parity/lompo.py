@@ -15,6 +15,7 @@ from coworld_jax.agents.latent_model import (
     ImaginedSteps,
     LatentModel,
     ModelDraws,
+    StepDraws,
     encode,
     imagine_steps,
     model_terms,
@@ -107,6 +108,8 @@ def _read(arrays: Arrays) -> Official:
             rssm=rssm,
             decoder=Decoder(required(arrays, "w/decode/h1/bias").shape[0] // 32, activation="relu"),
             reward=MLP(*_layers(arrays, "reward")),
+            penalty_scale=setting(arrays, "lmbd"),
+            noise_scale=setting(arrays, "expl_amount"),
         ),
         params={name: params[name] for name in ("encoder", "rssm", "decoder", "reward")},
         actor=FeatureActor(action_size, *_layers(arrays, "actor")),
@@ -182,23 +185,19 @@ def _latent(arrays: Arrays, official: Official, post: Latent) -> dict[str, Claim
         lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:])[valid], post._replace(stats={})
     )
 
+    draws = StepDraws(
+        jnp.asarray(required(arrays, "noise/head_imagine")),
+        _shared(required(arrays, "noise/imag_next"), len(valid)),
+        jnp.asarray(required(arrays, "noise/explore")),
+    )
+    actor, params = official.actor, official.actor_params
+
     @jax.jit
     def steps() -> dict[str, ImaginedSteps]:
+        models = {name: official.model._replace(penalty=kind) for name, kind in _KINDS.items()}
         return {
-            theirs: imagine_steps(
-                official.model,
-                official.params,
-                official.actor,
-                official.actor_params,
-                start,
-                jnp.asarray(required(arrays, "noise/head_imagine")),
-                _shared(required(arrays, "noise/imag_next"), len(valid)),
-                jnp.asarray(required(arrays, "noise/explore")),
-                penalty=ours,
-                penalty_scale=setting(arrays, "lmbd"),
-                noise_scale=setting(arrays, "expl_amount"),
-            )
-            for theirs, ours in _KINDS.items()
+            name: imagine_steps(model, official.params, actor, params, start, draws)
+            for name, model in models.items()
         }
 
     found: dict[str, jax.Array] = {}
@@ -223,12 +222,13 @@ def _agent(arrays: Arrays, official: Official) -> dict[str, Claim]:
         discount=setting(arrays, "discount") * (1.0 - rows["terminals"][:, 0]),
         next_obs=rows["next_obs"],
     )
-    run, found = jax.jit(update_features, static_argnums=0), {}
+    run = jax.jit(update_features, static_argnums=0)
+    found: dict[str, Claim] = {}
     count = len({name.split("/")[2] for name in arrays if name.startswith("agent/out/u")})
     for index in range(count):
         state, trace = run(agent, state, batch)
         place, tolerance = f"agent/out/u{index}", LATER if index else VALUE
-        values = {
+        values: dict[str, Any] = {
             "q_loss": jnp.mean(trace.values["critic_loss"]),
             "actor_loss": jnp.mean(trace.values["actor_loss"]),
             "grad_norm/q": norm(jax.tree.leaves(trace.grads["critic"])),
@@ -296,19 +296,20 @@ def _table(arrays: Arrays) -> Table:
             table[f"decode/h{index + 2}/{part}"] = Place(("decoder", *path), transposed)
     for part in _PARTS:
         table[f"decode/h1/{part}"] = Place(("decoder", "params", "input", part), SAME)
-    for theirs, path in (
-        ("reward", ("reward", "params")),
-        ("actor", ("actor", "params")),
-        ("qf1", ("critic", "params", "q1")),
-        ("qf2", ("critic", "params", "q2")),
-        ("target_qf1", ("target_critic", "params", "q1")),
-        ("target_qf2", ("target_critic", "params", "q2")),
-    ):
+    heads: dict[str, tuple[str, ...]] = {
+        "reward": ("reward", "params"),
+        "actor": ("actor", "params"),
+        "qf1": ("critic", "params", "q1"),
+        "qf2": ("critic", "params", "q2"),
+        "target_qf1": ("target_critic", "params", "q1"),
+        "target_qf2": ("target_critic", "params", "q2"),
+    }
+    for theirs, root in heads.items():
         layers = _layers(arrays, theirs)[0]
         for part in _PARTS:
             for index in range(layers):
-                table[f"{theirs}/h{index}/{part}"] = Place((*path, f"hidden{index}", part), SAME)
-            table[f"{theirs}/hout/{part}"] = Place((*path, "output", part), SAME)
+                table[f"{theirs}/h{index}/{part}"] = Place((*root, f"hidden{index}", part), SAME)
+            table[f"{theirs}/hout/{part}"] = Place((*root, "output", part), SAME)
     return table
 
 

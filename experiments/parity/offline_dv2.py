@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -44,7 +45,7 @@ class Official(NamedTuple):
 
     rssm: EnsembleRSSM
     params: Params  # rssm, reward, actor, critic, slow_critic
-    tables: dict[str, Table]  # of each network
+    tables: Mapping[str, Table]  # of each network
 
 
 def recognise(arrays: Arrays) -> bool:
@@ -77,7 +78,7 @@ def _read(arrays: Arrays) -> Official:
         hidden=hidden,
         embed=embed,
     )
-    tables = {
+    tables: dict[str, Table] = {
         "critic": head_table("critic", "critic", _layers(arrays, "critic")),
         "slow_critic": head_table("target_critic", "slow_critic", _layers(arrays, "target_critic")),
         "reward": head_table("reward", "reward", _layers(arrays, "reward")),
@@ -161,12 +162,12 @@ def _kl(arrays: Arrays, official: Official) -> dict[str, Claim]:
 
     @jax.jit
     @jax.value_and_grad
-    def loss(params: Params, free: jax.Array) -> jax.Array:
+    def loss(params: Params, free: float) -> jax.Array:
         return balanced_kl(_observe(arrays, official, params), 0.8, free)
 
     for match in filter(None, map(_FREE.fullmatch, sorted(arrays))):
         free = match[1]
-        value, grads = loss(official.params["rssm"], jnp.asarray(float(free)))
+        value, grads = loss(official.params["rssm"], float(free))
         found[f"rssm/out/kl_loss_free{free}"] = Claim(value)
         found[f"rssm/out/kl_grad_norm_free{free}"] = Claim(norm(jax.tree.leaves(grads)))
         if float(free) == 0.0:

@@ -85,9 +85,9 @@ def read(arrays: Arrays) -> Official:
     )
     batch = Transitions(
         obs=channels_last(obs),
-        action=arrays["in/action"],
-        reward=required(arrays, "in/reward")[:, 0],
-        discount=required(arrays, "in/discount")[:, 0],
+        action=jnp.asarray(arrays["in/action"]),
+        reward=jnp.asarray(required(arrays, "in/reward"))[:, 0],
+        discount=jnp.asarray(required(arrays, "in/discount"))[:, 0],
         next_obs=channels_last(required(arrays, "in/next_obs")),
     )
     return Official(agent, state, batch, table, pixels, lr)
@@ -106,9 +106,9 @@ def encoded_size(size: int) -> int:
     return size
 
 
-def channels_last(images: np.ndarray) -> np.ndarray:
+def channels_last(images: np.ndarray) -> jax.Array:
     """``[B, C, H, W] -> [B, H, W, C]``."""
-    return images.transpose(0, 2, 3, 1)
+    return jnp.asarray(images.transpose(0, 2, 3, 1))
 
 
 def draws(arrays: Arrays, update: int) -> Draws:

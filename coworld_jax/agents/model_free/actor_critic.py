@@ -7,7 +7,7 @@ a jitted caller pays only for the entries that it uses.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from coworld_jax.networks import PixelActor, PixelEncoder, TwinCritic
 from coworld_jax.types import Metrics
 
 Params = dict[str, Any]
+Tree = TypeVar("Tree")  # parameters or a single array
 
 PAD = 4  # pixels by which frames are shifted at most
 _ACTION_LIMIT = 1.0 - 1e-6
@@ -46,7 +47,7 @@ class Trace(NamedTuple):
     """What an update saw."""
 
     values: Metrics  # unreduced loss terms, named ``*_loss``, and what they were made of
-    grads: dict[str, Params]  # averaged over the mapped axis
+    grads: dict[str, Any]  # averaged over the mapped axis
 
 
 class PixelAgent(NamedTuple):
@@ -173,8 +174,8 @@ def td_targets(
 
 
 def differentiate(
-    loss: Callable[[Params], tuple[jax.Array, Any]], params: Params, axis_name: str | None
-) -> tuple[Any, Params]:
+    loss: Callable[[Tree], tuple[jax.Array, Any]], params: Tree, axis_name: str | None
+) -> tuple[Any, Tree]:
     """What ``loss`` returns beside its value, and its gradient averaged over the mapped axis."""
     grads, aux = jax.grad(loss, has_aux=True)(params)
     if axis_name is not None:
@@ -184,10 +185,10 @@ def differentiate(
 
 def descend(
     optimizer: optax.GradientTransformation,
-    grads: Params,
+    grads: Tree,
     opt_state: optax.OptState,
-    params: Params,
-) -> tuple[Params, optax.OptState]:
+    params: Tree,
+) -> tuple[Tree, optax.OptState]:
     """One optimiser step."""
     updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state
@@ -242,7 +243,8 @@ def act_and_judge(
     """
     mean = mean_action(agent, actor, feat)
     action = noisy_action(mean, std, noise, agent.noise_clip)
-    log_prob = distributions.normal_log_prob(action, mean, std)
+    standard = (action - mean) / std
+    log_prob = distributions.normal_log_prob(standard, jnp.zeros_like(standard)) - jnp.log(std)
     entropy = 0.5 + 0.5 * jnp.log(2.0 * jnp.pi) + jnp.log(std)
     return {
         "actor_mean": mean,

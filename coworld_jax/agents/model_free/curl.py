@@ -296,12 +296,11 @@ def _follow(agent: CurlAgent, state: CurlState) -> CurlState:
 
 def _step_contrast(agent: CurlAgent, state: CurlState, grads: Params) -> CurlState:
     """Two optimisers after each other, with moments of their own and the same gradient."""
-    params = {"encoder": state.encoder, "trunk": _trunk(state.critic)}
+    params: Params = {"encoder": state.encoder, "trunk": _trunk(state.critic)}
     embedding_grads = {name: grads[name] for name in params}
     params, encoder_opt = descend(agent.optimizer, embedding_grads, state.encoder_opt, params)
-    params, contrast_opt = descend(
-        agent.optimizer, grads, state.contrast_opt, params | {"contrast": state.contrast}
-    )
+    params["contrast"] = state.contrast
+    params, contrast_opt = descend(agent.optimizer, grads, state.contrast_opt, params)
     return state._replace(
         encoder=params["encoder"],
         critic=_with_trunk(state.critic, params["trunk"]),
