@@ -16,8 +16,8 @@ import pytest
 import tiny
 from episodes import make_episode
 
-from coworld_jax.checkpoint import Checkpointer
-from coworld_jax.collection import Collector
+from coworld_jax.records.checkpoint import Checkpointer
+from coworld_jax.training.collection import Collector
 from coworld_jax.data import DataError, Replay, load_directory, load_episode, save_episode
 from coworld_jax.envs import EnvironmentSpec, RandomPolicy, episode_seed
 from coworld_jax.workdir import CHECKPOINTS, write_config, write_tasks

@@ -19,7 +19,7 @@ from coworld_jax.data import load_episode
 from coworld_jax.envs import EnvironmentPool, RandomPolicy
 from coworld_jax.envs.interface import Request
 from coworld_jax.envs.suites import check_request
-from coworld_jax.metrics import read_metrics
+from coworld_jax.records.metrics import read_metrics
 from coworld_jax.workdir import read_tasks
 from experiments.collecting.played import collect
 from experiments.collecting.references import reference_return

@@ -12,7 +12,7 @@ import tiny
 
 from coworld_jax import coworld, parallel, phases
 from coworld_jax import learner as learner_module
-from coworld_jax.checkpoint import state_digest
+from coworld_jax.records.checkpoint import state_digest
 from coworld_jax.coworld import (
     SOURCE,
     TARGET,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coworld_jax.finite import NonFiniteError, check_finite
+from coworld_jax.records.finite import NonFiniteError, check_finite
 
 NAN, INF = float("nan"), float("inf")
 

@@ -14,7 +14,7 @@ import tiny
 from coworld_jax.data import save_episode
 from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
 from coworld_jax.loop import _Run, train
-from coworld_jax.metrics import read_metrics
+from coworld_jax.records.metrics import read_metrics
 from coworld_jax.scaling import measure_scaling
 from coworld_jax.workdir import load_policy, read_tasks, restore_run
 from experiments.collecting.played import trained_policy
