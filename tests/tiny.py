@@ -106,9 +106,16 @@ def domains(sources: int = 1, state_size: int = 0, target: bool = True) -> dict[
     return {name: Domain(ACTION, state_size, 10) for name in [*names, "target"][: sources + target]}
 
 
-def make(config: Config = CONFIG, sources: int = 1, state_size: int = 0) -> tuple[Method, object]:
-    """The method and a fresh state; call it again for a state that may be donated."""
-    method = METHODS[config.method].make(config.settings, domains(sources, state_size))
+def build(config: Config = CONFIG, sources: int = 1, state_size: int = 0) -> Method:
+    """The method; sources read states where these have a size."""
+    if state_size:
+        config = with_settings(config, source_observation="state")
+    return METHODS[config.method].make(config.settings, domains(sources, state_size))
+
+
+def make(config: Config = CONFIG, sources: int = 1, state_size: int = 0) -> tuple[Method, Any]:
+    """The method and what it has learnt before its first update."""
+    method = build(config, sources, state_size)
     return method, jax.jit(method.init)(jax.random.key(7))
 
 
@@ -116,7 +123,7 @@ def start(
     config: Config = CONFIG, sources: int = 1, state_size: int = 0
 ) -> tuple[Method, TrainState]:
     """The method and what a run of it begins with; a scan overwrites it, so call it again."""
-    method = METHODS[config.method].make(config.settings, domains(sources, state_size))
+    method = build(config, sources, state_size)
     return method, jax.jit(lambda key: init_train_state(method, key))(jax.random.key(7))
 
 
