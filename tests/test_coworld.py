@@ -184,7 +184,7 @@ def test_the_target_follows_the_nearest_source_alone(monkeypatch):
     imagined = couplings.Imagined(
         feat=jnp.ones((2, 5, 11)), lambda_return=jnp.zeros((2, 5)), weight=jnp.ones((2, 5))
     )
-    value = seen[1][3].critic_terms(imagined, jnp.zeros((2, 5))).logged["source_value"]
+    value = seen[1][3].critic_terms({}, imagined, jnp.zeros((2, 5))).logged["source_value"]
     critic = make_agent(tiny.NETWORK, tiny.LEARNING, tiny.ACTION).critic
     values = [critic.apply(source.critic, imagined.feat) for source in state.sources]
     np.testing.assert_allclose(value, values[1], rtol=1e-6)
