@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from coworld_jax.config import Config
-from coworld_jax.method import TARGET, Domain, Phase, Method
+from coworld_jax.method import TARGET, Domain, Method, Phase
 from coworld_jax.methods import METHODS
 from coworld_jax.methods.coworld.plan import MEASURING_UPDATES, SELECTION_UPDATES, aligned_updates
 from coworld_jax.training import plan as planning
@@ -179,7 +179,10 @@ def test_presets_need_one_length_of_chunk_and_one_for_first_updates(size):
     run, first = config.run, config.settings.schedule.first_updates
     rhythm = Rhythm(run.chunk, run.eval_every, run.checkpoint_every, {"source": 500})
     for phase in plan(config, episode_steps=500):
-        lengths = {after - before for before, after in zip([0, *stops(phase, rhythm)], stops(phase, rhythm))}
+        lengths = {
+            after - before
+            for before, after in zip([0, *stops(phase, rhythm)], stops(phase, rhythm))
+        }
         assert lengths <= {run.chunk, first}, phase
 
 
