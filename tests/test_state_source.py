@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from coworld_jax.coworld import SOURCE, TARGET
 from episodes import make_episode
 from PIL import Image
 
-from coworld_jax import scaling, world_model
+from coworld_jax.agents.dreamer import scaling, world_model
+from coworld_jax.agents.dreamer.agent import make_agent
 from coworld_jax.data import Replay
 from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
 from coworld_jax.evaluation.state_curves import shown_coordinates, state_curves_figure
+from coworld_jax.method import SOURCE, TARGET
 from coworld_jax.methods import METHODS
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.store import sample
