@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import tiny
 
-from coworld_jax.flops import update_flops
 from experiments.benchmarks import gpu_table, layers, loop, profile, timing, update
+from experiments.benchmarks.flops import update_flops
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,7 +27,8 @@ def command(*arguments):
 def test_figures_of_an_update_agree():
     config = replace(tiny.CONFIG, run=replace(tiny.CONFIG.run, chunk=2))
     (figures,) = update.measure([config], "world_model", repeats=3)
-    flops = update_flops("world_model", config.network, config.learning, update.ACTION_SIZE)
+    sizes = config.settings.network, config.settings.learning, update.ACTION_SIZE
+    flops = update_flops("world_model", *sizes)
     assert figures["flops"] == flops
     assert figures["seconds_min"] <= figures["seconds"] <= figures["seconds_max"]
     rate = figures["utilisation"] * figures["seconds"] * figures["matmul_flops_per_second"]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from coworld_jax.checkpoint import Checkpointer, state_digest
+from coworld_jax.records.checkpoint import Checkpointer, state_digest
 
 
 class Pair(NamedTuple):
@@ -274,7 +274,7 @@ def test_digest_sees_every_kind_of_difference() -> None:
 TRAINER = """
     import sys
     import numpy as np
-    from coworld_jax.checkpoint import Checkpointer
+    from coworld_jax.records.checkpoint import Checkpointer
 
     checkpointer = Checkpointer(sys.argv[1], keep=2)
     template = [np.zeros((400, 100), np.float32) for _ in range(20)]

@@ -16,11 +16,11 @@ import pytest
 import tiny
 from episodes import make_episode
 
-from coworld_jax.checkpoint import Checkpointer
-from coworld_jax.collection import Collector
 from coworld_jax.data import DataError, Replay, load_directory, load_episode, save_episode
 from coworld_jax.envs import EnvironmentSpec, RandomPolicy, episode_seed
-from coworld_jax.workdir import CHECKPOINTS, write_config, write_tasks
+from coworld_jax.records.checkpoint import Checkpointer
+from coworld_jax.records.files import CHECKPOINTS, write_config, write_tasks
+from coworld_jax.training.collection import Collector
 from experiments import dataset
 from experiments.collecting import played
 
@@ -217,7 +217,7 @@ def workdir(tmp_path_factory):
     path = tmp_path_factory.mktemp("run")
     write_config(path, tiny.CONFIG)
     write_tasks(path, {"source": SPEC, "target": SPEC._replace(task="dmc/walker_downhill")})
-    _, state = tiny.make()
+    _, state = tiny.start()
     with Checkpointer(path / CHECKPOINTS) as checkpoints:
         checkpoints.save(3, state, {})
     return path

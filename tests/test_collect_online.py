@@ -13,6 +13,7 @@ import pytest
 import tiny
 
 from coworld_jax.data import load_directory, load_episode
+from coworld_jax.workdir import needed_domains
 from experiments.collecting.online import (
     collect_online,
     episodes_until,
@@ -23,7 +24,8 @@ from experiments.collecting.references import reference_return
 
 ROOT = Path(__file__).resolve().parent.parent
 UPDATES = 24  # one episode for every two of them, after two random ones
-CONFIG = replace(tiny.CONFIG, run=replace(tiny.CONFIG.run, checkpoint_every=1000))
+CONFIG = replace(tiny.of_method("dreamer"), run=replace(tiny.CONFIG.run, checkpoint_every=1000))
+CONFIG = replace(CONFIG, settings=replace(CONFIG.settings, model_updates=0))
 ROWS = tiny.CONFIG.schedule.episode_steps + 1
 
 
@@ -99,9 +101,10 @@ def test_an_agent_learns_until_it_is_good_enough(tmp_path, capsys):
 
 
 def test_a_target_has_no_part_in_it():
-    config = online_config(replace(tiny.CONFIG, data="somewhere"), "dmc/cheetah_run", 3, 100)
+    config = online_config(replace(CONFIG, data="somewhere"), "dmc/cheetah_run", 3, 100)
     assert (config.source, config.target, config.data) == (("dmc/cheetah_run",), "", "")
-    assert (config.seed, config.schedule.pretrain_updates, config.schedule.rounds) == (3, 100, 0)
+    assert (config.seed, config.settings.updates, config.settings.domain) == (3, 100, "source")
+    assert needed_domains(config) == ("source",)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 import tiny
 
 from coworld_jax.evaluation.comparison import comparison_figure, comparison_table, read_curve
-from coworld_jax.metrics import MetricsWriter
-from coworld_jax.workdir import write_config
+from coworld_jax.records.files import write_config
+from coworld_jax.records.metrics import MetricsWriter
 from experiments.compare import dataset_levels, experiments_of
 
 NAME = "target/evaluation/return_mean"

@@ -9,25 +9,50 @@ from dataclasses import replace
 import pytest
 
 from coworld_jax import config as configuration
-from coworld_jax.config import PRESETS, Config
+from coworld_jax import fields
+from coworld_jax.methods import DEFAULT, METHODS
+from coworld_jax.workdir import config_from_flat, default_config
 from experiments.config_flags import normalise, resolve
 from experiments.configs import dmc
+from experiments.configs.sizes import SIZES, sized_config
 
 
-def test_a_configuration_survives_json():
-    config = replace(PRESETS["paper"](), source=("dmc/a", "dmc/b"))
+@pytest.mark.parametrize("method", METHODS)
+def test_a_configuration_survives_json(method):
+    config = replace(sized_config(method, "paper"), source=("dmc/a", "dmc/b"))
     text = json.dumps(configuration.flatten(config))
-    assert configuration.from_flat(json.loads(text)) == config
+    assert config_from_flat(json.loads(text)) == config
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_the_config_file_gives_the_preset(preset):
-    """The defaults are this suite's, but for the schedule of the sizes that reproduce numbers."""
-    given, plain = resolve(dmc.get_config(preset)), PRESETS[preset]()
-    changed = {line.partition(":")[0] for line in configuration.differences(plain, given)}
-    if preset in ("small", "quickstart"):
-        assert not changed
-    assert all(path.startswith("schedule.") for path in changed)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", SIZES)
+def test_the_config_file_gives_the_settings_of_a_size(size, method):
+    given, wanted = resolve(dmc.get_config(f"{size},{method}")), sized_config(method, size)
+    assert configuration.differences(wanted, given) == [] and given == wanted
+
+
+def test_the_default_method_is_coworld():
+    assert DEFAULT == "coworld"
+    assert resolve(dmc.get_config("small")).method == default_config().method == DEFAULT
+    with pytest.raises(ValueError, match="Unknown method finetun: did you mean finetune"):
+        default_config("finetun")
+    flat = configuration.flatten(VALID)
+    with pytest.raises(ValueError, match="Unknown method cowrld: did you mean coworld"):
+        config_from_flat(flat | {"method": "cowrld"})
+    del flat["method"]
+    with pytest.raises(ValueError, match="has no method: add it, for example 'coworld'"):
+        config_from_flat(flat)
+
+
+def test_sections_of_a_common_name_share_it():
+    """``schedule`` has fields of every run and fields of the method; no two have one name."""
+    for method in METHODS:
+        config = default_config(method)
+        paths = [path for path, _, _ in fields.leaves(config.settings)]
+        paths += [f"schedule.{path}" for path, _, _ in fields.leaves(config.schedule)]
+        paths += [f"run.{path}" for path, _, _ in fields.leaves(config.run)]
+        assert len(paths) == len(set(paths)) == len(configuration.flatten(config)) - 5
+        assert configuration.check(config) is config
 
 
 def test_an_unknown_preset_names_the_closest():
@@ -36,8 +61,8 @@ def test_an_unknown_preset_names_the_closest():
 
 
 def test_paper_preset_is_table_8():
-    config = PRESETS["paper"]()
-    network, learning = config.network, config.learning
+    settings = sized_config("coworld", "paper").settings
+    network, learning = settings.network, settings.learning
     assert (network.latent, network.groups, network.classes) == ("categorical", 32, 32)
     assert (network.deter, network.hidden, network.depth) == (600, 600, 48)
     assert (learning.model_lr, learning.actor_lr, learning.critic_lr) == (2e-4, 4e-5, 1e-4)
@@ -84,7 +109,7 @@ def test_bad_flags_get_one_sentence(argument, sentence):
         normalise(["train", argument])
 
 
-VALID = replace(PRESETS["small"](), source=("dmc/walker_walk",))
+VALID = replace(sized_config("coworld", "small"), source=("dmc/walker_walk",))
 
 
 def test_check_returns_a_good_configuration():
@@ -101,7 +126,10 @@ def test_check_returns_a_good_configuration():
         ("learning.model_lr", float("nan"), "learning.model_lr is nan"),
         ("learning.batch", 0, "learning.batch is 0: it must be at least 1"),
         ("learning.horizon", 1, "learning.horizon is 1"),
-        ("source", (), "source is empty"),
+        ("run.mapping", "vmap", "run.mapping is 'vmap': use one of jit, pmap"),
+        ("run.resident_share", -0.1, "run.resident_share is -0.1.*between 0 and 1"),
+        ("seed", -1, "seed is -1"),
+        ("coupling.selection", "epoch", "coupling.selection is 'epoch': use one of update, phase"),
         ("network.latent", "categorical", "network.classes is 1: categorical latents need"),
         ("network.classes", 4, "network.classes is 4.*Gaussian ones 1"),
         ("schedule.prefill_episodes", 0, "prefill_episodes is 0"),
@@ -111,24 +139,25 @@ def test_check_returns_a_good_configuration():
 def test_values_out_of_range_are_refused(path, value, sentence):
     flat = configuration.flatten(VALID) | {path: value}
     with pytest.raises(ValueError, match=sentence):
-        configuration.check(configuration.from_flat(flat))
+        configuration.check(config_from_flat(flat))
 
 
 def test_types_are_those_of_the_fields():
     flat = configuration.flatten(VALID)
-    config = configuration.from_flat(flat | {"seed": 3.0, "learning.clip": 5})
-    assert type(config.seed) is int and type(config.learning.clip) is float
+    config = config_from_flat(flat | {"seed": 3.0, "learning.clip": 5})
+    assert type(config.seed) is int and type(config.settings.learning.clip) is float
     with pytest.raises(ValueError, match="run.tensorboard is 1"):
-        configuration.from_flat(flat | {"run.tensorboard": 1})
+        config_from_flat(flat | {"run.tensorboard": 1})
     with pytest.raises(ValueError, match="Unknown configuration key learning.bach"):
-        configuration.from_flat(flat | {"learning.bach": 1})
+        config_from_flat(flat | {"learning.bach": 1})
     flat.pop("seed")
     with pytest.raises(ValueError, match="has no seed"):
-        configuration.from_flat(flat)
+        config_from_flat(flat)
 
 
 def test_differences_name_both_values():
-    changed = replace(VALID, seed=5, learning=replace(VALID.learning, batch=3))
+    learning = replace(VALID.settings.learning, batch=3)
+    changed = replace(VALID, seed=5, settings=replace(VALID.settings, learning=learning))
     assert configuration.differences(VALID, changed) == [
         "seed: 0 -> 5",
         "learning.batch: 16 -> 3",
@@ -136,6 +165,72 @@ def test_differences_name_both_values():
     assert configuration.differences(VALID, replace(VALID)) == []
 
 
+def test_the_differences_between_two_methods_name_what_only_one_has():
+    found = configuration.differences(VALID, replace(default_config("dreamer"), run=VALID.run))
+    assert "method: 'coworld' -> 'dreamer'" in found
+    assert "domain: absent -> 'source'" in found
+    assert "coupling.reward_mix: 0.9 -> absent" in found
+
+
 def test_configurations_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Config().seed = 1
+        VALID.seed = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "domains", "sentence"),
+    [
+        ({"source": ()}, ("source",), "source is empty: name a task"),
+        ({"target": ""}, ("source", "target"), "target is empty.*set --config.target"),
+        ({"data": ""}, ("target",), "data is empty.*set --config.data"),
+    ],
+)
+def test_domains_that_a_method_needs_are_named(change, domains, sentence):
+    whole = replace(VALID, target="dmc/walker_downhill", data="somewhere")
+    configuration.require_domains(whole, domains)
+    with pytest.raises(ValueError, match=sentence):
+        configuration.require_domains(replace(whole, **change), domains)
+
+
+def test_overrides_are_typed_and_reach_every_section():
+    changed = configuration.override(
+        VALID, ["learning.batch=3", "run.keep=7", "schedule.rounds=1", "seed=2", "target=dmc/x"]
+    )
+    assert configuration.differences(VALID, changed) == [
+        "seed: 0 -> 2", "target: '' -> 'dmc/x'", "run.keep: 2 -> 7",
+        "learning.batch: 16 -> 3", "schedule.rounds: 4 -> 1",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="Unknown configuration key learning.bach: did you mean"):
+        configuration.override(VALID, ["learning.bach=3"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--config.method=finetun"], "finetun.*did you mean finetune"),
+        (["--config.ewc_scale=1"], "ewc_scale of method coworld; it belongs to finetune"),
+        (
+            ["--config.method=multitask", "--config.coupling.reward_mix=1"],
+            "coupling.reward_mix of method multitask; it belongs to coworld",
+        ),
+        (
+            ["--config=experiments/configs/dmc.py:small,dreamer", "--config.method=finetune"],
+            "names the method dreamer, but finetune is wanted",
+        ),
+    ],
+)
+def test_a_flag_of_another_method_gets_one_sentence(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        normalise(["train", *arguments])
+
+
+def test_a_method_can_be_named_by_flag_or_in_the_string():
+    by_flag = normalise(
+        ["train", "--config=experiments/configs/dmc.py:small", "--config.method=finetune",
+         "--config.ewc_scale=2"]
+    )  # fmt: skip
+    in_string = normalise(
+        ["train", "--config=experiments/configs/dmc.py:small,finetune", "--config.ewc_scale=2"]
+    )
+    assert by_flag == in_string
+    assert by_flag[1] == "--config=experiments/configs/dmc.py:small,finetune"

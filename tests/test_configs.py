@@ -13,19 +13,24 @@ import pytest
 import tiny
 
 from coworld_jax import config as configuration
-from coworld_jax import schedule
-from coworld_jax.config import PRESETS, Config
+from coworld_jax.agents.dreamer.settings import NETWORKS
+from coworld_jax.config import Config
 from coworld_jax.data import load_episode
 from coworld_jax.envs import EnvironmentPool, RandomPolicy
 from coworld_jax.envs.interface import Request
 from coworld_jax.envs.suites import check_request
-from coworld_jax.metrics import read_metrics
-from coworld_jax.workdir import read_tasks
+from coworld_jax.method import TARGET, Domain, Phase, source_names
+from coworld_jax.methods import DEFAULT, METHODS
+from coworld_jax.records.files import read_tasks
+from coworld_jax.records.metrics import read_metrics
+from coworld_jax.training.plan import check_plan, due
+from coworld_jax.workdir import needed_domains
 from experiments.collecting.played import collect
 from experiments.collecting.references import reference_return
 from experiments.config_flags import resolve
 from experiments.configs import dmc, metaworld, robodesk
 from experiments.configs.pairs import Score
+from experiments.configs.sizes import SIZES, sized_config
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {"dmc": dmc, "metaworld": metaworld, "robodesk": robodesk}
@@ -41,6 +46,15 @@ def config(file: str, text: str) -> Config:
     return resolve(values)
 
 
+def plan(made: Config, episode_steps: int = EPISODE) -> tuple[Phase, ...]:
+    """The plan of a configuration on tasks with episodes of this length."""
+    names = [*source_names(len(made.source)), TARGET] if made.source else ["source", TARGET]
+    domains = {name: Domain(4, 24, episode_steps) for name in names}
+    phases = METHODS[made.method].make(made.settings, domains).plan
+    check_plan(phases, dict.fromkeys(names, episode_steps))
+    return phases
+
+
 # --- values ---------------------------------------------------------------------------------------
 
 
@@ -51,13 +65,27 @@ def test_a_pair_is_complete_at_every_size(file, pair):
     assert line.target.startswith(f"{file}/")
     for task in (*line.source, line.target):
         assert check_request(Request(task, "full", 64, None, None)).task == task
-    for size in PRESETS:
+    for size in SIZES:
         made = configuration.check(config(file, f"{pair},{size}"))
-        configuration.require_target(made)
+        assert needed_domains(made) == (*source_names(len(line.source)), TARGET)
         assert (made.source, made.target) == (line.source, line.target)
-        assert made.network.depth == PRESETS[size]().network.depth
-        schedule.plan(made, EPISODE)
+        assert made.settings.network.depth == NETWORKS[size].depth
+        plan(made)
     assert config(file, pair) == config(file, f"{pair},paper")
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != DEFAULT])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("file", FILES)
+def test_every_method_has_its_settings_in_every_suite(file, size, method):
+    """Of a pair with one source; a method has the pair's domains that it asks for."""
+    pair = next(name for name, line in FILES[file].PAIRS.items() if len(line.source) == 1)
+    made = configuration.check(config(file, f"{pair},{size},{method}"))
+    assert made.method == method and type(made.settings) is METHODS[method].settings
+    assert made.settings.network == config(file, f"{pair},{size}").settings.network
+    assert made.settings.learning == config(file, f"{pair},{size}").settings.learning
+    assert set(needed_domains(made)) <= {"source", TARGET}
+    assert plan(made)[-1].scores
 
 
 # Table 8: beta_2, k, alpha.
@@ -65,10 +93,10 @@ def test_a_pair_is_complete_at_every_size(file, pair):
     ("file", "weights"),
     [("dmc", (1.5, 0.9, 1.0)), ("metaworld", (1.0, 0.3, 2.0)), ("robodesk", (1.0, 0.3, 2.0))],
 )
-@pytest.mark.parametrize("size", PRESETS)
+@pytest.mark.parametrize("size", SIZES)
 def test_coupling_weights_are_the_suites(file, weights, size):
     for text in (size, *(f"{pair},{size}" for pair in FILES[file].PAIRS)):
-        coupling = config(file, text).coupling
+        coupling = config(file, text).settings.coupling
         assert weights == (
             coupling.alignment_scale,
             coupling.reward_mix,
@@ -90,15 +118,15 @@ TOTALS = {
 @pytest.mark.parametrize("size", ["paper", "released"])
 def test_totals_are_those_of_the_authors_loop(file, pair, size):
     made = config(file, f"{pair},{size}")
-    phases = schedule.plan(made, EPISODE)
-    for index in range(len(made.source)):
-        mine = [p for p in phases if p.kind in ("prefill", "source") and p.source == index]
+    phases = plan(made)
+    for name in source_names(len(made.source)):
+        mine = [p for p in phases if p.plays == name]
         totals = (
             sum(p.updates for p in mine),
-            sum(p.env_steps for p in mine if p.kind == "source"),
-            sum(p.env_steps for p in mine if p.kind == "prefill"),
-            sum(p.updates for p in phases if p.kind == "world_model"),
-            sum(p.updates for p in phases if p.kind == "target"),
+            sum(p.env_steps for p in mine if p.update),
+            sum(p.env_steps for p in mine if not p.update),
+            sum(p.updates for p in phases if p.update == "target model"),
+            sum(p.updates for p in phases if p.update == "target"),
         )
         assert totals == TOTALS[file]
 
@@ -108,11 +136,10 @@ def test_the_target_is_scored_as_often_as_the_authors(file, count):
     """They score it once more, before its first joint update."""
     made = config(file, "released")
     scored = 0
-    for phase in schedule.plan(made, EPISODE):
-        if phase.kind == "target":
+    for phase in plan(made):
+        if phase.scores == (TARGET,):
             scored += sum(
-                schedule.due(phase, done, made, 100).evaluation
-                for done in range(1, phase.updates + 1)
+                due(phase, made.run.eval_every, done) for done in range(1, phase.updates + 1)
             )
     assert scored == count - 1
 
@@ -122,10 +149,11 @@ def test_the_target_is_scored_as_often_as_the_authors(file, count):
     [("dmc", "layer_norm", 2.0), ("metaworld", "plain", 1.0), ("robodesk", "plain", 1.0)],
 )
 def test_released_is_the_authors_block_of_the_suite(file, cell, scale):
-    made = config(file, "released")
+    made = config(file, "released").settings
     assert (made.network.cell, made.learning.reward_scale) == (cell, scale)
-    assert config(file, "paper").network.cell == "layer_norm"
-    assert config(file, "small").schedule == PRESETS["small"]().schedule
+    assert config(file, "paper").settings.network.cell == "layer_norm"
+    small = sized_config(DEFAULT, "small").settings
+    assert config(file, "small").settings.schedule == small.schedule
 
 
 def test_several_sources_each_have_their_turn():
@@ -133,20 +161,37 @@ def test_several_sources_each_have_their_turn():
     assert made.source == (
         "metaworld/button-press", "metaworld/handle-press", "metaworld/drawer-close"
     )  # fmt: skip
-    phases = schedule.plan(made, EPISODE)
-    assert [p.source for p in phases if p.name == "pretrain"] == [0, 1, 2]
-    single = schedule.plan(config("metaworld", "door-close,small"), EPISODE)
-    assert [p for p in phases if p.source == 0] == single
+    phases = plan(made)
+    names = ["source0", "source1", "source2"]
+    assert [p.plays for p in phases if p.name == "pretrain"] == names
+    # Each trains as long as a single one, which is called otherwise.
+    single = plan(config("metaworld", "door-close,small"))
+
+    def lengths(phases, name):
+        mine = [p for p in phases if p.plays in ("", name)]
+        return [(p.name, p.updates, p.env_steps, p.first_updates) for p in mine]
+
+    for name in names:
+        assert lengths(phases, name) == lengths(single, "source")
 
 
 @pytest.mark.parametrize(
     ("file", "text", "sentence"),
     [
-        ("dmc", "smal", "Unknown pair or size smal: did you mean small?"),
-        ("metaworld", "dor-close", "Unknown pair or size dor-close: did you mean door-close?"),
-        ("robodesk", "small,small", "Unknown pair small: did you mean"),
-        ("robodesk", "push_green,papr", "Unknown size papr of pair push_green: did you mean paper"),
-        ("robodesk", "push_green,", "Unknown size  of pair push_green: did you mean"),
+        ("dmc", "smal", "Unknown pair, size or method smal: did you mean small?"),
+        (
+            "metaworld",
+            "dor-close",
+            "Unknown pair, size or method dor-close: did you mean door-close?",
+        ),
+        ("robodesk", "small,small", "Unknown pair, size or method small: did you mean"),
+        ("robodesk", "push_green,papr", "Unknown size or method papr: did you mean paper?"),
+        (
+            "robodesk",
+            "push_green,small,finetun",
+            "Unknown size or method finetun: did you mean finetune?",
+        ),
+        ("dmc", "finetun", "Unknown pair, size or method finetun: did you mean finetune?"),
     ],
 )
 def test_an_unknown_name_gets_the_closest(file, text, sentence):
@@ -158,7 +203,10 @@ def test_an_unknown_name_gets_the_closest(file, text, sentence):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("robodesk.py:push_gren", "Unknown pair or size push_gren: did you mean push_green?"),
+        (
+            "robodesk.py:push_gren",
+            "Unknown pair, size or method push_gren: did you mean push_green?",
+        ),
         ("robodsk.py:push_green", "'experiments/configs/robodsk.py'; experiments/configs/ has a"),
     ],
 )
@@ -217,7 +265,7 @@ def test_the_docstring_lists_nothing_else_and_its_commands_exist(file):
     commanded = re.findall(rf"--config=experiments/configs/{file}\.py:(\S+)", text)
     assert commanded
     for name in commanded:
-        assert name in FILES[file].PAIRS or name in PRESETS or name.startswith("STRING")
+        assert name in FILES[file].PAIRS or name in SIZES or name.startswith("STRING")
     collected = re.findall(r"experiments\.collect --task=(\S+)(.*?)\n    python", text, re.DOTALL)
     assert collected
     for task, flags in collected:
@@ -342,7 +390,7 @@ def test_every_pair_starts(file, pair, dataset, tmp_path):
 
 @pytest.mark.parametrize(("file", "pair"), NAMES)
 def test_the_sources_of_table_4_and_no_others_read_states(file, pair):
-    reads = config(file, pair).source_observation
+    reads = config(file, pair).settings.source_observation
     assert reads == ("state" if FILES[file].PAIRS[pair].where == "Table 4" else "image")
 
 

@@ -1,4 +1,7 @@
-"""One contract for every update of every phase, and the laws of the scanned phase."""
+"""CoWorld's updates: who learns, which couplings act, how a source is chosen, how a scan runs them.
+
+What every method's updates have in common is in test_contract.py.
+"""
 
 from __future__ import annotations
 
@@ -10,109 +13,59 @@ import numpy as np
 import pytest
 import tiny
 
-from coworld_jax import coworld, parallel, phases
-from coworld_jax import learner as learner_module
-from coworld_jax.checkpoint import state_digest
-from coworld_jax.coworld import (
-    SOURCE,
-    TARGET,
-    nearest_source,
-    source_reward_weight,
-)
-from coworld_jax.learner import Learner
-from coworld_jax.phases import make_update, update_keys
-from coworld_jax.schedule import Phase
-from coworld_jax.stopwatch import Stopwatch
+from coworld_jax.agents.dreamer import world_model
+from coworld_jax.agents.dreamer.agent import make_agent
+from coworld_jax.method import SOURCE, TARGET, Domain
+from coworld_jax.methods.coworld import couplings, make_coworld
+from coworld_jax.methods.coworld.couplings import source_reward_weight
+from coworld_jax.records.checkpoint import state_digest
 from coworld_jax.store import sample
+from coworld_jax.training.scan import run_updates, update_keys
 
-# Kind of phase, whether it has coupling B, size of the state that the source reads (0: images).
+# Phase to its update, and the size of the state that the source reads (0: images).
 KINDS = {
-    "pretrain": ("source", False, 0),
-    "co-train source": ("source", True, 0),
-    "warm-up": ("world_model", False, 0),
-    "target": ("target", False, 0),
-    "co-train state source": ("source", True, 5),
+    "pretrain": ("source", 0),
+    "co-train source": ("source aligned", 0),
+    "warm-up": ("target model", 0),
+    "target": ("target", 0),
+    "co-train state source": ("source aligned", 5),
 }
 
-
 # No two weights are alike.
-WEIGHTED = replace(
-    tiny.CONFIG,
-    coupling=replace(
-        tiny.CONFIG.coupling, alignment_scale=1.7, value_constraint_scale=0.6, reward_mix=0.3
-    ),
-    learning=replace(tiny.CONFIG.learning, reward_scale=2.0, kl_scale=1.3),
+WEIGHTED = tiny.with_settings(
+    coupling={"alignment_scale": 1.7, "value_constraint_scale": 0.6, "reward_mix": 0.3},
+    learning={"reward_scale": 2.0, "kl_scale": 1.3},
 )
-
-
-def copied(tree):
-    return jax.tree.map(lambda leaf: leaf if is_key(leaf) else np.array(leaf), tree)
-
-
-def is_key(leaf):
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def counted(update):
-    """``update`` jitted, and a list that grows whenever it is traced."""
-    traces = []
-
-    def run(*args):
-        traces.append(1)
-        return update(*args)
-
-    return jax.jit(run), traces
+COUNT = jnp.int32(0)
 
 
 @pytest.fixture(scope="module")
 def applied():
     """Every kind of update, compiled once: its function, its input and its output."""
     results = {}
-    for name, (kind, aligned, state_size) in KINDS.items():
+    for name, (update, state_size) in KINDS.items():
         batches = {SOURCE: tiny.batch(1, state_size), TARGET: tiny.batch(2)}
         method, state = tiny.make(WEIGHTED, state_size=state_size)
-        run, traces = counted(make_update(method, kind, 0, aligned))
-        before = copied(state)
-        after, metrics = run(state, batches, jax.random.key(3))
-        results[name] = (run, state, before, batches, after, metrics, traces)
+        run, _ = tiny.counted(method.updates[update])
+        before = tiny.copied(state)
+        after, metrics = run(state, batches, jax.random.key(3), COUNT)
+        results[name] = (run, state, before, batches, after, metrics)
     return results
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_update_keeps_its_contract(applied, name):
-    run, state, before, batches, after, metrics, traces = applied[name]
-    # Deterministic, traced once, input untouched.
-    again, _ = run(state, batches, jax.random.key(3))
-    assert state_digest(again) == state_digest(after)
-    assert len(traces) == 1
-    assert state_digest(state) == state_digest(before)
-    # Another key gives another result.
-    other, _ = run(state, batches, jax.random.key(4))
-    assert state_digest(other) != state_digest(after)
-    # Structure, shapes and dtypes are kept; everything is finite.
-    assert jax.tree.structure(after) == jax.tree.structure(state)
-    for new, old in zip(jax.tree.leaves(after), jax.tree.leaves(state)):
-        assert (new.shape, new.dtype) == (old.shape, old.dtype)
-        assert is_key(new) or np.isfinite(new).all()
-    assert metrics
-    for metric, value in metrics.items():
-        assert value.shape == () and np.isfinite(value), metric
-
-
-@pytest.mark.parametrize("name", KINDS)
 def test_update_changes_one_domain_only(applied, name):
-    _, _, before, _, after, metrics, _ = applied[name]
-    learner, other = ("sources", "target") if KINDS[name][0] == "source" else ("target", "sources")
+    _, _, before, _, after, metrics = applied[name]
+    learner, other = ("sources", "target") if "source" in KINDS[name][0] else ("target", "sources")
     assert state_digest(getattr(after, other)) == state_digest(getattr(before, other))
     assert state_digest(getattr(after, learner)) != state_digest(getattr(before, learner))
     assert all(
         metric.startswith("source/" if learner == "sources" else "target/") for metric in metrics
     )
-    assert int(after.updates) == int(before.updates)  # run_phase counts
 
 
 def test_warm_up_leaves_behaviour_alone(applied):
-    _, _, before, _, after, _, _ = applied["warm-up"]
+    _, _, before, _, after, _ = applied["warm-up"]
     for part in ("actor", "critic", "slow_critic", "actor_opt", "critic_opt", "behavior_updates"):
         assert state_digest(getattr(after.target, part)) == state_digest(
             getattr(before.target, part)
@@ -135,6 +88,8 @@ def test_couplings_leave_their_metrics(applied):
         "source/model/state", "source/model/bridge", "source/model/bridge_explained"
     } <= metrics["co-train state source"]  # fmt: skip
     assert not {"source/model/state", "source/model/bridge"} & metrics["co-train source"]
+    # A single source is no choice.
+    assert not any("chosen" in name or "distance" in name for name in metrics["target"])
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -153,83 +108,127 @@ def test_losses_are_weighed_as_configured(applied, name):
 
 def test_coupling_b_mixes_rewards_as_configured(monkeypatch):
     method, state = tiny.make(WEIGHTED)
-    mixes, loss = [], coworld.losses.reward_alignment_loss
+    mixes, loss = [], couplings.losses.reward_alignment_loss
 
     def spy(*args, reward_mix, **others):
         mixes.append(reward_mix)
         return loss(*args, reward_mix=reward_mix, **others)
 
-    monkeypatch.setattr(coworld.losses, "reward_alignment_loss", spy)
+    monkeypatch.setattr(couplings.losses, "reward_alignment_loss", spy)
     batches = {SOURCE: tiny.batch(1), TARGET: tiny.batch(2)}
-    jax.eval_shape(make_update(method, "source", 0, True), state, batches, jax.random.key(0))
+    jax.eval_shape(method.updates["source aligned"], state, batches, jax.random.key(0), COUNT)
     assert set(mixes) == {0.3}
 
 
-def test_a_phase_reads_and_writes_the_source_that_it_is_of(monkeypatch):
-    """With what the updates do left out: which of two sources learns, which the target follows."""
-    method, state = tiny.make(sources=2)
+def spied(monkeypatch, sizes):
+    """A method whose agents do not learn; what its two agents' updates are called with."""
     seen = []
 
-    def learnt(method, learner, *others, **flags):
-        seen.append((method.source.action_size, method.target.action_size, learner, *others))
-        return replace(learner, behavior_updates=learner.behavior_updates + 1), {}
+    def of_model(agent, state, batch, key, extra, axis_name=None):
+        seen.append(("model", agent.action_size, state, batch))
+        counted = replace(state, behavior_updates=state.behavior_updates + 1)
+        image = world_model.normalise_image(batch.image)
+        embed = world_model.encode(agent.model, state.world_model, image)
+        noise = world_model.latent_noise(agent.model, key, *batch.reward.shape, axis_name)
+        observed = world_model.observe(agent.model, state.world_model, embed, batch.action, noise)
+        logged = extra.terms(
+            state.world_model,
+            observed,
+            world_model.predict(agent.model, state.world_model, observed),
+        ).logged
+        return counted, observed, {f"model/{name}": jnp.mean(x) for name, x in logged.items()}
 
-    monkeypatch.setattr(phases, "source_update", learnt)
-    monkeypatch.setattr(phases, "target_update", learnt)
-    distances = jnp.asarray([2.0, 1.0])
-    monkeypatch.setattr(phases, "nearest_source", lambda *args: (state.sources[1], distances))
-    batches = {SOURCE: tiny.batch(1), TARGET: tiny.batch(2)}
-    after, _ = make_update(method, "source", 1, False, 2)(state, batches, jax.random.key(0))
-    assert after.sources[0] is state.sources[0] and after.target is state.target
-    assert int(after.sources[1].behavior_updates) == 1
-    assert seen[0][:2] == (2, 3) and seen[0][2] is state.sources[1] and seen[0][4] is None
-    after, _ = make_update(method, "target", 0, False, 1)(state, batches, jax.random.key(0))
-    assert after.sources == state.sources and int(after.target.behavior_updates) == 1
-    assert seen[1][:2] == (3, 1) and seen[1][3] is state.sources[1]
+    def of_behavior(agent, state, post, discount, key, extra, axis_name=None):
+        seen.append(("behavior", agent.action_size, state, extra))
+        return state, {}
+
+    monkeypatch.setattr(couplings, "update_world_model", of_model)
+    monkeypatch.setattr(couplings, "update_behavior", of_behavior)
+    method = make_coworld(
+        tiny.SETTINGS, {name: Domain(size, 0, 10) for name, size in sizes.items()}
+    )
+    return method, jax.jit(method.init)(jax.random.key(7)), seen
 
 
-def test_a_learner_gives_each_phase_the_actions_of_its_domain(monkeypatch):
-    method, state = tiny.make(sources=2)
-    sizes = {"source0": 1, "source1": 2, "target": 3}
-    learner = Learner(method, tiny.CONFIG, sizes, None, None, Stopwatch(), print)
-    asked = []
+def test_a_phase_reads_and_writes_the_source_that_it_is_of(monkeypatch):
+    """With what the agents' updates do left out: which of two sources learns, and from what."""
+    sizes = {"source0": 1, "source1": 2, TARGET: 3}
+    method, state, seen = spied(monkeypatch, sizes)
+    batches = {"source0": tiny.batch(0), "source1": tiny.batch(1), TARGET: tiny.batch(2)}
+    for index, name in enumerate(("source0", "source1")):
+        seen.clear()
+        after, _ = method.updates[name](state, batches, jax.random.key(0), COUNT)
+        assert after.target is state.target
+        counts = [int(source.behavior_updates) for source in after.sources]
+        assert counts == [int(i == index) for i in range(2)]
+        assert after.sources[1 - index] is state.sources[1 - index]
+        # Each agent acts in imagination with the coordinates of its own simulator.
+        assert [call[:2] for call in seen] == [("model", index + 1), ("behavior", index + 1)]
+        assert seen[0][2] is state.sources[index] and seen[0][3] is batches[name]
+
+
+def test_the_target_follows_the_nearest_source_alone(monkeypatch):
+    sizes = {"source0": 1, "source1": 2, TARGET: 3}
+    method, state, seen = spied(monkeypatch, sizes)
+    twin = replace(state.sources[1], world_model=state.target.world_model)
+    state = replace(state, sources=(state.sources[0], twin))
+    batches = {TARGET: tiny.batch(2)}
+    after, metrics = method.updates["target"](state, batches, jax.random.key(0), COUNT)
+    assert after.sources is state.sources and int(after.target.behavior_updates) == 1
+    assert [call[:2] for call in seen] == [("model", 3), ("behavior", 3)]
+    assert float(metrics["target/model/distance_source1"]) == pytest.approx(0.0, abs=1e-6)
+    assert float(metrics["target/model/distance_source0"]) > 1e-3
+    chosen = {name: float(value) for name, value in metrics.items() if "chosen" in name}
+    assert chosen == {"target/chosen/source0": 0.0, "target/chosen/source1": 1.0}
+    # Coupling C compares with the critic of the chosen source.
+    imagined = couplings.Imagined(
+        feat=jnp.ones((2, 5, 11)), lambda_return=jnp.zeros((2, 5)), weight=jnp.ones((2, 5))
+    )
+    value = seen[1][3].critic_terms({}, imagined, jnp.zeros((2, 5))).logged["source_value"]
+    critic = make_agent(tiny.NETWORK, tiny.LEARNING, tiny.ACTION).critic
+    values = [critic.apply(source.critic, imagined.feat) for source in state.sources]
+    np.testing.assert_allclose(value, values[1], rtol=1e-6)
+    assert np.any(values[0] != values[1])
+
+
+def test_each_source_encoder_runs_once_in_an_update_of_the_target(monkeypatch):
+    method, state = tiny.make(sources=3)
+    runs, encode = [], world_model.encode_image
 
     def spy(*args):
-        asked.append(args[1:])
-        raise KeyboardInterrupt
+        runs.append(1)
+        return encode(*args)
 
-    monkeypatch.setattr(learner_module, "make_update", spy)
-    for kind, source in (("source", 0), ("source", 1), ("world_model", 0), ("target", 0)):
-        phase = Phase("x", kind, source, 1, 0, False)
-        with pytest.raises(KeyboardInterrupt):
-            learner._compile(phase, 1, state, {}, {})
-    assert asked == [
-        ("source", 0, False, 1), ("source", 1, False, 2),
-        ("world_model", 0, False, 3), ("target", 0, False, 3),
-    ]  # fmt: skip
+    monkeypatch.setattr(world_model, "encode_image", spy)
+    batches = {TARGET: tiny.batch(2)}
+    jax.eval_shape(method.updates["target"], state, batches, jax.random.key(0), COUNT)
+    assert len(runs) == 3
 
 
 def test_switches_take_the_couplings_away():
-    coupling = replace(tiny.CONFIG.coupling, state_alignment=False, value_constraint=False)
-    method, state = tiny.make(replace(tiny.CONFIG, coupling=coupling))
-    update = make_update(method, "target", 0, False)
-    _, metrics = jax.eval_shape(update, state, {TARGET: tiny.batch(2)}, jax.random.key(0))
+    off = {"state_alignment": False, "value_constraint": False}
+    method, state = tiny.make(tiny.with_settings(coupling=off))
+    batches = {TARGET: tiny.batch(2)}
+    _, metrics = jax.eval_shape(
+        method.updates["target"], state, batches, jax.random.key(0), COUNT
+    )  # fmt: skip
     assert "target/model/alignment" not in metrics
     assert "target/critic/constraint" not in metrics
     assert "target/critic/above_source" in metrics  # measured all the same
 
 
 def test_first_update_copies_the_critic_and_later_ones_wait(applied):
-    run, _, before, batches, after, _, _ = applied["target"]
+    run, _, before, batches, after, _ = applied["target"]
     # The copy is made before update 0, so it equals the critic as it was then.
     assert state_digest(after.target.slow_critic) == state_digest(before.target.critic)
-    third, _ = run(run(after, batches, jax.random.key(1))[0], batches, jax.random.key(2))
+    second, _ = run(after, batches, jax.random.key(1), COUNT)
+    third, _ = run(second, batches, jax.random.key(2), COUNT)
     assert state_digest(third.target.slow_critic) == state_digest(before.target.critic)
     assert int(third.target.behavior_updates) == 3
 
 
 def test_eta_goes_from_one_to_a_tenth():
-    coupling = tiny.CONFIG.coupling
+    coupling = tiny.SETTINGS.coupling
     etas = [float(source_reward_weight(coupling, jnp.int32(i), 4)) for i in range(6)]
     # 1 - 0.9 * i / 4, then constant.
     np.testing.assert_allclose(etas, [1.0, 0.775, 0.55, 0.325, 0.1, 0.1], rtol=1e-6)
@@ -237,72 +236,120 @@ def test_eta_goes_from_one_to_a_tenth():
     assert float(source_reward_weight(constant, jnp.int32(3), 4)) == pytest.approx(0.975)
 
 
+BY_PHASE = tiny.with_settings(coupling={"selection": "phase"})
+
+
 def test_nearest_source_is_the_one_with_the_targets_encoder():
-    method, state = tiny.make(sources=3)
-    twin = state.sources[1].replace(world_model=state.target.world_model)
-    sources = (state.sources[0], twin, state.sources[2])
-    chosen, distances = nearest_source(method, state.target, sources, tiny.batch(2))
-    assert int(jnp.argmin(distances)) == 1
-    assert float(distances[1]) == pytest.approx(0.0, abs=1e-6)
-    assert state_digest(chosen) == state_digest(twin)
-    assert float(distances[0]) > 1e-3
+    method, state = tiny.make(BY_PHASE, sources=3)
+    twin = replace(state.sources[1], world_model=state.target.world_model)
+    state = replace(state, sources=(state.sources[0], twin, state.sources[2]))
+    select = jax.jit(method.updates["select"])
+    after, metrics = select(state, {TARGET: tiny.batch(2)}, jax.random.key(0), COUNT)
+    assert int(jnp.argmin(after.distances)) == 1
+    assert float(after.distances[1]) == pytest.approx(0.0, abs=1e-6)
+    assert min(float(after.distances[0]), float(after.distances[2])) > 1e-3
+    logged = [float(metrics[f"target/model/distance_source{index}"]) for index in range(3)]
+    np.testing.assert_allclose(after.distances, logged, rtol=1e-6)
+    # A mean over the batches of this phase; what an earlier phase found is forgotten.
+    stale = replace(after, distances=jnp.full(3, 1e6))
+    fresh, _ = select(stale, {TARGET: tiny.batch(2)}, jax.random.key(0), COUNT)
+    np.testing.assert_array_equal(fresh.distances, after.distances)
+    other, _ = select(after, {TARGET: tiny.batch(3)}, jax.random.key(0), COUNT)
+    both, _ = select(after, {TARGET: tiny.batch(3)}, jax.random.key(0), jnp.int32(1))
+    np.testing.assert_allclose(
+        both.distances, (after.distances + other.distances) / 2.0, rtol=1e-5, atol=1e-6
+    )
+    assert state_digest(replace(both, distances=None)) == state_digest(
+        replace(state, distances=None)
+    )
+
+
+def test_a_source_chosen_for_a_phase_couples_whatever_the_batch_says():
+    method, state = tiny.make(BY_PHASE, sources=2)
+    batches = {TARGET: tiny.batch(2)}
+    run = jax.jit(method.updates["target"])
+    states = [replace(state, distances=jnp.asarray(far)) for far in ([0.0, 1.0], [1.0, 0.0])]
+    metrics = [run(state, batches, jax.random.key(0), COUNT)[1] for state in states]
+    for index, found in enumerate(metrics):
+        assert float(found[f"target/chosen/source{index}"]) == 1.0
+        distance = found[f"target/model/distance_source{index}"]
+        np.testing.assert_allclose(found["target/model/alignment"], distance, rtol=1e-5)
+    one, other = (float(found["target/model/alignment"]) for found in metrics)
+    assert one != other
 
 
 @pytest.mark.slow
 def test_the_nearest_of_sources_that_read_states_has_the_nearest_bridge():
-    method, state = tiny.make(sources=2, state_size=5)
+    method, state = tiny.make(BY_PHASE, sources=2, state_size=5)
     twin = state.sources[1].world_model | {"bridge": state.target.world_model["encoder"]}
-    sources = (state.sources[0], state.sources[1].replace(world_model=twin))
-    _, distances = nearest_source(method, state.target, sources, tiny.batch(2))
-    assert float(distances[1]) == pytest.approx(0.0, abs=1e-6) and float(distances[0]) > 1e-3
+    state = replace(state, sources=(state.sources[0], replace(state.sources[1], world_model=twin)))
+    after, _ = method.updates["select"](
+        state, {TARGET: tiny.batch(2)}, jax.random.key(0), COUNT
+    )  # fmt: skip
+    assert float(after.distances[1]) == pytest.approx(0.0, abs=1e-6)
+    assert float(after.distances[0]) > 1e-3
 
 
 @pytest.fixture(scope="module")
-def phase():
-    """Three updates of the target phase in one scan: its result and how it was made."""
-    method, state = tiny.make()
-    update = make_update(method, "target", 0, False)
-    run = parallel.compile_phase(update, updates=3, length=tiny.TIME, batch=tiny.BATCH, mesh=None)
-    return update, run(state, {TARGET: tiny.store(2)}, {})
+def scanned():
+    """Three updates of the target phase in one scan: their method, state and metrics."""
+    method, state = tiny.start()
+    after, metrics = tiny.scan(method, "target", 3, state, {TARGET: tiny.store(2)}, {})
+    return method, after, metrics
 
 
-def test_a_scanned_phase_equals_a_python_loop(phase):
-    update, (wanted, metrics) = phase
-    _, state = tiny.make()
-    step = jax.jit(update)
+def test_a_scanned_phase_equals_a_python_loop(scanned):
+    method, wanted, metrics = scanned
+    _, (learnt, clock) = tiny.start()
+    step = jax.jit(method.updates["target"])
     for i in range(3):
-        keys, key_update = update_keys(state.key, jnp.int32(i))
+        keys, key_update = update_keys(clock._replace(updates=jnp.int32(i)), (TARGET,))
         chunks = sample(tiny.store(2), keys[TARGET], tiny.TIME, tiny.BATCH)
-        state, single = step(state, {TARGET: chunks}, key_update)
+        learnt, single = step(learnt, {TARGET: chunks}, key_update, jnp.int32(i))
         for name, value in single.items():
             np.testing.assert_allclose(metrics[name][i], value, rtol=1e-4, atol=1e-5, err_msg=name)
-    for got, want in zip(jax.tree.leaves(state.target), jax.tree.leaves(wanted.target)):
+    for got, want in zip(jax.tree.leaves(learnt), jax.tree.leaves(wanted.learnt)):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
-    assert int(wanted.updates) == 3
+    assert int(wanted.clock.updates) == 3
 
 
-def test_chunks_of_one_equal_a_chunk_of_three(phase):
-    update, (wanted, _) = phase
-    _, state = tiny.make()
-    run = parallel.compile_phase(update, updates=1, length=tiny.TIME, batch=tiny.BATCH, mesh=None)
+def test_chunks_of_one_equal_a_chunk_of_three(scanned):
+    method, wanted, _ = scanned
+    _, state = tiny.start()
     for _ in range(3):
-        state, _ = run(state, {TARGET: tiny.store(2)}, {})
-    assert int(state.updates) == 3
-    for got, want in zip(jax.tree.leaves(state.target), jax.tree.leaves(wanted.target)):
+        state, _ = tiny.scan(method, "target", 1, state, {TARGET: tiny.store(2)}, {})
+    assert int(state.clock.updates) == 3
+    for got, want in zip(jax.tree.leaves(state.learnt), jax.tree.leaves(wanted.learnt)):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
-def test_a_phase_donates_its_state(phase):
-    _, state = tiny.make()
-    update, _ = phase
-    run = parallel.compile_phase(update, updates=3, length=tiny.TIME, batch=tiny.BATCH, mesh=None)
-    run(state, {TARGET: tiny.store(2)}, {})
-    assert jax.tree.leaves(state.target)[0].is_deleted()
+def test_a_scan_tells_its_update_how_many_came_before():
+    """The count goes on from one call to the next; the update sees a traced value."""
+    method, state = tiny.start()
+
+    def update(learnt, batches, key, count, axis_name=None):
+        assert isinstance(count, jax.core.Tracer) and set(batches) == {TARGET}
+        return learnt, {"count": count}
+
+    counting = method._replace(updates={"count": update})
+    shape = (3, tiny.TIME, tiny.BATCH)
+    after, metrics = run_updates(
+        counting.updates["count"], state, {TARGET: tiny.store(2)}, {}, jnp.int32(7), shape=shape
+    )
+    np.testing.assert_array_equal(metrics["count"], [7, 8, 9])
+    assert int(after.clock.updates) == 3
+
+
+def test_a_phase_donates_its_state(scanned):
+    method, _, _ = scanned
+    _, state = tiny.start()
+    tiny.scan(method, "target", 3, state, {TARGET: tiny.store(2)}, {})
+    assert jax.tree.leaves(state.learnt)[0].is_deleted()
 
 
 def test_the_source_sees_its_own_replay_and_the_targets_data(applied):
     """Swapping the two batches of an aligned update changes the result: each has its role."""
-    run, state, _, batches, after, _, _ = applied["co-train source"]
+    run, state, _, batches, after, _ = applied["co-train source"]
     swapped = {SOURCE: batches[TARGET], TARGET: batches[SOURCE]}
-    other, _ = run(state, swapped, jax.random.key(3))
+    other, _ = run(state, swapped, jax.random.key(3), COUNT)
     assert state_digest(other.sources) != state_digest(after.sources)

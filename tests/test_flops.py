@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from coworld_jax import flops
-from coworld_jax.config import PRESETS, LearningConfig, NetworkConfig
+from coworld_jax.agents.dreamer.settings import LEARNING, NETWORKS, LearningConfig, NetworkConfig
+from experiments.benchmarks import flops
 
 TINY = NetworkConfig(
     groups=3,
@@ -69,9 +69,9 @@ def test_a_source_that_reads_states_by_hand():
 
 def test_published_total_of_the_paper_sizes():
     # 3.41 and 3.77 TFLOP were counted with the head depths of released and no continue head.
-    network = PRESETS["paper"]().network
+    network = NETWORKS["paper"]
     counted = replace(network, discount_head=False, reward_layers=2, critic_layers=3)
-    learning = PRESETS["paper"]().learning
+    learning = LEARNING["paper"]
     for kind, tera in (("target", 3.41), ("source", 3.77)):
         assert flops.update_flops(kind, counted, learning, 6) / 1e12 == pytest.approx(
             tera, abs=0.006
@@ -91,7 +91,6 @@ def test_a_target_update_by_hand():
     ("kind", "tera"), [("target", 1.18), ("source", 1.31), ("world_model", 0.67)]
 )
 def test_totals_of_the_released_preset(kind, tera):
-    config = PRESETS["released"]()
-    learning = replace(config.learning, batch=50)
-    counted = flops.update_flops(kind, config.network, learning, action_size=6)
+    learning = replace(LEARNING["released"], batch=50)
+    counted = flops.update_flops(kind, NETWORKS["released"], learning, action_size=6)
     assert counted / 1e12 == pytest.approx(tera, abs=0.006)

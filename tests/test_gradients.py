@@ -1,7 +1,7 @@
 """The gradient table: which loss reaches which parameters, exact zeros everywhere else.
 
-The couplings are taken from the updates themselves: the update that would apply a term is replaced
-by one that hands the term out, so that it is differentiated as the method wrote it.
+The couplings are taken from CoWorld's updates themselves: the agent's update, which would apply a
+term, is replaced by one that hands the term out, so that it is differentiated as it was written.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ import numpy as np
 import pytest
 import tiny
 
-from coworld_jax import agent as agents
-from coworld_jax import behavior, coworld, losses, world_model
-from coworld_jax.agent import Agent, AgentState
-from coworld_jax.behavior import Imagined
-from coworld_jax.types import Batch
+from coworld_jax import losses
+from coworld_jax.agents.dreamer import behavior, world_model
+from coworld_jax.agents.dreamer.agent import Agent, AgentState, make_agent
+from coworld_jax.agents.dreamer.behavior import Imagined, Noise
+from coworld_jax.agents.dreamer.updates import BehaviorExtra, CriticTerms, ModelExtra, see
+from coworld_jax.methods.coworld import couplings
+from coworld_jax.methods.coworld.couplings import source_update, target_update
+from coworld_jax.methods.coworld.state import CoWorld, CoWorldState, init_coworld
+from coworld_jax.types import Batch, Latent
 
 T, B = 3, 2
 _ETA: dict[str, Any] = {"source_reward_weight": jnp.asarray(0.5), "reward_mix": 0.5}
@@ -129,8 +133,14 @@ class Recorder:
 
     def __init__(self) -> None:
         self.terms: dict[str, jax.Array] = {}
-        self.extra: dict[str, jax.Array] = {}
-        self.critic_terms: agents.CriticTerms | None = None
+        self.added: dict[str, jax.Array] = {}
+        self.replaced: dict[str, jax.Array] = {}
+        self.critic_terms: CriticTerms | None = None
+
+    @property
+    def extra(self) -> dict[str, jax.Array]:
+        """All terms of the coupling."""
+        return self.added | self.replaced
 
     def update_world_model(
         self,
@@ -138,55 +148,58 @@ class Recorder:
         state: AgentState,
         batch: Batch,
         key: jax.Array,
-        extra_terms: agents.ModelTerms,
-        scales: dict[str, float],
+        extra: ModelExtra,
         axis_name: str | None = None,
     ) -> tuple[AgentState, world_model.Observation, dict[str, jax.Array]]:
-        params, raw = state.world_model, getattr(batch, agent.model.reads)
-        observation = world_model.normalise(agent.model, params, raw)
-        noise = world_model.latent_noise(agent.model, key, *batch.reward.shape, axis_name)
-        embed = world_model.encode(agent.model, params, observation)
-        seen = world_model.observe(agent.model, params, embed, batch.action, noise)
-        prediction = world_model.predict(agent.model, params, seen)
-        self.terms = world_model.likelihood_losses(prediction, batch, observation)
-        self.terms["kl"] = world_model.balanced_kl(seen, 0.8, 0.0)
-        self.extra = extra_terms(params, seen, prediction, observation)
-        assert set(scales) <= set(self.extra)
-        metrics = {f"model/{name}": jnp.mean(term) for name, term in self.extra.items()}
-        return state, seen, metrics
+        params, seen = state.world_model, see(agent, state, batch, key, axis_name)
+        embed = world_model.encode(agent.model, params, seen.observation)
+        observed = world_model.observe(agent.model, params, embed, batch.action, seen.noise)
+        prediction = world_model.predict(agent.model, params, observed)
+        self.terms = world_model.likelihood_losses(prediction, batch, seen.observation)
+        self.terms["kl"] = world_model.balanced_kl(observed, 0.8, 0.0)
+        self.added, self.replaced, logged = extra.terms(params, observed, prediction)
+        # Terms that are added have a weight each; terms that are replaced are the agent's own.
+        assert set(extra.weights) == set(self.added)
+        assert set(self.replaced) <= set(self.terms)
+        terms = self.extra | logged
+        metrics = {f"model/{name}": jnp.mean(term) for name, term in terms.items()}
+        return state, observed, metrics
 
     def update_behavior(
         self,
         agent: Agent,
         state: AgentState,
-        post: world_model.Latent,
+        post: Latent,
         discount: jax.Array,
         key: jax.Array,
-        extra_terms: agents.CriticTerms,
-        scales: dict[str, float],
+        extra: BehaviorExtra,
         axis_name: str | None = None,
     ) -> tuple[AgentState, dict[str, jax.Array]]:
-        self.critic_terms = extra_terms
+        self.critic_terms = extra.critic_terms
         return state, {}
 
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     found = Recorder()
-    monkeypatch.setattr(coworld, "update_world_model", found.update_world_model)
-    monkeypatch.setattr(coworld, "update_behavior", found.update_behavior)
+    monkeypatch.setattr(couplings, "update_world_model", found.update_world_model)
+    monkeypatch.setattr(couplings, "update_behavior", found.update_behavior)
     return found
 
 
 @functools.cache
-def method_and_state(state_size: int = 0) -> tuple[coworld.CoWorld, coworld.CoWorldState]:
+def method_and_state(state_size: int = 0) -> tuple[CoWorld, CoWorldState]:
     """Categorical latents, discount head; eta goes from 1 to 0 over two updates."""
-    config = tiny.categorical()
-    coupling = replace(
-        config.coupling, source_reward_weight_start=1.0, source_reward_weight_end=0.0
-    )
-    method = coworld.make_coworld(replace(config, coupling=coupling), tiny.ACTION, 2, state_size)
-    return method, coworld.init_coworld(method, 1, jax.random.key(7))
+    settings = tiny.with_settings(
+        tiny.categorical(),
+        coupling={"source_reward_weight_start": 1.0, "source_reward_weight_end": 0.0},
+    ).settings
+    sizes = settings.network, settings.learning, tiny.ACTION
+    target = source = make_agent(*sizes)
+    if state_size:
+        source = make_agent(*sizes, state_size, bridge=True)
+    coworld = CoWorld(target, (source,), ("source",), settings.coupling, aligned_updates=2)
+    return coworld, jax.jit(lambda key: init_coworld(coworld, key))(jax.random.key(7))
 
 
 def nonzero(grads: dict[str, Any]) -> set[str]:
@@ -210,7 +223,8 @@ def test_target_world_model_terms_reach_what_the_method_states(recorder: Recorde
             critic=params["other/critic"],
         )
         key = jax.random.key(0)
-        coworld.target_update(method, target, source, batch, key, behavior=False)
+        pair = CoWorldState(target=target, sources=(source,))
+        target_update(method, pair, batch, key, behavior=False)
         return {name: jnp.mean(term) for name, term in (recorder.terms | recorder.extra).items()}
 
     params = {f"learner/{name}": value for name, value in state.target.world_model.items()}
@@ -248,8 +262,8 @@ def test_terms_of_a_source_that_reads_states_reach_what_the_method_states(
     def terms(params: Any, own: Batch, other: Batch) -> dict[str, jax.Array]:
         # Two updates done: eta is 0, and nothing is left of the own batch in the aligned term.
         learner = source.replace(world_model=params, aligned_updates=jnp.asarray(2))
-        coworld.source_update(method, learner, own, other, jax.random.key(0))
-        assert set(recorder.extra) == {"bridge", "reward"}
+        source_update(method, 0, learner, own, other, jax.random.key(0))
+        assert set(recorder.added) == {"bridge"} and set(recorder.replaced) == {"reward"}
         aligned = {"aligned reward": recorder.extra["reward"], "bridge": recorder.extra["bridge"]}
         return {name: jnp.mean(term) for name, term in (recorder.terms | aligned).items()}
 
@@ -276,7 +290,8 @@ def test_alignment_with_a_source_that_reads_states_reaches_the_targets_encoder(
         target = state.target.replace(world_model=params[0])
         source = state.sources[0].replace(world_model=params[1])
         key = jax.random.key(0)
-        coworld.target_update(method, target, source, batch, key, behavior=False)
+        pair = CoWorldState(target=target, sources=(source,))
+        target_update(method, pair, batch, key, behavior=False)
         return recorder.extra["alignment"].mean()
 
     of_target, of_source = pull(
@@ -295,8 +310,8 @@ def test_reward_alignment_pulls_by_both_terms(recorder: Recorder) -> None:
         params: Any, aligned: jax.Array, source_batch: Batch, target_batch: Batch
     ) -> tuple[jax.Array, jax.Array]:
         learner = source.replace(world_model=params, aligned_updates=aligned)
-        coworld.source_update(method, learner, source_batch, target_batch, jax.random.key(0))
-        assert set(recorder.extra) == {"reward"}
+        source_update(method, 0, learner, source_batch, target_batch, jax.random.key(0))
+        assert set(recorder.replaced) == {"reward"} and not recorder.added
         return recorder.extra["reward"].mean(), recorder.extra["reward"]
 
     own, other = tiny.batch(0), tiny.batch(1)
@@ -324,7 +339,7 @@ def test_reward_alignment_pulls_by_both_terms(recorder: Recorder) -> None:
             assert np.any(moved != value) == matters
 
 
-def _imagined(method: coworld.CoWorld, seed: int = 0) -> Imagined:
+def _imagined(method: CoWorld, seed: int = 0) -> Imagined:
     """Imagined states as the critic sees them."""
     rssm = method.target.model.rssm
     rng = np.random.default_rng(seed)
@@ -340,11 +355,12 @@ def test_critic_terms_reach_the_target_critic_alone(recorder: Recorder) -> None:
     batch = tiny.batch(0)
 
     def terms(critic: Any, source_critic: Any, imagined: Imagined) -> dict[str, jax.Array]:
-        loss, value = behavior.critic_terms(critic, critic=method.target.critic, imagined=imagined)
+        loss, value = behavior.critic_terms(critic, method.target, imagined)
         source = state.sources[0].replace(critic=source_critic)
-        coworld.target_update(method, state.target, source, batch, jax.random.key(0))
+        pair = CoWorldState(target=state.target, sources=(source,))
+        target_update(method, pair, batch, jax.random.key(0))
         assert recorder.critic_terms is not None
-        constraint = recorder.critic_terms(imagined, value)[0]["constraint"]
+        constraint = recorder.critic_terms(critic, imagined, value).added["constraint"]
         return {"regression": loss.sum(), "constraint": constraint.sum()}
 
     table = jax.jit(jax.jacrev(terms, argnums=(0, 1, 2)))
@@ -373,30 +389,20 @@ def test_critic_terms_reach_the_target_critic_alone(recorder: Recorder) -> None:
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_actor_loss_reaches_the_actor_and_not_the_critic(share: float) -> None:
     method, state = method_and_state()
-    agent, start = method.target, world_model.initial_latent(method.target.model, 4)
+    learning = replace(
+        method.target.learning, discount=0.9, dynamics_share=share, entropy_scale=1e-3
+    )
+    agent = method.target._replace(learning=learning)
+    start = world_model.initial_latent(agent.model, 4)
     rng = np.random.default_rng(1)
+    noise = Noise(
+        latent=jnp.asarray(rng.uniform(size=(2, 4, agent.model.rssm.groups)), jnp.float32),
+        action=jnp.asarray(rng.uniform(size=(2, 4, tiny.ACTION)), jnp.float32),
+    )
 
     def loss(actor: Any, critic: Any) -> jax.Array:
-        terms, _ = behavior.actor_terms(
-            actor,
-            actor=agent.actor,
-            critic=agent.critic,
-            critic_params=critic,
-            slow_critic_params=state.target.slow_critic,
-            model=agent.model,
-            world_params=state.target.world_model,
-            start=start,
-            start_discount=jnp.ones(4),
-            latent_noise=jnp.asarray(
-                rng.uniform(size=(2, 4, agent.model.rssm.groups)), jnp.float32
-            ),
-            action_noise=jnp.asarray(rng.uniform(size=(2, 4, tiny.ACTION)), jnp.float32),
-            action_size=tiny.ACTION,
-            discount=0.9,
-            lambda_=0.95,
-            dynamics_share=share,
-            entropy_scale=1e-3,
-        )
+        mine = state.target.replace(critic=critic)
+        terms, _ = behavior.actor_terms(actor, agent, mine, start, jnp.ones(4), noise)
         return terms.sum()
 
     actor, critic = jax.jit(jax.grad(loss, argnums=(0, 1)))(state.target.actor, state.target.critic)

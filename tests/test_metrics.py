@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from coworld_jax import metrics
-from coworld_jax.metrics import MetricsWriter, Progress, format_duration, read_metrics
+from coworld_jax.records import metrics
+from coworld_jax.records.metrics import MetricsWriter, read_metrics
+from coworld_jax.records.progress import Progress, format_duration
 
 
 def test_lines_hold_counters_and_values(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_damage_elsewhere_than_at_the_end_is_named(tmp_path: Path, line: str, wo
 def test_lines_survive_sigkill(tmp_path: Path) -> None:
     program = """
         import sys
-        from coworld_jax.metrics import MetricsWriter
+        from coworld_jax.records.metrics import MetricsWriter
 
         writer, updates = MetricsWriter(sys.argv[1]), 0
         while True:

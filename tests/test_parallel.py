@@ -2,89 +2,135 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from record_digests import save_data
 
 from coworld_jax import parallel
-from coworld_jax.coworld import SOURCE, TARGET
-from coworld_jax.phases import make_update, update_keys
+from coworld_jax.method import SOURCE, TARGET
 from coworld_jax.store import sample
+from coworld_jax.training.loop import train
+from coworld_jax.training.scan import update_keys
+from coworld_jax.workdir import restore_run
 
 UPDATES = 3
-SIZES = {"updates": UPDATES, "length": tiny.TIME, "batch": tiny.BATCH}
-
-
-@pytest.fixture(scope="module")
-def update():
-    method, _ = tiny.make(tiny.categorical())
-    return make_update(method, "target", 0, False)
 
 
 def stores():
     return {TARGET: tiny.store(2)}
 
 
+def run(resident=None, streamed=None, devices=1, mapping="jit"):
+    """Updates of the target phase on these data; all data resident if none are given."""
+    method, state = tiny.start(tiny.categorical())
+    mesh = parallel.make_mesh(devices, tiny.BATCH)
+    resident = stores() if resident is None else resident
+    return tiny.scan(
+        method,
+        "target",
+        UPDATES,
+        parallel.replicate(state, mesh),
+        parallel.replicate(resident, mesh),
+        {} if streamed is None else streamed,
+        mesh,
+        mapping,
+    )
+
+
 @pytest.fixture(scope="module")
-def single(update):
-    _, state = tiny.make(tiny.categorical())
-    return parallel.compile_phase(update, **SIZES, mesh=None)(state, stores(), {})
+def single():
+    return run()
 
 
 def assert_close(result, reference):
-    (state, metrics), (wanted_state, wanted_metrics) = result, reference
-    assert int(state.updates) == UPDATES
+    (state, metrics), (wanted, wanted_metrics) = result, reference
+    assert int(state.clock.updates) == UPDATES
+    assert metrics.keys() == wanted_metrics.keys()
     for name, value in wanted_metrics.items():
         np.testing.assert_allclose(metrics[name], value, rtol=2e-4, atol=2e-5, err_msg=name)
-    for got, wanted in zip(jax.tree.leaves(state.target), jax.tree.leaves(wanted_state.target)):
-        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-5)
+    for got, want in zip(jax.tree.leaves(state.learnt), jax.tree.leaves(wanted.learnt)):
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-5)
 
 
-def test_mesh_equals_single_device(update, single):
-    mesh = parallel.make_mesh(2, tiny.BATCH)
-    _, state = tiny.make(tiny.categorical())
-    run = parallel.compile_phase(update, **SIZES, mesh=mesh)
-    result = run(parallel.replicate(state, mesh), parallel.replicate(stores(), mesh), {})
-    assert_close(result, single)
+def test_mesh_equals_single_device(single):
+    assert_close(run(devices=2), single)
 
 
-def streams(key):
+def streams():
     """The batches that the updates would sample from the resident stores."""
-    keys = [update_keys(key, jnp.int32(i))[0][TARGET] for i in range(UPDATES)]
+    _, (_, clock) = tiny.start(tiny.categorical())
+    clocks = [clock._replace(updates=jnp.int32(i)) for i in range(UPDATES)]
+    keys = [update_keys(clock, (TARGET,))[0][TARGET] for clock in clocks]
     batches = [sample(tiny.store(2), key, tiny.TIME, tiny.BATCH) for key in keys]
     return {TARGET: jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)}
 
 
-def test_streamed_batches_equal_resident_ones(update, single):
-    mesh = parallel.make_mesh(2, tiny.BATCH)
-    _, state = tiny.make(tiny.categorical())
-    streamed = streams(state.key)
-    run = parallel.compile_phase(update, **SIZES, mesh=mesh)
-    assert_close(run(parallel.replicate(state, mesh), {}, streamed), single)
+def test_streamed_batches_equal_resident_ones(single):
+    assert_close(run({}, streams(), devices=2), single)
 
 
-def test_pmap_equals_single_device(update, single):
-    _, state = tiny.make(tiny.categorical())
-    run = parallel.pmap_phase(update, **SIZES, devices=2)
-    assert_close(run(state, stores(), {}), single)
-    assert_close(run(state, {}, streams(state.key)), single)
+def test_pmap_equals_single_device(single):
+    assert_close(run(devices=2, mapping="pmap"), single)
+    assert_close(run({}, streams(), devices=2, mapping="pmap"), single)
+
+
+def test_pmap_gives_back_what_it_can_be_called_with():
+    """State without a device axis, in and out, on every device of the mesh."""
+    _, before = tiny.start(tiny.categorical())
+    state, _ = run(devices=2, mapping="pmap")
+    for new, old in zip(jax.tree.leaves(state), jax.tree.leaves(before), strict=True):
+        assert new.shape == old.shape and len(new.devices()) == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("state_size", [0, 5])
 def test_source_phase_with_coupling_b_on_two_devices(state_size):
-    method, state = tiny.make(state_size=state_size)
-    update = make_update(method, "source", 0, True)
     data = {SOURCE: tiny.store(1, state_size=state_size), TARGET: tiny.store(2)}
-    wanted, _ = parallel.compile_phase(update, **SIZES, mesh=None)(state, data, {})
-    mesh = parallel.make_mesh(0, tiny.BATCH)
-    _, state = tiny.make(state_size=state_size)
-    run = parallel.compile_phase(update, **SIZES, mesh=mesh)
-    got, _ = run(parallel.replicate(state, mesh), parallel.replicate(data, mesh), {})
-    for a, b in zip(jax.tree.leaves(got.sources), jax.tree.leaves(wanted.sources)):
+    found = []
+    for devices in (1, 2):
+        mesh = parallel.make_mesh(devices, tiny.BATCH)
+        method, state = tiny.start(state_size=state_size)
+        state, _ = tiny.scan(
+            method,
+            "source aligned",
+            UPDATES,
+            parallel.replicate(state, mesh),
+            parallel.replicate(data, mesh),
+            {},
+            mesh,
+        )
+        found.append(state.learnt.sources)
+    for a, b in zip(jax.tree.leaves(found[1]), jax.tree.leaves(found[0])):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_train_with_pmap_equals_train_with_jit(tmp_path, monkeypatch):
+    """A whole run on two devices: every phase, a replay that grows, checkpoints."""
+    monkeypatch.setenv("PYTHONPATH", "tests", prepend=":")
+    save_data(tmp_path / "data")
+    config = tiny.with_settings(
+        replace(
+            tiny.CONFIG,
+            source=("toy_tasks:calm",),
+            target="toy_tasks:windy",
+            data=str(tmp_path / "data"),
+        ),
+        schedule={"pretrain_updates": 2, "rounds": 1},
+    )
+    states = []
+    for mapping in ("jit", "pmap"):
+        workdir = tmp_path / mapping
+        wanted = replace(config, run=replace(config.run, devices=2, mapping=mapping))
+        summary = train(wanted, workdir)
+        assert summary is not None and summary["updates"] == 8
+        states.append(restore_run(workdir).state)
+    for got, want in zip(jax.tree.leaves(states[1]), jax.tree.leaves(states[0]), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
 
 
 def test_unequal_shares_are_refused():

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
-from coworld_jax import parallel
-from coworld_jax.coworld import TARGET
-from coworld_jax.phases import make_update
+from coworld_jax.method import TARGET
 
 UPDATES = 8
 
 
 def after_updates(dtype):
     """State and metrics of the target after a few updates on the same batches and noise."""
-    network = replace(tiny.CONFIG.network, dtype=dtype, depth=2, deter=16, hidden=16, units=16)
-    method, state = tiny.make(replace(tiny.CONFIG, network=network))
-    run = parallel.compile_phase(
-        make_update(method, "target", 0, False),
-        updates=UPDATES,
-        length=tiny.TIME,
-        batch=tiny.BATCH,
-        mesh=None,
-    )
-    return run(state, {TARGET: tiny.store(2)}, {})
+    network = {"dtype": dtype, "depth": 2, "deter": 16, "hidden": 16, "units": 16}
+    method, state = tiny.start(tiny.with_settings(network=network))
+    state, metrics = tiny.scan(method, "target", UPDATES, state, {TARGET: tiny.store(2)}, {})
+    return state.learnt, metrics
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 
 PROGRAM = """
 import json, os, sys
-from coworld_jax.runtime import restart_with_huge_pages
+from coworld_jax.training.runtime import restart_with_huge_pages
 
 starts = os.environ["STARTS"] = os.environ.get("STARTS", "") + "+"
 restart_with_huge_pages()

@@ -1,11 +1,9 @@
 """A source that reads the simulator's state: its scaling, its data, its policy, and that it learns.
 
-The contract of its updates is in test_coworld.py, the paths of its gradients in test_gradients.py.
+The contract of its updates is in test_contract.py, the paths of its gradients in test_gradients.py.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +13,13 @@ import tiny
 from episodes import make_episode
 from PIL import Image
 
-from coworld_jax import parallel, scaling, world_model
-from coworld_jax.agent import update_world_model
-from coworld_jax.coworld import SOURCE, TARGET, scale_source
+from coworld_jax.agents.dreamer import scaling, world_model
+from coworld_jax.agents.dreamer.agent import make_agent
 from coworld_jax.data import Replay
 from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
 from coworld_jax.evaluation.state_curves import shown_coordinates, state_curves_figure
-from coworld_jax.phases import make_update
+from coworld_jax.method import SOURCE, TARGET
+from coworld_jax.methods import METHODS
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.store import sample
 
@@ -29,33 +27,53 @@ SIZE = 24  # of walker's state
 STEPS = 30
 
 
+def measured(*batches: np.ndarray) -> scaling.Scaling:
+    """The scaling after these batches of states, ``[T, B, N]``."""
+    found = scaling.no_scaling(batches[0].shape[-1])
+    for count, batch in enumerate(batches):
+        moments = scaling.moments(jnp.asarray(batch))
+        found = scaling.measure(found, moments, jnp.int32(count))
+    return found
+
+
 def test_scaling_by_hand() -> None:
     # Mean 3, deviation 2; a coordinate at rest at 7 gets the smallest deviation, 0.01.
-    measured = scaling.measure_scaling(jnp.asarray([[1.0, 7.0], [5.0, 7.0]]))
-    np.testing.assert_allclose(measured["mean"], [3.0, 7.0])
-    np.testing.assert_allclose(measured["std"], [2.0, 0.01])
+    found = measured(np.asarray([[[1.0, 7.0]], [[5.0, 7.0]]]))
+    np.testing.assert_allclose(found["mean"], [3.0, 7.0])
+    np.testing.assert_allclose(found["std"], [2.0, 0.01])
     # (9 - 3) / 2 = 3: ln 4; 0.5 beyond rest is 50 deviations: -ln 51.
-    scaled = scaling.scale_state(measured, jnp.asarray([9.0, 6.5]))
+    scaled = scaling.scale_state(found, jnp.asarray([9.0, 6.5]))
     np.testing.assert_allclose(scaled, [np.log(4.0), -np.log(51.0)], rtol=1e-5)
-    np.testing.assert_allclose(scaling.unscale_state(measured, scaled), [9.0, 6.5], rtol=1e-5)
+    np.testing.assert_allclose(scaling.unscale_state(found, scaled), [9.0, 6.5], rtol=1e-5)
+
+
+def test_scaling_is_that_of_all_batches_together() -> None:
+    rng = np.random.default_rng(0)
+    batches = [rng.normal(4.0, 3.0, (6, 5, 2)) + i for i in range(4)]
+    found, whole = measured(*batches), np.stack(batches).reshape(-1, 2)
+    np.testing.assert_allclose(found["mean"], whole.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(found["std"], whole.std(axis=0), rtol=1e-4)
+    # The first batch forgets what was there before.
+    stale = {"mean": jnp.full(2, 9.0), "std": jnp.full(2, 9.0)}
+    again = scaling.measure(stale, scaling.moments(jnp.asarray(batches[0])), jnp.int32(0))
+    np.testing.assert_allclose(again["mean"], batches[0].mean(axis=(0, 1)), rtol=1e-5)
 
 
 def test_scaling_is_measured_for_one_source_and_not_learnt() -> None:
-    learning = replace(tiny.CONFIG.learning, weight_decay=0.1)
-    method, state = tiny.make(replace(tiny.CONFIG, learning=learning), sources=2, state_size=5)
-    states = np.random.default_rng(0).normal(4.0, 3.0, (50, 5)).astype(np.float32)
-    state = scale_source(state, 1, jnp.asarray(states))
+    config = tiny.with_settings(learning={"weight_decay": 0.1})
+    method, state = tiny.make(config, sources=2, state_size=5)
+    batch = {"source1": tiny.batch(0, 5)}
+    measure, learn = (jax.jit(method.updates[name]) for name in ("source1 measure", "source1"))
+    state, _ = measure(state, batch, jax.random.key(0), jnp.int32(0))
     first, second = (source.world_model["scaling"] for source in state.sources)
     np.testing.assert_array_equal(first["mean"], 0.0)
-    np.testing.assert_allclose(second["mean"], states.mean(axis=0), rtol=1e-5)
-    updated, _, _ = jax.jit(
-        lambda agent: update_world_model(
-            method.source, agent, tiny.batch(0, 5), jax.random.key(0), lambda *_: {}, {}
-        )
-    )(state.sources[1])
+    mean = np.asarray(batch["source1"].state).mean(axis=(0, 1))
+    np.testing.assert_allclose(second["mean"], mean, rtol=1e-5)
+    updated, _ = learn(state, batch, jax.random.key(0), jnp.int32(0))
+    found = updated.sources[1].world_model
     for name in ("mean", "std"):
-        np.testing.assert_array_equal(updated.world_model["scaling"][name], second[name])
-    kernel = updated.world_model["encoder"]["params"]["hidden0"]["kernel"]
+        np.testing.assert_array_equal(found["scaling"][name], second[name])
+    kernel = found["encoder"]["params"]["hidden0"]["kernel"]
     assert np.any(kernel != state.sources[1].world_model["encoder"]["params"]["hidden0"]["kernel"])
 
 
@@ -68,7 +86,7 @@ def test_a_replay_holds_the_states_beside_their_frames(tmp_path) -> None:
         # A frame says which row it is, its state as well.
         episode.image[:, 0, 0, 0] = np.arange(len(state)) + 10 * index
         replay.append(episode, str(index))
-    np.testing.assert_array_equal(replay.states(), np.concatenate(states))
+    np.testing.assert_array_equal(replay.store.state[:9], states[0])
     batch = sample(replay.store, jax.random.key(0), 4, 20)
     assert batch.state.shape == (4, 20, 5)
     for row, state in zip(np.ravel(batch.image[..., 0, 0, 0]), batch.state.reshape(-1, 5)):
@@ -101,11 +119,15 @@ def test_a_policy_that_reads_states_is_handed_states() -> None:
 
 
 def test_an_agent_acts_on_states_as_it_filters_them(episodes) -> None:
-    method, state = tiny.make(state_size=SIZE)
+    config, domains = tiny.with_settings(source_observation="state"), tiny.domains(1, SIZE)
+    domains["source"] = domains["source"]._replace(action_size=2)
+    method = METHODS[config.method].make(config.settings, domains)
+    state = jax.jit(method.init)(jax.random.key(7))
     states = episodes[0].extras["state"]
-    state = scale_source(state, 0, jnp.asarray(states))
-    agent, params = method.source, state.sources[0].world_model
-    policy = AgentPolicy(agent, state.sources[0], action_size=2, explore=False)
+    params = state.sources[0].world_model | {"scaling": measured(states[:, None])}
+    source = state.sources[0].replace(world_model=params)
+    state = state.replace(sources=(source,))
+    policy = AgentPolicy(method.players["source"], state, 64, SIZE, explore=False)
     assert policy.reads == "state"
     act, again = policy.episode(seed=1), policy.episode(seed=1)
     actions = [act(row) for row in states[:5]]
@@ -113,19 +135,21 @@ def test_an_agent_acts_on_states_as_it_filters_them(episodes) -> None:
     np.testing.assert_array_equal(again(states[0]), actions[0])
     assert np.any(again(states[2]) != actions[1])  # it looks at the state
     # What the encoder takes: of the size of one, whatever the simulator's units.
-    normal = world_model.normalise(agent.model, params, jnp.asarray(states))
+    model = make_agent(tiny.NETWORK, tiny.LEARNING, tiny.ACTION, SIZE).model
+    normal = world_model.normalise(model, params, jnp.asarray(states))
     assert 0.3 < float(jnp.std(normal)) < 1.0 < np.std(states)
 
 
 @pytest.fixture(scope="module")
 def learnt(episodes, tmp_path_factory):
     """200 updates of the source with coupling B: its method, state, data and metrics."""
-    learning = replace(tiny.CONFIG.learning, batch=4, length=8, model_lr=3e-3)
-    network = replace(tiny.CONFIG.network, deter=24, hidden=24, units=32, depth=2)
     # A weight at which a few updates show the alignment beside the images.
-    coupling = replace(tiny.CONFIG.coupling, alignment_scale=300.0)
-    config = replace(tiny.CONFIG, learning=learning, network=network, coupling=coupling)
-    method, state = tiny.make(config, state_size=SIZE)
+    config = tiny.with_settings(
+        learning={"batch": 4, "length": 8, "model_lr": 3e-3},
+        network={"deter": 24, "hidden": 24, "units": 32, "depth": 2},
+        coupling={"alignment_scale": 300.0},
+    )
+    method, state = tiny.start(config, state_size=SIZE)
     stores = {}
     for domain, size in ((SOURCE, SIZE), (TARGET, 0)):
         directory = tmp_path_factory.mktemp(domain)
@@ -134,11 +158,9 @@ def learnt(episodes, tmp_path_factory):
             short = episode._replace(action=episode.action[:, : tiny.ACTION])
             replay.append(short, str(index))
         stores[domain] = replay.store
-        if size:
-            state = scale_source(state, 0, jnp.asarray(replay.states()))
-    update = make_update(method, "source", 0, True)
-    run = parallel.compile_phase(update, updates=200, length=8, batch=4, mesh=None)
-    state, metrics = run(state, stores, {})
+    own = {SOURCE: stores[SOURCE]}
+    state, _ = tiny.scan(method, "source measure", 50, state, own, {})
+    state, metrics = tiny.scan(method, "source aligned", 200, state, stores, {})
     return method, state, stores, metrics
 
 
@@ -162,9 +184,8 @@ def test_state_and_bridge_are_learnt_from_a_real_simulator(learnt) -> None:
 def test_the_target_is_drawn_to_what_the_bridge_sees(learnt) -> None:
     method, state, stores, _ = learnt
     state = jax.tree.map(jnp.copy, state)  # the phase overwrites it
-    update = make_update(method, "world_model", 0, False)
-    run = parallel.compile_phase(update, updates=60, length=8, batch=4, mesh=None)
-    _, metrics = run(state, {TARGET: stores[TARGET]}, {})
+    data = {TARGET: stores[TARGET]}
+    _, metrics = tiny.scan(method, "target model", 60, state, data, {})
     before, after = ends(metrics["target/model/alignment"])
     assert after < 0.7 * before
 

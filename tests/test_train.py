@@ -18,7 +18,7 @@ import tiny
 
 from coworld_jax.data import save_episode
 from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
-from coworld_jax.metrics import read_metrics
+from coworld_jax.records.metrics import read_metrics
 from coworld_jax.workdir import load_policy
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,16 +13,17 @@ import numpy as np
 import pytest
 import tiny
 
-from coworld_jax import agent as agents
-from coworld_jax import behavior, world_model
-from coworld_jax.acting import act, initial_acting_state
-from coworld_jax.agent import Agent, AgentState
+from coworld_jax.agents.dreamer import agent as agents
+from coworld_jax.agents.dreamer import behavior, world_model
+from coworld_jax.agents.dreamer.acting import act, initial_acting_state, make_player
+from coworld_jax.agents.dreamer.agent import Agent, AgentState
+from coworld_jax.agents.dreamer.behavior import Noise
+from coworld_jax.agents.dreamer.world_model import Observation
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.types import Latent
-from coworld_jax.world_model import Observation
 
 T, B = 4, 2
-KINDS = {"gaussian": lambda: tiny.CONFIG, "categorical": tiny.categorical}
+KINDS = {"gaussian": lambda: tiny.SETTINGS, "categorical": lambda: tiny.categorical().settings}
 
 
 class Case(NamedTuple):
@@ -37,8 +39,8 @@ class Case(NamedTuple):
 
 @pytest.fixture(scope="module", params=KINDS)
 def case(request: pytest.FixtureRequest) -> Case:
-    config = KINDS[request.param]()
-    agent = agents.make_agent(config.network, config.learning, tiny.ACTION)
+    settings = KINDS[request.param]()
+    agent = agents.make_agent(settings.network, settings.learning, tiny.ACTION)
     # Compiled as a whole: hundreds of small programs otherwise.
     state = jax.jit(lambda key: agents.init_agent(agent, key))(jax.random.key(7))
     model, params = agent.model, state.world_model
@@ -155,14 +157,11 @@ def _rollout(
     case: Case, start: Latent, action_noise: jax.Array, action_size: int = tiny.ACTION
 ) -> behavior.Rollout:
     return behavior.imagine(
-        case.agent.model,
+        case.agent._replace(action_size=action_size),
         case.state.world_model,
-        case.agent.actor,
         case.state.actor,
         start,
-        case.noise,
-        action_noise,
-        action_size,
+        Noise(case.noise, action_noise),
     )
 
 
@@ -177,10 +176,15 @@ def test_surplus_coordinates_are_zero_in_imagination_as_in_episodes(case: Case) 
 
 
 def test_an_agent_keeps_what_its_simulator_does_not_take_at_zero(case: Case) -> None:
-    policy = AgentPolicy(case.agent, case.state, action_size=2, explore=True)
-    frame = np.zeros((64, 64, 3), np.uint8)
-    memory = policy._step(policy._parameters, policy._start, frame, jax.random.key(0), 0)
+    agent = case.agent._replace(action_size=2)
+    player = make_player(agent, lambda state: state, {})
+    params, frame = player.params(case.state), np.zeros((64, 64, 3), np.uint8)
+    memory, action = jax.jit(
+        lambda memory: player.act(params, memory, frame[None], jax.random.key(0), explore=True)
+    )(player.start(1))
     assert np.all(memory.action[:, :2]) and not np.any(memory.action[:, 2:])
+    np.testing.assert_array_equal(action, memory.action[:, :2])
+    policy = AgentPolicy(player, case.state, 64, 0, explore=True)
     assert policy.episode(0)(frame).shape == (2,)
 
 
@@ -231,23 +235,17 @@ def test_actor_and_critic_targets_use_the_states_they_belong_to(case: Case) -> N
     slow = jax.tree.map(lambda leaf: leaf + 0.1, state.critic)
     alive = jnp.asarray([1.0, 0.0])  # the second start state was terminal
     share, entropy_scale = 0.5, 0.01
+    learning = replace(
+        agent.learning, discount=0.9, lambda_=0.7, dynamics_share=share, entropy_scale=entropy_scale
+    )
+    narrow = agent._replace(learning=learning, action_size=2)  # of three
     loss, (imagined, logged) = behavior.actor_terms(
         state.actor,
-        actor=agent.actor,
-        critic=agent.critic,
-        critic_params=state.critic,
-        slow_critic_params=slow,
-        model=model,
-        world_params=params,
-        start=start,
-        start_discount=alive,
-        latent_noise=case.noise,
-        action_noise=uniform,
-        action_size=2,  # of three
-        discount=0.9,
-        lambda_=0.7,
-        dynamics_share=share,
-        entropy_scale=entropy_scale,
+        narrow,
+        state.replace(slow_critic=slow),
+        start,
+        alive,
+        Noise(case.noise, uniform),
     )
     rollout = _rollout(case, start, uniform, 2)
     action, loc, scale = (x[..., :2] for x in rollout[1:])
@@ -272,12 +270,8 @@ def test_actor_and_critic_targets_use_the_states_they_belong_to(case: Case) -> N
     entropy = behavior.distributions.truncated_normal_entropy(loc, scale).sum(-1)
     close(logged["entropy"], entropy)
     objective = share * expected + (1 - share) * log_prob * (expected - baseline)
-    if agent.learning.dynamics_share < 1.0:
-        assert model.continuation is not None
     close(loss, -weight * (objective + entropy_scale * np.asarray(entropy)), 1e-4)
-    critic_loss, at_states = behavior.critic_terms(
-        state.critic, critic=agent.critic, imagined=imagined
-    )
+    critic_loss, at_states = behavior.critic_terms(state.critic, agent, imagined)
     close(at_states, baseline)
     close(critic_loss, weight * 0.5 * (baseline - expected) ** 2, 1e-4)
 
@@ -289,13 +283,19 @@ def test_acting_sees_what_filtering_sees(case: Case) -> None:
     actions, noise = [acting.action], []
     step = jax.jit(
         lambda acting, frame, key: act(
-            agent, state.world_model, state.actor, acting, frame, key, explore=False
+            agent,
+            {"world_model": state.world_model, "actor": state.actor},
+            acting,
+            frame,
+            key,
+            explore=False,
         )
     )
     for frame, key in zip(image, keys, strict=True):
         key_latent, _ = jax.random.split(key)
         noise.append(world_model.latent_noise(model, key_latent, 1, B)[0])
-        acting = step(acting, frame, jax.random.clone(key))
+        acting, action = step(acting, frame, jax.random.clone(key))
+        np.testing.assert_array_equal(action, acting.action)  # its simulator takes all of them
         actions.append(acting.action)
     embed = world_model.encode(model, state.world_model, world_model.normalise_image(image))
     # The action chosen at frame t is row t + 1 of an episode: it led to the next image.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coworld_jax import parallel
 from coworld_jax.agents.dreamer.settings import LearningConfig, NetworkConfig
 from coworld_jax.config import Config, EpisodesConfig, RunConfig
-from coworld_jax.method import Domain, Method
+from coworld_jax.method import Domain, Method, TrainState, init_train_state
 from coworld_jax.methods import METHODS
 from coworld_jax.methods.coworld import CoWorldSettings
 from coworld_jax.methods.coworld.settings import CurriculumConfig
@@ -20,6 +23,7 @@ from coworld_jax.methods.finetune import FinetuneSettings
 from coworld_jax.methods.multitask import MultitaskSettings
 from coworld_jax.schedule import OnlineConfig
 from coworld_jax.store import EpisodeStore
+from coworld_jax.training.scan import run_updates
 from coworld_jax.types import Batch
 
 ACTION = 3
@@ -102,10 +106,63 @@ def domains(sources: int = 1, state_size: int = 0, target: bool = True) -> dict[
     return {name: Domain(ACTION, state_size, 10) for name in [*names, "target"][: sources + target]}
 
 
-def make(config: Config = CONFIG, sources: int = 1, state_size: int = 0) -> tuple[Method, object]:
-    """The method and a fresh state; call it again for a state that may be donated."""
-    method = METHODS[config.method].make(config.settings, domains(sources, state_size))
+def build(config: Config = CONFIG, sources: int = 1, state_size: int = 0) -> Method:
+    """The method; sources read states where these have a size."""
+    if state_size:
+        config = with_settings(config, source_observation="state")
+    return METHODS[config.method].make(config.settings, domains(sources, state_size))
+
+
+def make(config: Config = CONFIG, sources: int = 1, state_size: int = 0) -> tuple[Method, Any]:
+    """The method and what it has learnt before its first update."""
+    method = build(config, sources, state_size)
     return method, jax.jit(method.init)(jax.random.key(7))
+
+
+def start(
+    config: Config = CONFIG, sources: int = 1, state_size: int = 0
+) -> tuple[Method, TrainState]:
+    """The method and what a run of it begins with; a scan overwrites it, so call it again."""
+    method = build(config, sources, state_size)
+    return method, jax.jit(lambda key: init_train_state(method, key))(jax.random.key(7))
+
+
+def scan(
+    method: Method,
+    update: str,
+    updates: int,
+    state: TrainState,
+    resident: Mapping[str, EpisodeStore],
+    streamed: Mapping[str, Batch],
+    mesh: parallel.Mesh | None = None,
+    mapping: str = "jit",
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """``updates`` updates in one call, as training makes them."""
+    shape = (updates, method.length, method.batch)
+    program = functools.partial(run_updates, method.updates[update], shape=shape)
+    arguments = (state, resident, streamed, jnp.int32(0))
+    return parallel.compile_program(program, arguments, mesh, mapping)(*arguments)
+
+
+def counted(update: Callable[..., Any]) -> tuple[Callable[..., Any], list[int]]:
+    """``update`` jitted, and a list that grows whenever it is traced."""
+    traces: list[int] = []
+
+    def run(*arguments: Any) -> Any:
+        traces.append(1)
+        return update(*arguments)
+
+    return jax.jit(run), traces
+
+
+def is_key(leaf: jax.Array) -> bool:
+    """Whether ``leaf`` holds PRNG keys."""
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def copied(tree: Any) -> Any:
+    """``tree`` on the host, where no program can overwrite it."""
+    return jax.tree.map(lambda leaf: leaf if is_key(leaf) else np.array(leaf), tree)
 
 
 @functools.cache

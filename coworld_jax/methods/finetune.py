@@ -205,6 +205,11 @@ def elastic(finetune: Finetune, state: FinetuneState) -> tuple[ModelExtra, Behav
 
 
 def _updates(finetune: Finetune) -> dict[str, Update]:
+    return _source_updates(finetune) | _target_updates(finetune)
+
+
+def _source_updates(finetune: Finetune) -> dict[str, Update]:
+    """The first half: learn online, then measure what EWC holds on to."""
     name = finetune.source_name
 
     def source(
@@ -239,6 +244,12 @@ def _updates(finetune: Finetune) -> dict[str, Update]:
         total = sum(jax.tree.leaves(jax.tree.map(jnp.sum, mean)), jnp.zeros(()))
         metrics = prefixed(name, {"fisher/trace": total})
         return replace(state, anchor=anchor, fisher=mean), metrics
+
+    return {"source": source, "fisher": fisher}
+
+
+def _target_updates(finetune: Finetune) -> dict[str, Update]:
+    """The second half: new moments, the world model alone, the agent."""
 
     def renew(
         state: FinetuneState,
@@ -275,4 +286,4 @@ def _updates(finetune: Finetune) -> dict[str, Update]:
         )
         return replace(state, agent=agent), prefixed(TARGET, metrics)
 
-    return {"source": source, "fisher": fisher, "renew": renew, "model": model, "target": target}
+    return {"renew": renew, "model": model, "target": target}

@@ -185,7 +185,9 @@ def ranking_domain(plan: Sequence[Phase], target: str) -> str:
     In a plan that never scores the target it is the domain scored last; empty if none is.
     """
     scored = [domain for phase in plan for domain in phase.scores]
-    return target if target in scored or not scored else scored[-1]
+    if target in scored:
+        return target
+    return scored[-1] if scored else ""
 
 
 def describe(plan: Sequence[Phase]) -> str:

@@ -70,7 +70,8 @@ def make_config(suite: Suite, pairs: Mapping[str, Pair], text: str) -> ConfigDic
         raise ValueError(f"Unknown pair, size or method {name}: {closest(name, known)}")
     if rest:
         known = [*SIZES, *methods]
-        raise ValueError(f"Unknown size or method {rest[0]}: {closest(rest[0], known)}")
+        wrong = next((part for part in rest if part not in known), rest[0])
+        raise ValueError(f"Unknown size or method {wrong}: {closest(wrong, known)}")
     pair = pairs[name]
     config = replace(sized_config(method, size, suite), source=pair.source, target=pair.target)
     settings = flatten(config)

@@ -1,0 +1,302 @@
+"""One contract for all methods: what `coworld_jax.method` promises, for every phase of every plan.
+
+A new method needs one line in `CASES`. What is special about a method is tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from coworld_jax.method import TARGET, Domain, Method, Phase, sources_of
+from coworld_jax.methods import METHODS
+from coworld_jax.policy import AgentPolicy
+from coworld_jax.records.checkpoint import state_digest
+from coworld_jax.training.plan import check_plan
+from coworld_jax.types import Batch
+
+STATE_SIZE = 5
+# No two domains have one action size; the target's is the largest, as batches have it.
+SIZES = {"source": 2, "source0": 1, "source1": 2, TARGET: tiny.ACTION}
+
+
+def nothing(state: Any) -> dict[str, Any]:
+    """Of a method whose domains share everything."""
+    return {}
+
+
+class Case(NamedTuple):
+    """A method at a tiny size."""
+
+    method: str
+    settings: Any
+    # State -> what belongs to one domain alone, by domain. It stays as it is, bit by bit, in
+    # phases that do not read the domain.
+    own: Callable[[Any], dict[str, Any]] = nothing
+    sources: int = 1
+
+
+def coupled(state: Any) -> dict[str, Any]:
+    return {"source": state.sources, TARGET: state.target}
+
+
+def coupled_apart(state: Any) -> dict[str, Any]:
+    return {"source0": state.sources[0], "source1": state.sources[1], TARGET: state.target}
+
+
+def with_settings(**sections: Any) -> Any:
+    return tiny.with_settings(**sections).settings
+
+
+CASES = {
+    "coworld": Case("coworld", tiny.SETTINGS, coupled),
+    "coworld, state source": Case("coworld", with_settings(source_observation="state"), coupled),
+    "coworld, two sources": Case(
+        "coworld", with_settings(coupling={"selection": "phase"}), coupled_apart, sources=2
+    ),
+    "dreamer": Case("dreamer", tiny.OTHERS["dreamer"]),
+    "finetune": Case("finetune", tiny.OTHERS["finetune"]),
+    "multitask": Case("multitask", tiny.OTHERS["multitask"]),
+}
+# The same updates as in another case, for several sources or with other inputs.
+SLOW = ("coworld, two sources",)
+
+
+class Made(NamedTuple):
+    """A method of a case, and two states of it."""
+
+    method: Method
+    domains: dict[str, Domain]
+    states: tuple[Any, Any]
+
+
+def domains_of(case: Case) -> dict[str, Domain]:
+    """The domains that the method asks for, of different action sizes."""
+    names = METHODS[case.method].domains(case.settings)
+    wanted = [*tiny.domains(case.sources)]
+    kept = [name for name in wanted if (TARGET if name == TARGET else "source") in names]
+    return {name: Domain(SIZES[name], STATE_SIZE, 10) for name in kept}
+
+
+@functools.cache
+def build(name: str) -> tuple[Method, dict[str, Domain]]:
+    case = CASES[name]
+    domains = domains_of(case)
+    return METHODS[case.method].make(case.settings, domains), domains
+
+
+@functools.cache
+def made(name: str) -> Made:
+    method, domains = build(name)
+    init = jax.jit(method.init)
+    return Made(method, domains, (init(jax.random.key(7)), init(jax.random.key(8))))
+
+
+def phases(name: str) -> list[Phase]:
+    """One phase for each update and what it reads."""
+    method, _ = build(name)
+    return [*{(p.update, p.reads): p for p in method.plan if p.update}.values()]
+
+
+def applications() -> list[Any]:
+    """Case and phase of every update, as parameters of a test."""
+    return [
+        pytest.param(
+            name,
+            phase,
+            id=f"{name}: {phase.update}",
+            marks=[pytest.mark.slow] if name in SLOW else [],
+        )
+        for name in CASES
+        for phase in phases(name)
+    ]
+
+
+class Applied(NamedTuple):
+    """An update, compiled once, with its input and its output."""
+
+    run: Callable[..., Any]
+    traces: list[int]
+    state: Any
+    before: Any  # the state, copied before the update saw it
+    batches: dict[str, Batch]
+    after: Any
+    metrics: dict[str, jax.Array]
+
+
+@functools.cache
+def applied(name: str, phase: Phase) -> Applied:
+    method, domains, (state, _) = made(name)
+    batches = {}
+    for index, domain in enumerate(phase.reads):
+        chunk = tiny.batch(index, STATE_SIZE)
+        # As training hands them out: surplus coordinates are zero, and all batches have the
+        # largest action size.
+        widest = max(one.action_size for one in domains.values())
+        size = domains[domain].action_size
+        batches[domain] = chunk._replace(action=chunk.action[..., :widest].at[..., size:].set(0.0))
+    run, traces = tiny.counted(method.updates[phase.update])
+    before = tiny.copied(state)
+    after, metrics = run(state, batches, jax.random.key(3), jnp.int32(0))
+    return Applied(run, traces, state, before, batches, after, metrics)
+
+
+def test_every_method_has_a_case() -> None:
+    missing = sorted(set(METHODS) - {case.method for case in CASES.values()})
+    assert not missing, f"give {', '.join(missing)} tiny settings, a line of tests/test_contract.py"
+    assert set(CASES) >= set(METHODS), "the first case of a method has its name"
+
+
+@pytest.mark.parametrize(("name", "phase"), applications())
+def test_an_update_is_a_pure_function_that_is_traced_once(name: str, phase: Phase) -> None:
+    run, traces, state, before, batches, after, _ = applied(name, phase)
+    chunks = jax.tree.map(np.array, batches)
+    again, _ = run(state, batches, jax.random.key(3), jnp.int32(0))
+    assert state_digest(again) == state_digest(after)
+    # The count is a traced value: another one compiles nothing.
+    run(state, batches, jax.random.key(4), jnp.int32(3))
+    assert len(traces) == 1
+    # The input is left as it was.
+    assert state_digest(state) == state_digest(before)
+    jax.tree.map(np.testing.assert_array_equal, batches, chunks)
+
+
+@pytest.mark.parametrize(("name", "phase"), applications())
+def test_an_update_keeps_the_form_of_its_state(name: str, phase: Phase) -> None:
+    _, _, state, before, _, after, metrics = applied(name, phase)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    for new, old in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
+        assert (new.shape, new.dtype, new.weak_type) == (old.shape, old.dtype, old.weak_type)
+        assert tiny.is_key(new) or np.isfinite(new).all()
+    assert phase.updates == 1 or state_digest(after) != state_digest(before)
+    for metric, value in metrics.items():
+        assert value.shape == () and value.dtype == jnp.float32 and np.isfinite(value), metric
+        assert metric.count("/") == 2, f"{metric} is no domain/part/quantity"
+
+
+@pytest.mark.parametrize(("name", "phase"), applications())
+def test_an_update_leaves_domains_alone_that_it_does_not_read(name: str, phase: Phase) -> None:
+    _, _, _, before, _, after, metrics = applied(name, phase)
+    old, new = CASES[name].own(before), CASES[name].own(after)
+    for domain in set(old) - set(phase.reads):
+        assert state_digest(new[domain]) == state_digest(old[domain]), domain
+    assert {metric.partition("/")[0] for metric in metrics} <= set(phase.reads)
+
+
+@pytest.mark.parametrize(("name", "phase"), applications())
+def test_one_of_several_seeds_learns_as_it_does_alone(name: str, phase: Phase) -> None:
+    """Seeds are stacked; they share the batches and the count."""
+    method, _, states = made(name)
+    alone = applied(name, phase)
+    keys = jax.random.split(jax.random.key(3), 2)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    together = jax.jit(jax.vmap(method.updates[phase.update], in_axes=(0, None, 0, None)))
+    found, found_metrics = together(stacked, alone.batches, keys, jnp.int32(0))
+    for seed, (state, key) in enumerate(zip(states, keys, strict=True)):
+        wanted, metrics = alone.run(state, alone.batches, key, jnp.int32(0))
+        for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_allclose(got[seed], want, rtol=1e-3, atol=1e-5)
+        for metric, value in metrics.items():
+            np.testing.assert_allclose(
+                found_metrics[metric][seed], value, rtol=1e-3, atol=1e-4, err_msg=metric
+            )
+    assert len(alone.traces) == 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_plan_players_and_domains_agree(name: str) -> None:
+    method, domains = build(name)
+    entry, case = METHODS[CASES[name].method], CASES[name]
+    assert isinstance(case.settings, entry.settings)
+    check_plan(method.plan, dict.fromkeys(domains, 10))
+    assert any(phase.scores for phase in method.plan)
+    for phase in method.plan:
+        assert bool(phase.update) == bool(phase.updates), phase
+        assert not phase.update or phase.update in method.updates, phase
+        assert {*phase.reads, *phase.scores} <= set(domains), phase
+        assert {*phase.scores, *filter(None, [phase.plays])} <= set(method.players), phase
+        assert phase.plays != TARGET, "the target is a fixed dataset"
+        assert 0 <= phase.first_updates <= phase.updates and bool(phase.plays) >= bool(
+            phase.env_steps
+        )
+    # What is read has been filled before: the target is a dataset, the others are played first.
+    filled = {TARGET}
+    for phase in method.plan:
+        assert set(phase.reads) <= filled, f"{phase} reads an empty replay"
+        filled |= {phase.plays}
+    assert set(method.players) <= set(domains)
+    assert (method.length, method.batch) == (tiny.TIME, tiny.BATCH)
+    assert sources_of(domains) == tuple(name for name in domains if name != TARGET)
+    unknown = set(entry.may_grow) - set(vars(case.settings))
+    assert not unknown, f"may_grow names no setting: {unknown}"
+
+
+def players() -> list[Any]:
+    """Case and domain of every player."""
+    return [
+        pytest.param(name, domain, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in CASES
+        for domain in build(name)[0].players
+    ]
+
+
+@pytest.mark.parametrize(("name", "domain"), players())
+def test_a_player_takes_the_actions_of_its_domain(name: str, domain: str) -> None:
+    method, domains, (state, _) = made(name)
+    player, size = method.players[domain], domains[domain].action_size
+    seen = np.zeros((64, 64, 3), np.uint8)
+    if player.reads == "state":
+        seen = np.linspace(-1.0, 1.0, STATE_SIZE, dtype=np.float32)
+    before = state_digest(state)
+    for explore in (False, True):
+        policy = AgentPolicy(player, state, 64, STATE_SIZE, explore=explore)
+        act, again = policy.episode(seed=1), policy.episode(seed=1)
+        first, second = act(seen), act(seen)
+        for action in (first, second):
+            assert action.shape == (size,) and action.dtype == np.float32
+            assert np.isfinite(action).all() and (np.abs(action) <= 1.0).all()
+        np.testing.assert_array_equal(again(seen), first)
+    assert state_digest(state) == before
+    assert 0.0 <= player.discount <= 1.0
+
+
+@pytest.mark.parametrize(("name", "domain"), players())
+def test_a_player_judges_and_foresees_in_the_form_of_its_episodes(name: str, domain: str) -> None:
+    """Shapes alone: nothing is compiled."""
+    method, domains, (state, _) = made(name)
+    player, size = method.players[domain], domains[domain].action_size
+    time, episodes, context = 6, 3, 2
+    shape, dtype = ((64, 64, 3), jnp.uint8)
+    if player.reads == "state":
+        shape, dtype = (STATE_SIZE,), jnp.float32
+    observation = jax.ShapeDtypeStruct((time, episodes, *shape), dtype)
+    action = jax.ShapeDtypeStruct((time, episodes, size), jnp.float32)
+    key = jax.random.key(0)
+    # A step can be the body of a scan: the memory keeps its form.
+    memory = player.start(episodes)
+    after, chosen = jax.eval_shape(
+        functools.partial(player.act, explore=True),
+        player.params(state),
+        memory,
+        jax.ShapeDtypeStruct((episodes, *shape), dtype),
+        key,
+    )
+    assert jax.tree.structure(after) == jax.tree.structure(memory)
+    for new, old in zip(jax.tree.leaves(after), jax.tree.leaves(memory), strict=True):
+        assert (new.shape, new.dtype) == (old.shape, old.dtype)
+    assert chosen.shape == (episodes, size)
+    if player.values is not None:
+        values = jax.eval_shape(player.values, state, observation, action, key)
+        assert {value.shape for value in values.values()} == {(time, episodes)}
+    if player.predict is not None:
+        expected = jax.eval_shape(
+            lambda *arrays: player.predict(*arrays, context), state, observation, action
+        )
+        assert expected.shape == observation.shape

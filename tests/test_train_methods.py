@@ -1,0 +1,91 @@
+"""Every method from its first update to a loaded policy, on small tasks without a renderer.
+
+CoWorld's own whole runs are in test_train.py, on real simulators and by the real command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+from record_digests import save_data
+
+from coworld_jax.config import Config
+from coworld_jax.methods import DEFAULT, METHODS
+from coworld_jax.records.files import write_config
+from coworld_jax.records.metrics import read_metrics
+from coworld_jax.training.loop import train
+from coworld_jax.workdir import load_policy, needed_domains, restore_run
+
+SHORTEST = "dreamer"
+ACTIONS = {"source": 3, "target": 2}
+
+
+def cases() -> list[object]:
+    """The other methods as parameters; one of them in the default suite."""
+    return [
+        pytest.param(name, marks=[] if name == SHORTEST else [pytest.mark.slow])
+        for name in METHODS
+        if name != DEFAULT
+    ]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("methods") / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", "tests", prepend=":")
+        save_data(directory)
+        yield directory
+
+
+def tiny_config(method: str, data) -> Config:
+    """The tiny configuration of a method, on two tasks with different actions."""
+    config = tiny.of_method(method)
+    return replace(
+        config,
+        source=("toy_tasks:wide",),
+        target="toy_tasks:windy",
+        data=str(data),
+        run=replace(config.run, devices=1),
+    )
+
+
+@pytest.mark.parametrize("method", cases())
+def test_a_method_trains_resumes_and_acts(method, data, tmp_path):
+    config, asked = tiny_config(method, data), []
+
+    def later(returns):
+        asked.append(returns)
+        return len(asked) > 2
+
+    whole = train(config, tmp_path / "whole")
+    assert whole is not None and whole["method"] == method
+    assert train(config, tmp_path / "parts", later) is None
+    stopped = restore_run(tmp_path / "parts").host["position"]["updates"]
+    assert 0 < stopped < whole["updates"]
+    parts = train(config, tmp_path / "parts")
+    assert parts is not None and parts["state_digest"] == whole["state_digest"]
+    logged = [
+        [record["updates"] for record in read_metrics(tmp_path / name / "metrics.jsonl")]
+        for name in ("whole", "parts")
+    ]
+    assert logged[0] == logged[1]
+    run = restore_run(tmp_path / "parts")
+    scored = {domain for phase in run.method.plan for domain in phase.scores}
+    assert set(whole["evaluations"]) == scored
+    assert set(run.specs) == set(needed_domains(config))
+    for domain in run.method.players:
+        act = load_policy(tmp_path / "parts", domain=domain).episode(seed=1)
+        action = act(np.zeros((64, 64, 3), np.uint8))
+        assert action.shape == (ACTIONS[domain],) and (np.abs(action) <= 1.0).all()
+
+
+@pytest.mark.parametrize("method", cases())
+def test_a_workdir_of_another_method_is_refused(method, data, tmp_path):
+    """Before a simulator starts."""
+    write_config(tmp_path / "run", tiny_config(DEFAULT, data))
+    with pytest.raises(ValueError, match=f"method: '{DEFAULT}' -> '{method}'"):
+        train(tiny_config(method, data), tmp_path / "run")
