@@ -21,7 +21,6 @@ import numpy as np
 import optax
 from absl import app, flags
 
-from coworld_jax import runtime
 from coworld_jax.agents.model_free import (
     CandidateDraws,
     CurlAgent,
@@ -36,6 +35,7 @@ from coworld_jax.agents.model_free import (
     update_drq_bc,
 )
 from coworld_jax.networks import PixelActor, PixelEncoder, TwinCritic
+from coworld_jax.training import runtime
 from experiments.benchmarks.timing import alternate, reference_product, reference_rate, where
 
 _AGENTS = flags.DEFINE_list("agents", ["drq_bc", "cql", "curl"], "Which agents to measure.")
