@@ -16,9 +16,10 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,7 @@ def _rank(metrics: Mapping[str, Any]) -> float:
     return -math.inf if metrics["score"] is None else float(metrics["score"])
 
 
-class Checkpointer:
+class Checkpointer(AbstractContextManager["Checkpointer"]):
     """The checkpoints of one run in one directory: the latest ``keep``, and the best by score.
 
     Args:
@@ -137,18 +138,7 @@ class Checkpointer:
         if score is not None and not math.isfinite(score):
             raise ValueError(f"The score of step {step} is {score}: pass a finite one, or None.")
         flat, _ = jax.tree_util.tree_flatten_with_path(state)
-        leaves = [_describe(path, leaf) for path, leaf in flat]
-        for entry, (_, leaf) in zip(leaves, flat, strict=True):
-            if _is_key(leaf):
-                entry["impl"] = str(jax.random.key_impl(leaf))
-        try:
-            # Written to text and read back: the caller may go on changing its own record while the
-            # background thread writes this one.
-            record = json.loads(json.dumps({"leaves": leaves, "host": dict(host)}))
-        except TypeError as error:
-            raise ValueError(
-                f"The host record of step {step} does not fit JSON: {error}."
-            ) from error
+        record = _record(step, flat, host)
         values = _to_host([leaf for _, leaf in flat])
         # Leaves go by number, for paths hold characters that a file system may not like; the record
         # has the paths. Orbax refuses arrays without elements, and their shape says it all.
@@ -192,7 +182,11 @@ class Checkpointer:
             step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
         )["record"]
         flat, structure = jax.tree_util.tree_flatten_with_path(template)
-        self._check(step, record["leaves"], [_describe(path, leaf) for path, leaf in flat])
+        _check_leaves(
+            self.directory / str(step),
+            record["leaves"],
+            [_describe(path, leaf) for path, leaf in flat],
+        )
         # By path, for a record whose fields have changed places still holds the same leaves.
         numbers = {entry["path"]: index for index, entry in enumerate(record["leaves"])}
         order = [numbers[jax.tree_util.keystr(path)] for path, _ in flat]
@@ -208,32 +202,10 @@ class Checkpointer:
         ]
         return jax.tree_util.tree_unflatten(structure, placed), record["host"]
 
-    def _check(self, step: int, saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
-        """Refuses a template that the leaves of a checkpoint do not fit."""
-        paths = [leaf["path"] for leaf in [*wanted, *saved]]
-        here, there = (
-            dict.fromkeys(paths, "absent")
-            | {leaf["path"]: f"{leaf['dtype']}{leaf['shape']}" for leaf in leaves}
-            for leaves in (wanted, saved)
-        )
-        faults = [
-            f"{path} is {there[path]} there and {here[path]} here"
-            for path in here
-            if there[path] != here[path]
-        ]
-        if faults:
-            more = f" (and {len(faults) - 1} more such leaves)" if len(faults) > 1 else ""
-            raise ValueError(
-                f"Checkpoint {self.directory / str(step)} holds another state than this "
-                f"configuration makes: {faults[0]}{more}; use the configuration that it was saved "
-                "with, or another workdir."
-            )
-
     def latest_step(self) -> int | None:
         """The latest complete checkpoint, or None; waits for a save under way."""
         self.wait()
-        step: int | None = self._manager.latest_step()
-        return step
+        return cast(int | None, self._manager.latest_step())
 
     def best_step(self) -> int | None:
         """The checkpoint with the highest score, the later of equals; None if none has a score."""
@@ -251,9 +223,6 @@ class Checkpointer:
         """Waits for the save under way and ends the background threads."""
         self._manager.close()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -261,6 +230,49 @@ class Checkpointer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _record(
+    step: int, flat: list[tuple[tuple[Any, ...], Any]], host: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What JSON keeps of a checkpoint: the form of every leaf, and the host's record.
+
+    Raises:
+        ValueError: JSON cannot hold the host's record.
+    """
+    leaves = [_describe(path, leaf) for path, leaf in flat]
+    for entry, (_, leaf) in zip(leaves, flat, strict=True):
+        if _is_key(leaf):
+            entry["impl"] = str(jax.random.key_impl(leaf))
+    try:
+        # Written to text and read back: the caller may go on changing its own record while the
+        # background thread writes this one.
+        record: dict[str, Any] = json.loads(json.dumps({"leaves": leaves, "host": dict(host)}))
+    except TypeError as error:
+        raise ValueError(f"The host record of step {step} does not fit JSON: {error}.") from error
+    return record
+
+
+def _check_leaves(where: Path, saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+    """Refuses a template that the leaves of a checkpoint do not fit."""
+    paths = [leaf["path"] for leaf in [*wanted, *saved]]
+    here, there = (
+        dict.fromkeys(paths, "absent")
+        | {leaf["path"]: f"{leaf['dtype']}{leaf['shape']}" for leaf in leaves}
+        for leaves in (wanted, saved)
+    )
+    faults = [
+        f"{path} is {there[path]} there and {here[path]} here"
+        for path in here
+        if there[path] != here[path]
+    ]
+    if faults:
+        more = f" (and {len(faults) - 1} more such leaves)" if len(faults) > 1 else ""
+        raise ValueError(
+            f"Checkpoint {where} holds another state than this "
+            f"configuration makes: {faults[0]}{more}; use the configuration that it was saved "
+            "with, or another workdir."
+        )
 
 
 def _blank(leaf: Any) -> np.ndarray:
