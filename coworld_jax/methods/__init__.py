@@ -1,4 +1,11 @@
-"""The table of methods: a method is entered here and nowhere else."""
+"""The table of methods: a method is entered here and nowhere else.
+
+A method of one's own needs no line here: ``--config.method=module:name`` finds the `Entry` called
+``name`` in a module that Python can import.
+"""
+
+import difflib
+import importlib
 
 from coworld_jax.method import Entry
 from coworld_jax.methods.coworld import CoWorldSettings, coworld_domains, make_coworld
@@ -15,3 +22,28 @@ METHODS = {
 
 DEFAULT = "coworld"
 """The method of a run that names none."""
+
+
+def find_method(name: str) -> Entry:
+    """The entry of a method, by its name in the table or as ``module:name``.
+
+    Raises:
+        ValueError: there is none; the nearest name of the table is given.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        (near,) = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.0)
+        raise ValueError(f"Unknown method {name}: did you mean {near}?")
+    try:
+        entry = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"method {name}: {error}. Its folder must be the current one, or in PYTHONPATH."
+        ) from error
+    except AttributeError as error:
+        raise ValueError(f"method {name}: {error}.") from error
+    if not isinstance(entry, Entry):
+        raise ValueError(f"method {name} is {entry!r}, but a coworld_jax.method.Entry is needed.")
+    return entry
