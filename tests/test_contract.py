@@ -62,6 +62,7 @@ CASES = {
         "coworld", with_settings(coupling={"selection": "phase"}), coupled_apart, sources=2
     ),
     "dreamer": Case("dreamer", tiny.OTHERS["dreamer"]),
+    "drq_bc": Case("drq_bc", tiny.OTHERS["drq_bc"]),
     "finetune": Case("finetune", tiny.OTHERS["finetune"]),
     "multitask": Case("multitask", tiny.OTHERS["multitask"]),
 }

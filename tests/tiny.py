@@ -13,12 +13,19 @@ import numpy as np
 
 from coworld_jax import parallel
 from coworld_jax.agents.dreamer.settings import LearningConfig, NetworkConfig
+from coworld_jax.agents.model_free.settings import (
+    CriticConfig,
+    NoiseConfig,
+    OptimisationConfig,
+    PixelNetworkConfig,
+)
 from coworld_jax.config import Config, EpisodesConfig, RunConfig
 from coworld_jax.method import Domain, Method, TrainState, init_train_state
 from coworld_jax.methods import METHODS
 from coworld_jax.methods.coworld import CoWorldSettings
 from coworld_jax.methods.coworld.settings import CurriculumConfig
 from coworld_jax.methods.dreamer import DreamerSettings
+from coworld_jax.methods.drq_bc import DrqBcSettings
 from coworld_jax.methods.finetune import FinetuneSettings
 from coworld_jax.methods.multitask import MultitaskSettings
 from coworld_jax.schedule import OnlineConfig
@@ -68,11 +75,19 @@ CONFIG = Config(
 )
 
 
+# Frames of 64 pixels through two channels, and chunks of TIME rows.
+_PIXELS = {
+    "updates": 4,
+    "network": PixelNetworkConfig(channels=2, trunk=4, hidden=8),
+    "learning": OptimisationConfig(batch=BATCH),
+}
+
 _ONLINE = OnlineConfig(prefill_episodes=2, train_every=5)
 _COMMON = {"network": NETWORK, "learning": LEARNING, "schedule": _ONLINE}
 
 OTHERS = {
     "dreamer": DreamerSettings(updates=4, model_updates=2, **_COMMON),
+    "drq_bc": DrqBcSettings(critic=CriticConfig(n_step=1), noise=NoiseConfig(updates=8), **_PIXELS),
     "finetune": FinetuneSettings(
         source_updates=2, model_updates=2, target_updates=2, ewc_scale=1.0, ewc_sequences=4,
         ewc_modules=("world_model", "actor", "critic"), **_COMMON,

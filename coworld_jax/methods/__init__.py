@@ -3,12 +3,14 @@
 from coworld_jax.method import Entry
 from coworld_jax.methods.coworld import CoWorldSettings, coworld_domains, make_coworld
 from coworld_jax.methods.dreamer import DreamerSettings, dreamer_domains, make_dreamer
+from coworld_jax.methods.drq_bc import DrqBcSettings, drq_bc_domains, make_drq_bc
 from coworld_jax.methods.finetune import FinetuneSettings, finetune_domains, make_finetune
 from coworld_jax.methods.multitask import MultitaskSettings, make_multitask, multitask_domains
 
 METHODS = {
     "coworld": Entry(CoWorldSettings, make_coworld, coworld_domains),
     "dreamer": Entry(DreamerSettings, make_dreamer, dreamer_domains, may_grow=("updates",)),
+    "drq_bc": Entry(DrqBcSettings, make_drq_bc, drq_bc_domains, may_grow=("updates",)),
     "finetune": Entry(FinetuneSettings, make_finetune, finetune_domains),
     "multitask": Entry(MultitaskSettings, make_multitask, multitask_domains),
 }
