@@ -100,8 +100,7 @@ def make_drq_bc(settings: DrqBcSettings, domains: Mapping[str, Domain]) -> Metho
     )
 
     def init(key: jax.Array) -> PixelState:
-        size = frames.image_size
-        return init_pixel_agent(agent, key, (size, size, 3 * frames.stack), action_size)
+        return init_pixel_agent(agent, key, frames.shape, action_size)
 
     def step(
         state: PixelState,
@@ -111,7 +110,7 @@ def make_drq_bc(settings: DrqBcSettings, domains: Mapping[str, Domain]) -> Metho
         axis_name: str | None,
     ) -> tuple[PixelState, Metrics]:
         steps = transitions(batch, frames, critic.n_step, critic.discount)
-        draws = draw(key, *steps.action.shape, axis_name)
+        draws = draw(key, steps.action.shape[0], action_size, axis_name)
         std = exploration_std(count, noise.initial, noise.final, noise.updates)
         state, trace = update_drq_bc(
             agent, state, steps, draws, std, settings.cloning_weight, axis_name

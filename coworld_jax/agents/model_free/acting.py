@@ -44,8 +44,7 @@ class Critic(NamedTuple):
 
 def start(frames: FramesConfig, batch: int) -> StackMemory:
     """Before the first frame of an episode."""
-    shape = (batch, frames.image_size, frames.image_size, 3 * frames.stack)
-    return StackMemory(jnp.zeros(shape, jnp.uint8), jnp.ones((batch,), bool))
+    return StackMemory(jnp.zeros((batch, *frames.shape), jnp.uint8), jnp.ones((batch,), bool))
 
 
 def see(frames: FramesConfig, memory: StackMemory, observation: jax.Array) -> StackMemory:

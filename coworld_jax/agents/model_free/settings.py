@@ -20,6 +20,11 @@ class FramesConfig:
     stack: int = count(3)  # frames
     image_size: int = DATA_SIZE  # pixels; the data's frames are enlarged if it is more
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of a stack."""
+        return self.image_size, self.image_size, 3 * self.stack
+
     def check(self) -> None:
         """Frames are never made smaller.
 
