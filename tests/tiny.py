@@ -117,6 +117,11 @@ def of_method(method: str) -> Config:
     )
 
 
+def with_weights(settings: Any) -> Any:
+    """``settings``, with the tests' file where they name one of weights."""
+    return replace(settings, weights=r3m_weights()) if hasattr(settings, "weights") else settings
+
+
 def with_settings(config: Config = CONFIG, **sections: object) -> Config:
     """``config`` with other settings: sections, or dictionaries of fields of sections."""
     changed = {}

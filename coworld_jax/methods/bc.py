@@ -56,6 +56,8 @@ from coworld_jax.fields import count as whole
 from coworld_jax.method import TARGET, Domain, Method
 from coworld_jax.types import Batch, Metrics
 
+LOGGED = {"actor/cloning": "cloning_loss"}
+
 
 @dataclass(frozen=True)
 class BcSettings:
@@ -93,7 +95,7 @@ def make_bc(settings: BcSettings, domains: Mapping[str, Domain]) -> Method:
         draws = draw(key, steps.action.shape[0], action_size, axis_name)
         std = exploration_std(count, noise.initial, noise.final, noise.updates)
         state, trace = update_bc(agent, state, steps, draws, std, axis_name)
-        return state, summary(trace, {"actor/cloning": "cloning_loss"}) | {"actor/noise": std}
+        return state, summary(trace, LOGGED) | {"actor/noise": std}
 
     return offline_method(
         init,
