@@ -23,7 +23,7 @@ def load_params(weights: Mapping[str, np.ndarray]) -> tuple[ResNet, dict[str, An
     """The encoder of a checkpoint; its language head is left out.
 
     Args:
-        weights: of ``data.torch_file.read_tensors``: names hold ``convnet.`` after any prefix, as
+        weights: of ``torch_file.read_tensors``: names hold ``convnet.`` after any prefix, as
             in ``r3m.module.convnet.conv1.weight``.
 
     Raises:
