@@ -63,7 +63,10 @@ CASES = {
     ),
     "dreamer": Case("dreamer", tiny.OTHERS["dreamer"]),
     "finetune": Case("finetune", tiny.OTHERS["finetune"]),
+    "lompo": Case("lompo", tiny.OTHERS["lompo"]),
+    "lompo_finetune": Case("lompo_finetune", tiny.OTHERS["lompo_finetune"]),
     "multitask": Case("multitask", tiny.OTHERS["multitask"]),
+    "offline_dv2": Case("offline_dv2", tiny.OTHERS["offline_dv2"]),
 }
 # The same updates as in another case, for several sources or with other inputs.
 SLOW = ("coworld, two sources",)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from coworld_jax import parallel
+from coworld_jax.agents import lompo, offline_dv2
 from coworld_jax.agents.dreamer.settings import LearningConfig, NetworkConfig
 from coworld_jax.config import Config, EpisodesConfig, RunConfig
 from coworld_jax.method import Domain, Method, TrainState, init_train_state
@@ -20,7 +21,10 @@ from coworld_jax.methods.coworld import CoWorldSettings
 from coworld_jax.methods.coworld.settings import CurriculumConfig
 from coworld_jax.methods.dreamer import DreamerSettings
 from coworld_jax.methods.finetune import FinetuneSettings
+from coworld_jax.methods.lompo import LompoSettings
+from coworld_jax.methods.lompo_finetune import LompoFinetuneSettings, OnlineAgentConfig
 from coworld_jax.methods.multitask import MultitaskSettings
+from coworld_jax.methods.offline_dv2 import OfflineDV2Settings
 from coworld_jax.schedule import OnlineConfig
 from coworld_jax.store import EpisodeStore
 from coworld_jax.training.scan import run_updates
@@ -71,13 +75,39 @@ CONFIG = Config(
 _ONLINE = OnlineConfig(prefill_episodes=2, train_every=5)
 _COMMON = {"network": NETWORK, "learning": LEARNING, "schedule": _ONLINE}
 
+_CATEGORICAL = offline_dv2.NetworkConfig(
+    heads=3, groups=2, classes=3, deter=8, hidden=8, depth=1, units=8, reward_layers=1,
+    critic_layers=1, actor_layers=1,
+)  # fmt: skip
+
+_LOMPO = {
+    "network": lompo.NetworkConfig(
+        heads=3, stoch=3, deter=8, hidden=8, depth=1, units=8, reward_layers=1, critic_layers=1,
+        actor_layers=1,
+    ),
+    "learning": lompo.LearningConfig(batch=BATCH, length=TIME, agent_batch=4),
+    "imagination": lompo.ImaginationConfig(horizon=2),
+    "buffers": lompo.BuffersConfig(
+        real_steps=12, imagined_steps=32, first_steps=20, refresh_every=2
+    ),
+}  # fmt: skip
+
 OTHERS = {
     "dreamer": DreamerSettings(updates=4, model_updates=2, **_COMMON),
     "finetune": FinetuneSettings(
         source_updates=2, model_updates=2, target_updates=2, ewc_scale=1.0, ewc_sequences=4,
         ewc_modules=("world_model", "actor", "critic"), **_COMMON,
     ),
+    "lompo": LompoSettings(model_updates=2, updates=4, **_LOMPO),
+    "lompo_finetune": LompoFinetuneSettings(
+        source_updates=2, model_updates=2, updates=2,
+        online=OnlineAgentConfig(NETWORK, LEARNING, _ONLINE), **_LOMPO,
+    ),
     "multitask": MultitaskSettings(updates=4, reward_head="separate", **_COMMON),
+    "offline_dv2": OfflineDV2Settings(
+        model_updates=2, updates=4, network=_CATEGORICAL,
+        learning=offline_dv2.LearningConfig(batch=BATCH, length=TIME, horizon=2),
+    ),
 }  # fmt: skip
 """The other methods, every part of them switched on."""
 

@@ -38,7 +38,7 @@ def twin_td_loss(q: jax.Array, target: jax.Array) -> jax.Array:
     Returns:
         ``[B]``. **Gradient:** to ``q`` alone.
 
-    Reference: clipped double Q-learning, Fujimoto et al. (2018), Algorithm 1; there a mean.
+    Reference: clipped double Q-learning, Fujimoto et al. (2018), Algorithm 1, where it is a mean.
     """
     chex.assert_equal_shape([q[0], target])
     return jnp.sum(jnp.square(q - jax.lax.stop_gradient(target)[None]), axis=0)
@@ -73,7 +73,7 @@ def policy_loss(q: jax.Array) -> jax.Array:
     Returns:
         ``[B]``. **Gradient:** to the lower critic of each state.
 
-    Reference: DrQ-v2, Yarats et al. (2021), Eq. 4; TD3 takes the first critic.
+    Reference: DrQ-v2, Yarats et al. (2021); TD3 takes the first critic alone.
     """
     chex.assert_axis_dimension(q, 0, 2)
     return -jnp.min(q, axis=0)
@@ -125,7 +125,7 @@ def cloning_loss(action: jax.Array, data_action: jax.Array) -> jax.Array:
     Returns:
         ``[B]``. **Gradient:** to ``action`` alone.
 
-    Reference: TD3+BC, Fujimoto & Gu (2021), Eq. 3, as V-D4RL has it.
+    Reference: TD3+BC, Fujimoto & Gu (2021), as V-D4RL has it.
     """
     chex.assert_equal_shape([action, data_action])
     return jnp.mean(jnp.square(action - jax.lax.stop_gradient(data_action)), axis=-1)

@@ -10,7 +10,8 @@
 The paper's Table 8 counts a round's env_steps, of which every fifth pays for an update: 2e4 for the
 source and 5e4 for the target, on DeepMind Control 2e4 for both, in frames, two to an env_step.
 ``small`` and ``quickstart`` have their own, shorter schedule. The other methods get the updates
-that CoWorld's agents get, so that a comparison is fair. A method without a line in `_SETTINGS` has
+that CoWorld's agents get, so that a comparison is fair. Methods with official code of their own
+have its numbers at the sizes ``paper`` and ``released``. A method without a line in `_SETTINGS` has
 its default settings at every size.
 """
 
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from coworld_jax.agents import lompo, offline_dv2
 from coworld_jax.agents.dreamer.settings import LEARNING, NETWORKS, LearningConfig, NetworkConfig
 from coworld_jax.config import Config, RunConfig
 from coworld_jax.methods.coworld.settings import (
@@ -29,7 +31,10 @@ from coworld_jax.methods.coworld.settings import (
 )
 from coworld_jax.methods.dreamer import DreamerSettings
 from coworld_jax.methods.finetune import FinetuneSettings
+from coworld_jax.methods.lompo import LompoSettings
+from coworld_jax.methods.lompo_finetune import LompoFinetuneSettings, OnlineAgentConfig
 from coworld_jax.methods.multitask import MultitaskSettings
+from coworld_jax.methods.offline_dv2 import OfflineDV2Settings
 from coworld_jax.schedule import OnlineConfig
 from coworld_jax.workdir import default_config
 
@@ -121,6 +126,7 @@ _RUNS = {
 class Size(NamedTuple):
     """What the settings of every method are made from."""
 
+    name: str
     network: NetworkConfig
     learning: LearningConfig
     curriculum: CurriculumConfig
@@ -194,11 +200,56 @@ def _multitask(size: Size) -> MultitaskSettings:
     )
 
 
+def _model_updates(size: Size, official: int) -> int:
+    """Of a world model that learns before its behaviour: all that the target's model gets."""
+    return official if size.name in _FULL else size.model_updates + size.target_updates
+
+
+def _offline_dv2(size: Size) -> OfflineDV2Settings:
+    return OfflineDV2Settings(
+        model_updates=_model_updates(size, 25_000),
+        updates=200_000 if size.name in _FULL else size.target_updates,
+        network=offline_dv2.NETWORKS[size.name],
+        learning=offline_dv2.LEARNING[size.name],
+    )
+
+
+# Updates of LOMPO's agent, which cost a fraction of those of a world model.
+_LOMPO_UPDATES = {"paper": 100_000, "released": 100_000, "small": 20_000, "quickstart": 1000}
+
+
+def _lompo(size: Size) -> LompoSettings:
+    return LompoSettings(
+        model_updates=_model_updates(size, 25_000),
+        updates=_LOMPO_UPDATES[size.name],
+        network=lompo.NETWORKS[size.name],
+        learning=lompo.LEARNING[size.name],
+        buffers=lompo.BUFFERS[size.name],
+    )
+
+
+def _lompo_finetune(size: Size) -> LompoFinetuneSettings:
+    half = _lompo(size)
+    batches = {"batch": half.learning.batch, "length": half.learning.length}
+    return LompoFinetuneSettings(
+        source_updates=size.source_updates,
+        model_updates=half.model_updates,
+        updates=half.updates,
+        online=OnlineAgentConfig(size.network, replace(size.learning, **batches), _online(size)),
+        network=half.network,
+        learning=half.learning,
+        buffers=half.buffers,
+    )
+
+
 _SETTINGS: dict[str, Callable[[Size], Any]] = {
     "coworld": _coworld,
     "dreamer": _dreamer,
     "finetune": _finetune,
+    "lompo": _lompo,
+    "lompo_finetune": _lompo_finetune,
     "multitask": _multitask,
+    "offline_dv2": _offline_dv2,
 }
 
 
@@ -209,7 +260,9 @@ def make_size(size: str, suite: Suite) -> Size:
         network = replace(network, cell=suite.cell)
         learning = replace(learning, reward_scale=suite.reward_scale)
     schedules = {"small": _SMALL, "quickstart": _QUICKSTART}
-    return Size(network, learning, schedules[size] if size in schedules else suite.schedule, suite)
+    return Size(
+        size, network, learning, schedules[size] if size in schedules else suite.schedule, suite
+    )
 
 
 def sized_config(method: str, size: str, suite: Suite = LOCOMOTION) -> Config:
