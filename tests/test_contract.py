@@ -69,7 +69,7 @@ CASES = {
     "offline_dv2": Case("offline_dv2", tiny.OTHERS["offline_dv2"]),
 }
 # The same updates as in another case, for several sources or with other inputs.
-SLOW = ("coworld, two sources",)
+SLOW = ("coworld, two sources", "lompo_finetune")
 
 
 class Made(NamedTuple):

@@ -65,10 +65,9 @@ def row_noise(
     return noise.reshape(steps, rows.time * rows.batch, size)
 
 
-def model_draws(
-    lompo: Lompo, key: jax.Array, time: int, chunks: int, axis_name: str | None
-) -> ModelDraws:
-    """Heads and noise of one pass over chunks; ``key`` is consumed."""
+def model_draws(lompo: Lompo, key: jax.Array, batch: Batch, axis_name: str | None) -> ModelDraws:
+    """Heads and noise of one pass over a batch; ``key`` is consumed."""
+    time, chunks = batch.reward.shape
     key_heads, key_noise = jax.random.split(key)
     rssm = lompo.model.rssm
     noise = normal_noise(lompo, key_noise, time, Rows(1, chunks), rssm.groups, axis_name)
@@ -79,7 +78,7 @@ def update_model(
     lompo: Lompo, state: LompoState, batch: Batch, key: jax.Array, axis_name: str | None = None
 ) -> tuple[LompoState, Metrics]:
     """One gradient step on the model; ``key`` is consumed."""
-    draws = model_draws(lompo, key, *batch.reward.shape, axis_name)
+    draws = model_draws(lompo, key, batch, axis_name)
     image = normalise_image(batch.image)
 
     def loss(params: Params) -> tuple[jax.Array, Metrics]:
@@ -101,7 +100,7 @@ def filtered(
 ) -> Observation:
     """The states of a batch of chunks; ``key`` is consumed by their samples."""
     model, params = lompo.model, state.model
-    draws = model_draws(lompo, key, *batch.reward.shape, axis_name)
+    draws = model_draws(lompo, key, batch, axis_name)
     embed = encode(model, params, normalise_image(batch.image))
     first = jnp.zeros(batch.reward.shape, bool)
     return ensemble.observe(
