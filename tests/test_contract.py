@@ -67,11 +67,15 @@ CASES = {
     "dreamer": Case("dreamer", tiny.OTHERS["dreamer"]),
     "drq_bc": Case("drq_bc", tiny.OTHERS["drq_bc"]),
     "finetune": Case("finetune", tiny.OTHERS["finetune"]),
+    "lompo": Case("lompo", tiny.OTHERS["lompo"]),
+    "lompo_finetune": Case("lompo_finetune", tiny.OTHERS["lompo_finetune"]),
     "multitask": Case("multitask", tiny.OTHERS["multitask"]),
+    "offline_dv2": Case("offline_dv2", tiny.OTHERS["offline_dv2"]),
     "r3m_bc": Case("r3m_bc", tiny.OTHERS["r3m_bc"]),
 }
-# The same updates as in another case for several sources, and a network that has no small size.
-SLOW = ("coworld, two sources", "r3m_bc")
+# The same updates as in another case, for several sources or with other inputs, and a network that
+# has no small size.
+SLOW = ("coworld, two sources", "lompo_finetune", "r3m_bc")
 
 
 class Made(NamedTuple):

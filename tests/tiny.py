@@ -13,6 +13,7 @@ import numpy as np
 from weights import r3m_weights
 
 from coworld_jax import parallel
+from coworld_jax.agents import lompo, offline_dv2
 from coworld_jax.agents.dreamer.settings import LearningConfig, NetworkConfig
 from coworld_jax.agents.model_free.settings import (
     CriticConfig,
@@ -31,7 +32,10 @@ from coworld_jax.methods.curl import CurlSettings
 from coworld_jax.methods.dreamer import DreamerSettings
 from coworld_jax.methods.drq_bc import DrqBcSettings
 from coworld_jax.methods.finetune import FinetuneSettings
+from coworld_jax.methods.lompo import LompoSettings
+from coworld_jax.methods.lompo_finetune import LompoFinetuneSettings, OnlineAgentConfig
 from coworld_jax.methods.multitask import MultitaskSettings
+from coworld_jax.methods.offline_dv2 import OfflineDV2Settings
 from coworld_jax.methods.r3m_bc import R3mBcSettings
 from coworld_jax.schedule import OnlineConfig
 from coworld_jax.store import EpisodeStore
@@ -90,6 +94,23 @@ _PIXELS = {
 _ONLINE = OnlineConfig(prefill_episodes=2, train_every=5)
 _COMMON = {"network": NETWORK, "learning": LEARNING, "schedule": _ONLINE}
 
+_CATEGORICAL = offline_dv2.NetworkConfig(
+    heads=3, groups=2, classes=3, deter=8, hidden=8, depth=1, units=8, reward_layers=1,
+    critic_layers=1, actor_layers=1,
+)  # fmt: skip
+
+_LOMPO = {
+    "network": lompo.NetworkConfig(
+        heads=3, stoch=3, deter=8, hidden=8, depth=1, units=8, reward_layers=1, critic_layers=1,
+        actor_layers=1,
+    ),
+    "learning": lompo.LearningConfig(batch=BATCH, length=TIME, agent_batch=4),
+    "imagination": lompo.ImaginationConfig(horizon=2),
+    "buffers": lompo.BuffersConfig(
+        real_steps=12, imagined_steps=32, first_steps=20, refresh_every=2
+    ),
+}  # fmt: skip
+
 OTHERS = {
     "bc": BcSettings(**_PIXELS),
     "cql": CqlSettings(candidates=2, **_PIXELS),
@@ -100,9 +121,18 @@ OTHERS = {
         source_updates=2, model_updates=2, target_updates=2, ewc_scale=1.0, ewc_sequences=4,
         ewc_modules=("world_model", "actor", "critic"), **_COMMON,
     ),
+    "lompo": LompoSettings(model_updates=2, updates=4, **_LOMPO),
+    "lompo_finetune": LompoFinetuneSettings(
+        source_updates=2, model_updates=2, updates=2,
+        online=OnlineAgentConfig(NETWORK, LEARNING, _ONLINE), **_LOMPO,
+    ),
     "multitask": MultitaskSettings(updates=4, reward_head="separate", **_COMMON),
     "r3m_bc": R3mBcSettings(
         weights=r3m_weights(), updates=4, hidden=8, learning=_PIXELS["learning"]
+    ),
+    "offline_dv2": OfflineDV2Settings(
+        model_updates=2, updates=4, network=_CATEGORICAL,
+        learning=offline_dv2.LearningConfig(batch=BATCH, length=TIME, horizon=2),
     ),
 }  # fmt: skip
 """The other methods, every part of them switched on."""

@@ -15,7 +15,18 @@ from coworld_jax.methods.curl import CurlSettings, curl_domains, make_curl
 from coworld_jax.methods.dreamer import DreamerSettings, dreamer_domains, make_dreamer
 from coworld_jax.methods.drq_bc import DrqBcSettings, drq_bc_domains, make_drq_bc
 from coworld_jax.methods.finetune import FinetuneSettings, finetune_domains, make_finetune
+from coworld_jax.methods.lompo import LompoSettings, lompo_domains, make_lompo
+from coworld_jax.methods.lompo_finetune import (
+    LompoFinetuneSettings,
+    lompo_finetune_domains,
+    make_lompo_finetune,
+)
 from coworld_jax.methods.multitask import MultitaskSettings, make_multitask, multitask_domains
+from coworld_jax.methods.offline_dv2 import (
+    OfflineDV2Settings,
+    make_offline_dv2,
+    offline_dv2_domains,
+)
 from coworld_jax.methods.r3m_bc import R3mBcSettings, make_r3m_bc, r3m_bc_domains
 
 METHODS = {
@@ -26,8 +37,13 @@ METHODS = {
     "dreamer": Entry(DreamerSettings, make_dreamer, dreamer_domains, may_grow=("updates",)),
     "drq_bc": Entry(DrqBcSettings, make_drq_bc, drq_bc_domains, may_grow=("updates",)),
     "finetune": Entry(FinetuneSettings, make_finetune, finetune_domains),
+    "lompo": Entry(LompoSettings, make_lompo, lompo_domains, may_grow=("updates",)),
+    "lompo_finetune": Entry(LompoFinetuneSettings, make_lompo_finetune, lompo_finetune_domains),
     "multitask": Entry(MultitaskSettings, make_multitask, multitask_domains),
     "r3m_bc": Entry(R3mBcSettings, make_r3m_bc, r3m_bc_domains, may_grow=("updates",)),
+    "offline_dv2": Entry(
+        OfflineDV2Settings, make_offline_dv2, offline_dv2_domains, may_grow=("updates",)
+    ),
 }
 
 DEFAULT = "coworld"

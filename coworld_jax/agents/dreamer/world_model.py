@@ -17,7 +17,15 @@ from coworld_jax import distributions, losses
 from coworld_jax.agents.dreamer import scaling
 from coworld_jax.agents.gradient import Params
 from coworld_jax.agents.noise import example_noise
-from coworld_jax.networks import MLP, RSSM, Decoder, Encoder, StateDecoder, StateEncoder
+from coworld_jax.networks import (
+    MLP,
+    RSSM,
+    Decoder,
+    Encoder,
+    EnsembleRSSM,
+    StateDecoder,
+    StateEncoder,
+)
 from coworld_jax.types import Batch, Latent
 
 
@@ -25,7 +33,7 @@ class WorldModel(NamedTuple):
     """The networks of one world model; ``continuation`` is None without a discount head."""
 
     encoder: Encoder | StateEncoder
-    rssm: RSSM
+    rssm: RSSM | EnsembleRSSM
     decoder: Decoder | StateDecoder
     reward: MLP
     continuation: MLP | None
