@@ -107,7 +107,7 @@ def test_its_settings_are_flags_and_its_configuration_is_read_back(config):
     )
     assert "--config=experiments/configs/dmc.py:small,strangers:cloning" in arguments
     assert config_from_flat(flatten(config)) == config
-    with pytest.raises(ValueError, match="belongs to coworld, dreamer, finetune, multitask"):
+    with pytest.raises(ValueError, match=r"belongs to coworld, .*dreamer, .*finetune"):
         normalise(["train", "--config.method=strangers:cloning", "--config.learning.clip=1"])
 
 
