@@ -84,10 +84,10 @@ CONFIG = Config(
 )
 
 
-# Frames of 64 pixels through two channels, and chunks of TIME rows.
+# Chunks of TIME rows; with fewer channels, CURL's encoder would put out zeros alone.
 _PIXELS = {
     "updates": 4,
-    "network": PixelNetworkConfig(channels=2, trunk=4, hidden=8),
+    "network": PixelNetworkConfig(channels=4, trunk=4, hidden=8),
     "learning": OptimisationConfig(batch=BATCH),
 }
 
