@@ -82,8 +82,9 @@ def test_every_method_has_its_settings_in_every_suite(file, size, method):
     pair = next(name for name, line in FILES[file].PAIRS.items() if len(line.source) == 1)
     made = configuration.check(config(file, f"{pair},{size},{method}"))
     assert made.method == method and type(made.settings) is METHODS[method].settings
-    assert made.settings.network == config(file, f"{pair},{size}").settings.network
-    assert made.settings.learning == config(file, f"{pair},{size}").settings.learning
+    plain = config(file, f"{pair},{size}").settings
+    if isinstance(made.settings.network, type(plain.network)):  # others have official sizes
+        assert (made.settings.network, made.settings.learning) == (plain.network, plain.learning)
     assert set(needed_domains(made)) <= {"source", TARGET}
     assert plan(made)[-1].scores
 

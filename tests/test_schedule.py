@@ -136,7 +136,8 @@ def test_released_preset_has_the_first_updates_of_the_authors_run():
 def test_presets_plan_on_500_step_episodes(method, size):
     phases = plan(sized_config(method, size), episode_steps=500)
     check_plan(phases, {"source": 500})
-    assert phases[0].name == "prefill" and phases[-1].scores
+    played = [phase for phase in phases if phase.plays]
+    assert phases[-1].scores and (not played or phases[0].name == "prefill")
     if method == "coworld":
         assert phases[1].name == "pretrain" and phases[-1].update == "target"
 
