@@ -7,6 +7,7 @@ episode begun again, with the same outcome. Episodes do not depend on the number
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import threading
@@ -35,6 +36,10 @@ class Job(NamedTuple):
     seed: int
     policy: Policy
     future: Future[Episode]
+
+
+# Of jobs that wait, the smallest goes first: urgent or not, then the order of submission.
+Turn = tuple[bool, int]
 
 
 class EnvironmentPool:
@@ -85,7 +90,8 @@ class EnvironmentPool:
         backend = choose_backend(optional=is_own(request.task))
         self._max_deaths = max_deaths
         self._ahead = 2 * workers  # episodes that map() keeps under way
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.PriorityQueue[tuple[Turn, Job | None]] = queue.PriorityQueue()
+        self._turns = itertools.count()
         self._lock = threading.Lock()
         self._restarts = 0
         self._closed = False
@@ -116,12 +122,13 @@ class EnvironmentPool:
         processes = [worker.process for worker in self._workers]
         return tuple(process.pid for process in processes if process is not None)
 
-    def submit(self, seed: int, policy: Policy) -> Future[Episode]:
+    def submit(self, seed: int, policy: Policy, *, urgent: bool = True) -> Future[Episode]:
         """Collect one episode, a function of ``seed`` and ``policy`` alone.
 
         Args:
             seed: uint32, of the environment's reset and of the policy's actor.
             policy: its actor is called on a thread of the pool.
+            urgent: whether it begins before all episodes that wait and are not urgent.
 
         Returns:
             A future with the episode: rows = steps + 1, extras ``is_first``, ``is_last`` and
@@ -135,7 +142,7 @@ class EnvironmentPool:
         with self._lock:
             if self._closed:
                 raise RuntimeError(f"The pool of {self._workers[0].task} is closed.")
-            self._jobs.put(Job(seed, policy, future))
+            self._jobs.put(((not urgent, next(self._turns)), Job(seed, policy, future)))
         return future
 
     def map(self, seeds: Iterable[int], policy: Policy) -> Iterator[Episode]:
@@ -165,7 +172,7 @@ class EnvironmentPool:
             if not self._closed:
                 self._closed = True
                 for _ in self._threads:
-                    self._jobs.put(None)
+                    self._jobs.put(((True, next(self._turns)), None))
             for worker in self._workers:
                 worker.kill()
         for thread in self._threads:
@@ -186,7 +193,7 @@ class EnvironmentPool:
     def _serve(self, worker: WorkerProcess, started: Future[EnvironmentSpec]) -> None:
         """A thread's life: start the worker, then collect until told to end."""
         self._fulfil(started, worker, "its start", lambda: worker.spec)
-        while (job := self._jobs.get()) is not None:
+        while (job := self._jobs.get()[1]) is not None:
             if self._closed:
                 job.future.cancel()
             if job.future.set_running_or_notify_cancel():
