@@ -9,14 +9,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from coworld_jax.method import Memory, Player, State
+from coworld_jax import parallel
+from coworld_jax.method import Memory, Player, State, make_key
 
 
 class AgentPolicy:
     """A player with a frozen copy of its parameters, acting on the CPU.
 
     Acting is a few thousand operations for one frame: on the CPU it neither waits for an
-    accelerator that is busy learning, nor makes it wait.
+    accelerator that is busy learning, nor makes it wait. A process without a CPU backend
+    (``JAX_PLATFORMS=cuda``) acts on its default device.
 
     Args:
         player: who acts.
@@ -34,10 +36,10 @@ class AgentPolicy:
         self, player: Player, state: State, image_size: int, state_size: int, *, explore: bool
     ) -> None:
         self.reads = player.reads
-        self._cpu = jax.local_devices(backend="cpu")[0]
+        self._device = parallel.acting_device()
         # A view, as device_get gives it on the CPU, would keep the caller from donating.
         copies = jax.tree.map(lambda leaf: np.array(leaf, copy=True), player.params(state))
-        self._params = jax.device_put(copies, self._cpu)
+        self._params = jax.device_put(copies, self._device)
         self._step = functools.partial(_step, player, explore)
         self._start = player.start(1)
         frame = (image_size, image_size, 3)
@@ -52,8 +54,8 @@ class AgentPolicy:
 
         The actor raises a ValueError for an array that is no frame (or no state).
         """
-        key = jax.device_put(jax.random.key(seed), self._cpu)
-        memory, calls = jax.device_put(self._start, self._cpu), 0
+        key = jax.device_put(make_key(seed), self._device)
+        memory, calls = jax.device_put(self._start, self._device), 0
 
         def choose(observation: np.ndarray) -> np.ndarray:
             nonlocal memory, calls

@@ -38,8 +38,20 @@ class Job(NamedTuple):
     future: Future[Episode]
 
 
-# Of jobs that wait, the smallest goes first: urgent or not, then the order of submission.
-Turn = tuple[bool, int]
+class JobQueue:
+    """Jobs that wait: urgent ones first, and otherwise in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._waiting: queue.PriorityQueue[tuple[bool, int, Job | None]] = queue.PriorityQueue()
+        self._count = itertools.count()  # no two jobs are ever compared
+
+    def put(self, job: Job | None, *, urgent: bool = False) -> None:
+        """Add a job; None, which is never urgent, tells a thread to end."""
+        self._waiting.put((not urgent, next(self._count), job))
+
+    def get(self) -> Job | None:
+        """Wait for the next job."""
+        return self._waiting.get()[-1]
 
 
 class EnvironmentPool:
@@ -90,8 +102,7 @@ class EnvironmentPool:
         backend = choose_backend(optional=is_own(request.task))
         self._max_deaths = max_deaths
         self._ahead = 2 * workers  # episodes that map() keeps under way
-        self._jobs: queue.PriorityQueue[tuple[Turn, Job | None]] = queue.PriorityQueue()
-        self._turns = itertools.count()
+        self._jobs = JobQueue()
         self._lock = threading.Lock()
         self._restarts = 0
         self._closed = False
@@ -142,7 +153,7 @@ class EnvironmentPool:
         with self._lock:
             if self._closed:
                 raise RuntimeError(f"The pool of {self._workers[0].task} is closed.")
-            self._jobs.put(((not urgent, next(self._turns)), Job(seed, policy, future)))
+            self._jobs.put(Job(seed, policy, future), urgent=urgent)
         return future
 
     def map(self, seeds: Iterable[int], policy: Policy) -> Iterator[Episode]:
@@ -172,7 +183,7 @@ class EnvironmentPool:
             if not self._closed:
                 self._closed = True
                 for _ in self._threads:
-                    self._jobs.put(((True, next(self._turns)), None))
+                    self._jobs.put(None)
             for worker in self._workers:
                 worker.kill()
         for thread in self._threads:
@@ -193,7 +204,7 @@ class EnvironmentPool:
     def _serve(self, worker: WorkerProcess, started: Future[EnvironmentSpec]) -> None:
         """A thread's life: start the worker, then collect until told to end."""
         self._fulfil(started, worker, "its start", lambda: worker.spec)
-        while (job := self._jobs.get()[1]) is not None:
+        while (job := self._jobs.get()) is not None:
             if self._closed:
                 job.future.cancel()
             if job.future.set_running_or_notify_cancel():

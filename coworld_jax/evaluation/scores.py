@@ -7,7 +7,6 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from coworld_jax.envs import EnvironmentPool
@@ -15,7 +14,7 @@ from coworld_jax.evaluation import pictures
 from coworld_jax.evaluation.clips import side_by_side
 from coworld_jax.evaluation.state_curves import state_curves_figure
 from coworld_jax.evaluation.value_bias import value_bias
-from coworld_jax.method import Player, State
+from coworld_jax.method import Player, State, make_key
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.types import Episode
 
@@ -157,7 +156,7 @@ def judge_values(
     if player.values is None:
         return None, {}
     clips = side_by_side(episodes, player.reads)
-    found = player.values(state, clips.observation, clips.action, jax.random.key(seed))
+    found = player.values(state, clips.observation, clips.action, make_key(seed))
     own, *others = found
     values = {name: np.asarray(value) for name, value in found.items()}
     biases = [

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -79,15 +79,28 @@ def state_digest(*trees: Any) -> str:
     return digest.hexdigest()
 
 
-class _KeepBest(PreservationPolicy):
-    """Keeps the one step that ``best_of`` names; Orbax's own looks at scores given with a save."""
+class _Ranking(PreservationPolicy):
+    """Scores of steps, in a file; as a policy of Orbax it keeps the best of the steps there are."""
 
-    def __init__(self, best_of: Callable[[Iterable[int]], int | None]) -> None:
-        self._best_of = best_of
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._scores: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    def rate(self, step: int, score: float) -> None:
+        """Note a score, and replace the file in one step."""
+        self._scores[str(step)] = float(score)
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self._scores))
+        os.replace(temporary, self._path)
+
+    def best(self, steps: Iterable[int]) -> int | None:
+        """The step with the highest score, the later of equals; None if none has a score."""
+        scored = [step for step in sorted(steps, reverse=True) if str(step) in self._scores]
+        return max(scored, key=lambda step: self._scores[str(step)], default=None)
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         """Whether each checkpoint stays."""
-        best = self._best_of(checkpoint.step for checkpoint in checkpoints)
+        best = self.best(checkpoint.step for checkpoint in checkpoints)
         return [checkpoint.step == best for checkpoint in checkpoints]
 
 
@@ -110,14 +123,11 @@ class Checkpointer:
             raise ValueError(f"A run keeps at least one checkpoint, but keep is {keep}.")
         self.directory = Path(directory).absolute()
         self._read_only = read_only
-        scores = self.directory / SCORES
-        self._scores: dict[str, float] = json.loads(scores.read_text()) if scores.exists() else {}
+        self._ranking = _Ranking(self.directory / SCORES)
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy(
-                    [LatestN(n=keep), _KeepBest(self._best_of)]
-                ),
+                preservation_policy=AnyPreservationPolicy([LatestN(n=keep), self._ranking]),
                 cleanup_tmp_directories=not read_only,
                 create=not read_only,
             ),
@@ -195,15 +205,7 @@ class Checkpointer:
         """
         if not math.isfinite(score):
             raise ValueError(f"The score of step {step} is {score}: pass a finite one.")
-        self._scores[str(step)] = float(score)
-        temporary = self.directory / f"{SCORES}.tmp"
-        temporary.write_text(json.dumps(self._scores))
-        os.replace(temporary, self.directory / SCORES)
-
-    def _best_of(self, steps: Iterable[int]) -> int | None:
-        """The step with the highest score, the later of equals; None if none has a score."""
-        scored = [step for step in sorted(steps, reverse=True) if str(step) in self._scores]
-        return max(scored, key=lambda step: self._scores[str(step)], default=None)
+        self._ranking.rate(step, score)
 
     def restore(self, template: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
         """The state and the host record of ``step``.
@@ -231,19 +233,20 @@ class Checkpointer:
                 f"No checkpoint of step {step} in {self.directory}: it has "
                 f"{', '.join(map(str, steps))}."
             )
-        with self._reading(step):
+        with _reading(self.directory, step, steps):
             record = self._manager.restore(
                 step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
             )["record"]
             host = record["host"]
         flat, structure = jax.tree_util.tree_flatten_with_path(template)
-        self._check(step, record["leaves"], [_describe(path, leaf) for path, leaf in flat])
+        wanted = [_describe(path, leaf) for path, leaf in flat]
+        _check_leaves(self.directory / str(step), record["leaves"], wanted)
         # By path, for a record whose fields have changed places still holds the same leaves.
         numbers = {entry["path"]: index for index, entry in enumerate(record["leaves"])}
         order = [numbers[jax.tree_util.keystr(path)] for path, _ in flat]
         blanks = {str(index): _blank(leaf) for index, (_, leaf) in zip(order, flat, strict=True)}
         asked = {name: blank for name, blank in blanks.items() if blank.size}
-        with self._reading(step):
+        with _reading(self.directory, step, steps):
             arrays = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(asked))
             )["state"]
@@ -257,28 +260,6 @@ class Checkpointer:
             for index, (_, leaf) in zip(order, flat, strict=True)
         ]
         return jax.tree_util.tree_unflatten(structure, placed), host
-
-    @contextmanager
-    def _reading(self, step: int) -> Iterator[None]:
-        """Read a step's files.
-
-        Raises:
-            DamagedCheckpointError: names the step, and the one before.
-        """
-        try:
-            yield
-        # What Orbax raises depends on which of its files is damaged, and how.
-        except Exception as error:
-            earlier = [other for other in self.steps() if other < step]
-            way_out = (
-                f"delete that folder to go on from step {earlier[-1]}"
-                if earlier
-                else "there is no earlier one, so choose another --workdir"
-            )
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DamagedCheckpointError(
-                step, f"Checkpoint {self.directory / str(step)} is damaged ({reason}): {way_out}."
-            ) from error
 
     def steps(self) -> list[int]:
         """Every complete checkpoint in order; waits for a save under way."""
@@ -297,27 +278,6 @@ class Checkpointer:
         self._manager.reload()
         return aside
 
-    def _check(self, step: int, saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
-        """Refuses a template that the leaves of a checkpoint do not fit."""
-        paths = [leaf["path"] for leaf in [*wanted, *saved]]
-        here, there = (
-            dict.fromkeys(paths, "absent")
-            | {leaf["path"]: f"{leaf['dtype']}{leaf['shape']}" for leaf in leaves}
-            for leaves in (wanted, saved)
-        )
-        faults = [
-            f"{path} is {there[path]} there and {here[path]} here"
-            for path in here
-            if there[path] != here[path]
-        ]
-        if faults:
-            more = f" (and {len(faults) - 1} more such leaves)" if len(faults) > 1 else ""
-            raise ValueError(
-                f"Checkpoint {self.directory / str(step)} holds another state than this "
-                f"configuration makes: {faults[0]}{more}; use the configuration that it was saved "
-                "with, or another workdir."
-            )
-
     def latest_step(self) -> int | None:
         """The latest complete checkpoint, or None; waits for a save under way."""
         self.wait()
@@ -326,7 +286,7 @@ class Checkpointer:
 
     def best_step(self) -> int | None:
         """The checkpoint with the highest score, the later of equals; None if none has a score."""
-        return self._best_of(self.steps())
+        return self._ranking.best(self.steps())
 
     def wait(self) -> None:
         """Returns when the save under way, if any, is on disk; raises its error if it failed."""
@@ -346,6 +306,54 @@ class Checkpointer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _reading(directory: Path, step: int, steps: Sequence[int]) -> Iterator[None]:
+    """Read the files of a step.
+
+    Args:
+        directory: of the checkpoints.
+        step: that is read.
+        steps: all that there are.
+
+    Raises:
+        DamagedCheckpointError: names the step, and the one before.
+    """
+    try:
+        yield
+    except Exception as error:  # its kind depends on which of Orbax's files is damaged, and how
+        earlier = [other for other in steps if other < step]
+        way_out = (
+            f"delete that folder to go on from step {earlier[-1]}"
+            if earlier
+            else "there is no earlier one, so choose another --workdir"
+        )
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DamagedCheckpointError(
+            step, f"Checkpoint {directory / str(step)} is damaged ({reason}): {way_out}."
+        ) from error
+
+
+def _check_leaves(place: Path, saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+    """Refuses a template that the leaves of a checkpoint do not fit."""
+    paths = [leaf["path"] for leaf in [*wanted, *saved]]
+    here, there = (
+        dict.fromkeys(paths, "absent")
+        | {leaf["path"]: f"{leaf['dtype']}{leaf['shape']}" for leaf in leaves}
+        for leaves in (wanted, saved)
+    )
+    faults = [
+        f"{path} is {there[path]} there and {here[path]} here"
+        for path in here
+        if there[path] != here[path]
+    ]
+    if faults:
+        more = f" (and {len(faults) - 1} more such leaves)" if len(faults) > 1 else ""
+        raise ValueError(
+            f"Checkpoint {place} holds another state than this configuration makes: "
+            f"{faults[0]}{more}; use the configuration that it was saved with, or another workdir."
+        )
 
 
 def _blank(leaf: Any) -> np.ndarray:

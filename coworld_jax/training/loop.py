@@ -31,6 +31,7 @@ from coworld_jax.training.plan import (
     describe,
     random_episodes,
 )
+from coworld_jax.training.remarks import imagines_beyond_ends
 from coworld_jax.training.run import Run, open_run
 
 # Whether a run may end early, by the returns of all episodes of each source's domain so far.
@@ -141,12 +142,14 @@ def collect(run: Run, event: Collect) -> None:
 def join(run: Run, domain: str) -> None:
     """End the collection under way: its episodes join the replay."""
     with run.stopwatch.measure("collection"):
-        env_steps, returns = run.collectors[domain].finish()
-    run.position.env_steps += env_steps
-    run.position.played += env_steps
-    if returns:
-        values = {f"{domain}/collection/return_mean": float(np.mean(returns))}
+        collected = run.collectors[domain].finish()
+    run.position.env_steps += collected.env_steps
+    run.position.played += collected.env_steps
+    if collected.returns:
+        values = {f"{domain}/collection/return_mean": float(np.mean(collected.returns))}
         run.metrics.write(run.position.updates, run.position.env_steps, values)
+    if collected.terminated:
+        run.remark(imagines_beyond_ends(run.config, f"Episodes of {run.pools[domain].spec.task}"))
 
 
 def learn(run: Run, event: Learn) -> None:

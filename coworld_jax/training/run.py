@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,9 +19,16 @@ from coworld_jax.data import Replay
 from coworld_jax.envs import EnvironmentPool
 from coworld_jax.evaluation.evaluator import Evaluator
 from coworld_jax.evaluation.scores import evaluation_prefix
-from coworld_jax.method import TARGET, Method, TrainState, init_train_state
+from coworld_jax.method import TARGET, Method, TrainState, init_train_state, make_key
 from coworld_jax.records.checkpoint import Checkpointer, DamagedCheckpointError
-from coworld_jax.records.files import CHECKPOINTS, lock, write_config, write_tasks
+from coworld_jax.records.files import (
+    CHECKPOINTS,
+    check_data,
+    lock,
+    write_config,
+    write_data,
+    write_tasks,
+)
 from coworld_jax.records.metrics import MetricsWriter
 from coworld_jax.records.progress import Progress
 from coworld_jax.records.stopwatch import Stopwatch
@@ -69,6 +76,7 @@ class Run:
     state: TrainState
     position: Position
     started: float  # monotonic seconds; earlier starts of the run count
+    remarks: set[str] = dataclasses.field(default_factory=set)  # made since this start
 
     @property
     def rhythm(self) -> Rhythm:
@@ -86,6 +94,13 @@ class Run:
         """What is due from here on, in order; it follows the position as that advances."""
         phase, done = self.position.phase, self.position.done
         return agenda(self.method.plan, self.rhythm, phase, done, lambda: self.position.played)
+
+    def remark(self, sentences: Sequence[str]) -> None:
+        """Show each sentence to the user, once."""
+        for sentence in sentences:
+            if sentence not in self.remarks:
+                self.progress.message(sentence)
+        self.remarks.update(sentences)
 
     def restore(self) -> None:
         """Go back to the latest checkpoint, or to the beginning; forget what lies after it.
@@ -159,6 +174,7 @@ def open_run(config: Config, workdir: Path) -> Iterator[Run]:
             lock.
     """
     configuration.check(config)
+    parallel.check_precision()
     domains = needed_domains(config)
     check_config(workdir, config)
     with ExitStack() as resources:
@@ -178,11 +194,14 @@ def open_run(config: Config, workdir: Path) -> Iterator[Run]:
         if any(TARGET in phase.reads for phase in method.plan):
             feed = TargetFeed(config, specs[TARGET], method, action_size, mesh)
             resources.callback(feed.close)
+            check_data(workdir, config.data, feed.fingerprint, feed.left_out)
         collectors = _collectors(config, workdir, method, pools, action_size, mesh)
         # Everything that can be wrong with the configuration has been found by now: a corrected
         # command may use the same workdir.
         write_config(workdir, config)
         write_tasks(workdir, specs)
+        if feed is not None:
+            write_data(workdir, feed.fingerprint, feed.left_out)
         stopwatch = Stopwatch()
         progress = Progress(sum(phase.updates for phase in method.plan))
         resources.callback(progress.close)
@@ -270,4 +289,4 @@ def _open_metrics(config: Config, workdir: Path) -> MetricsWriter:
 
 def _fresh_state(method: Method, seed: int, mesh: parallel.Mesh | None) -> TrainState:
     init = jax.jit(lambda key: init_train_state(method, key), compiler_options=_QUICK)
-    return parallel.replicate(init(jax.random.key(seed)), mesh)
+    return parallel.replicate(init(make_key(seed)), mesh)
