@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -18,7 +19,7 @@ from coworld_jax.envs import EnvironmentPool
 from coworld_jax.evaluation.evaluator import Evaluator
 from coworld_jax.evaluation.scores import Marks
 from coworld_jax.method import Method, Player
-from coworld_jax.records.checkpoint import Checkpointer
+from coworld_jax.records.checkpoint import Checkpointer, DamagedCheckpointError
 from coworld_jax.records.metrics import read_metrics
 from coworld_jax.training.loop import train
 
@@ -159,6 +160,26 @@ def test_a_crash_beside_an_evaluation_changes_nothing(whole, tmp_path, asked):
     assert again["state_digest"] == summary["state_digest"]
     assert again["evaluations"] == summary["evaluations"]
     assert records(tmp_path / "run") == records(workdir)
+
+
+def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, capsys):
+    config, workdir, summary = whole
+    shutil.copytree(workdir, tmp_path / "run")
+    checkpoints = tmp_path / "run" / "checkpoints"
+    steps = sorted(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
+    shutil.rmtree(checkpoints / str(steps[-1]) / "record")
+    again = train(config, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert f"Checkpoint {steps[-1]} is damaged and was moved to" in said
+    assert f"the run goes on from checkpoint {steps[-2]}" in said
+    assert again["state_digest"] == summary["state_digest"]
+    assert again["evaluations"] == summary["evaluations"]
+    assert records(tmp_path / "run") == records(workdir)
+    for step in checkpoints.iterdir():
+        if step.name.isdigit():
+            shutil.rmtree(step / "record")
+    with pytest.raises(DamagedCheckpointError, match=f"{steps[-1]} is damaged"):
+        train(config, tmp_path / "run")
 
 
 def test_a_stop_beside_an_evaluation_changes_nothing(whole, tmp_path):

@@ -74,9 +74,7 @@ def test_evaluate_refuses_a_read_only_place_before_it_plays(monkeypatch, tmp_pat
     monkeypatch.setattr(evaluate, "restore_run", lambda workdir, best: run)
     monkeypatch.setattr(evaluate, "EnvironmentPool", None)  # nobody may call it
     (tmp_path / "evaluation").touch()
-    with pytest.raises(
-        ValueError, match=r"cannot be written to .*evaluation .*another.*--out"
-    ):
+    with pytest.raises(ValueError, match=r"cannot be written to .*evaluation .*another.*--out"):
         evaluate.score(tmp_path, tmp_path / "evaluation", episodes=1, domain="", best=False, seed=0)
     evaluate.check_writable(tmp_path / "other" / "place")
     assert list((tmp_path / "other" / "place").iterdir()) == []
