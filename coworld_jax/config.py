@@ -35,8 +35,8 @@ class RunConfig:
     chunk: int = count(100)  # updates per jitted call, at most
     workers: int = count(1)  # simulator processes per domain
     profile: str = choice("full", "fast")  # render profile of all simulators, see envs
-    eval_every: int = count(1000)  # updates of a phase between evaluations; also when it ends
-    eval_episodes: int = count(10)
+    eval_every: int = count(1000)  # updates of a phase between evaluations; also at its end
+    eval_episodes: int = 10  # of an evaluation; 0 evaluates nothing
     checkpoint_every: int = count(1000)  # updates of a phase between checkpoints; also at its end
     keep: int = count(2)  # latest checkpoints kept, besides the best
     devices: int = 0  # 0 uses every local device

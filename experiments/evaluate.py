@@ -60,7 +60,8 @@ def score(
         ValueError: no such run, no such domain in it, or ``out`` cannot be written.
     """
     run = restore_run(workdir, best=best)
-    trained = [name for name in run.specs if name in run.host["evaluations"]]
+    scored = [name for name in run.specs if name in run.host["evaluations"]]
+    trained = scored or list(run.method.players)  # a run may have gone without evaluations
     if domain and domain not in run.specs:
         raise ValueError(f"{workdir} has no domain {domain}: use one of {', '.join(run.specs)}.")
     check_writable(out)

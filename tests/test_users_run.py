@@ -212,6 +212,13 @@ def train_after_crashes(config, workdir):
     raise AssertionError("the run never ended")
 
 
+def test_a_run_may_go_without_evaluations(data, tmp_path):
+    config = offline(data, eval_episodes=0)
+    with open_run(config, tmp_path) as run:
+        kinds = {type(event).__name__ for event in run.events()}
+    assert {"Learn", "Save"} <= kinds and not kinds & {"Evaluate", "Conclude"}
+
+
 def test_random_play_without_a_usable_episode_is_refused(tmp_path):
     sentence = "None of the 2 random episodes of toy_tasks:briefest has the 4 rows of a chunk"
     with pytest.raises(ValueError, match=f"{sentence}: lower learning.length"):

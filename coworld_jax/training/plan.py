@@ -250,6 +250,11 @@ def ranking_domain(plan: Sequence[Phase], target: str) -> str:
     return scored[-1] if scored else ""
 
 
+def without_scores(plan: Sequence[Phase]) -> tuple[Phase, ...]:
+    """The plan of a run that evaluates nothing."""
+    return tuple(phase._replace(scores=()) for phase in plan)
+
+
 def describe(plan: Sequence[Phase]) -> str:
     """The plan as a table: a line per phase, and a total."""
     lines = [f"{'phase':<18}{'update':<22}{'plays':<10}{'updates':>10}{'env_steps':>12}"]

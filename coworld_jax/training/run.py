@@ -187,6 +187,8 @@ def open_run(config: Config, workdir: Path) -> Iterator[Run]:
         }
         specs = {domain: pool.spec for domain, pool in pools.items()}
         method = make_method(config, specs)
+        if config.run.eval_episodes == 0:
+            method = method._replace(plan=planning.without_scores(method.plan))
         planning.check_plan(method.plan, _collections(config, pools))
         mesh = parallel.make_mesh(config.run.devices, method.batch)
         action_size = max(spec.action_size for spec in specs.values())
