@@ -1,10 +1,24 @@
-"""Installs coworld_jax and its commands. Ranges are here, the exact set that is tested in
-constraints.txt: ``pip install -c constraints.txt -e '.[envs,dev]'``; BUILD.md has the reasons.
+"""Installs coworld_jax. Ranges are here, the exact set that is tested in constraints.txt:
+``pip install -c constraints.txt -e '.[envs,dev]'``; BUILD.md has the reasons.
+
+``pip install .`` brings the package and what its losses need. Training needs the extra ``train``,
+and simulators the extra ``envs``, which includes it.
 """
 
 from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
+
+# What training needs without a simulator.
+TRAIN = [
+    "absl-py>=2.1",
+    "flax>=0.12,<0.13",
+    "matplotlib>=3.9",
+    "ml_collections>=1.0,<2",
+    "optax>=0.2.5,<0.3",
+    "orbax-checkpoint>=0.11.30,<0.13",
+    "pillow>=10",
+]
 
 setup(
     name="coworld_jax",
@@ -14,21 +28,17 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=find_namespace_packages(include=["coworld_jax*", "experiments*"]),
-    install_requires=[
-        "absl-py>=2.1",
+    # The commands are no library: `python -m experiments.train` runs them from the repository.
+    packages=find_namespace_packages(include=["coworld_jax", "coworld_jax.*"]),
+    install_requires=[  # what the losses need
         "chex>=0.1.90",
-        "flax>=0.12,<0.13",
         "jax>=0.10,<0.12",
-        "matplotlib>=3.9",
-        "ml_collections>=1.0,<2",
         "numpy>=2.0,<3",
-        "optax>=0.2.5,<0.3",
-        "orbax-checkpoint>=0.11.30,<0.13",
-        "pillow>=10",
     ],
     extras_require={
+        "train": TRAIN,
         "envs": [
+            *TRAIN,
             "dm_control==1.0.28",
             "gymnasium>=1.1,<2",
             "metaworld==3.1.1",
@@ -39,6 +49,7 @@ setup(
         "data": ["gymnasium>=1.1,<2", "h5py>=3.11", "minari>=0.5.4,<0.6"],
         "video": ["av>=14"],
         "dev": [
+            *TRAIN,
             "av>=14",
             "h5py>=3.11",
             "minari>=0.5.4,<0.6",

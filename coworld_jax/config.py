@@ -35,8 +35,8 @@ class RunConfig:
     chunk: int = count(100)  # updates per jitted call, at most
     workers: int = count(1)  # simulator processes per domain
     profile: str = choice("full", "fast")  # render profile of all simulators, see envs
-    eval_every: int = count(1000)  # updates of a phase between evaluations; also when it ends
-    eval_episodes: int = count(10)
+    eval_every: int = count(1000)  # updates of a phase between evaluations; also at its end
+    eval_episodes: int = 10  # of an evaluation; 0 evaluates nothing
     checkpoint_every: int = count(1000)  # updates of a phase between checkpoints; also at its end
     keep: int = count(2)  # latest checkpoints kept, besides the best
     devices: int = 0  # 0 uses every local device
@@ -49,11 +49,12 @@ class RunConfig:
 
 
 # What may change from one start of a run to the next: how it is carried out, and on what machine.
-CHANGEABLE = frozenset(
+# Of the data only the path is meant: that they are the same is checked by their fingerprint.
+CHANGEABLE = {"data"} | frozenset(
     f"run.{name}"
     for name in (
         *("chunk", "workers", "checkpoint_every", "keep", "devices", "mapping"),
-        *("resident_share", "cache", "tensorboard", "wandb_project"),
+        *("resident_share", "cache", "skip_bad_files", "tensorboard", "wandb_project"),
     )
 )
 
@@ -72,6 +73,7 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
 
+_SHOWN = 3  # names that a suggestion lists, at most
 _COMMON = ("method", "seed", "source", "target", "data")
 _SECTIONS = ("schedule", "run")
 
@@ -84,10 +86,32 @@ def flatten(config: Config) -> dict[str, Any]:
     return flat | {path: value for path, value, _ in fields.leaves(config.settings)}
 
 
-def closest(name: str, names: Iterable[str]) -> str:
-    """The end of a sentence that refuses an unknown ``name``: what the user may have meant."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)
-    return f"did you mean {near[0]}?" if near else "there are none."
+def closest(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """The end of a sentence that refuses an unknown ``name``: what the user may have meant.
+
+    A dotted path is also compared by its last part, of which a user may know only some words: for
+    ``lr`` these are ``learning.model_lr`` and others.
+
+    Args:
+        name: unknown.
+        names: known ones.
+        prefix: put before each name that is shown.
+    """
+    last = name.rpartition(".")[2]
+
+    def likeness(known: str) -> tuple[bool, float]:
+        end = known.rpartition(".")[2]
+        near = max(
+            difflib.SequenceMatcher(a=one, b=other).ratio()
+            for one, other in ((name, known), (last, end))
+        )
+        return last in end.split("_"), near
+
+    ranked = sorted(names, key=likeness, reverse=True)
+    if not ranked:
+        return "there are none."
+    shown = [known for known in ranked if likeness(known)[0]][:_SHOWN] or ranked[:1]
+    return f"did you mean {' or '.join(prefix + known for known in shown)}?"
 
 
 def from_flat(flat: Mapping[str, Any], default: Config) -> Config:

@@ -131,6 +131,11 @@ class TrainState(NamedTuple):
     clock: Clock
 
 
+def make_key(seed: int | jax.Array) -> jax.Array:
+    """The root key of ``seed``; which generator it is does not depend on jax's settings."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
 def init_train_state(method: Method, key: jax.Array) -> TrainState:
     """A fresh run. The method's key is ``key``, and the run's root key its first child."""
     clock = Clock(jnp.zeros((), jnp.int32), jax.random.fold_in(key, 0))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
@@ -134,3 +135,24 @@ def _pmap(program: Program, mesh: Mesh | None) -> Compiled:
         return replicate(state, mesh), metrics
 
     return call
+
+
+def acting_device() -> jax.Device:
+    """Where a policy acts: the CPU, or the default device of a process that has no CPU backend."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS names other platforms alone
+        return jax.local_devices()[0]
+
+
+def check_precision() -> None:
+    """Make sure that arrays are of 32 bits by default, as the networks and their states are.
+
+    Raises:
+        ValueError: jax is set to 64 bits.
+    """
+    if jnp.zeros(()).dtype != jnp.float32:
+        raise ValueError(
+            "jax is set to 64 bits, in which nothing here is learnt: unset JAX_ENABLE_X64, and "
+            "leave jax_enable_x64 off."
+        )

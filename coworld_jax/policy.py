@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from coworld_jax.method import Memory, Player, State
+from coworld_jax import parallel
+from coworld_jax.method import Memory, Player, State, make_key
 
 
 def _act(
@@ -50,7 +51,8 @@ class AgentPolicy:
     """A player with a frozen copy of its parameters, acting on the CPU.
 
     Acting is a few thousand operations for one frame: on the CPU it neither waits for an
-    accelerator that is busy learning, nor makes it wait.
+    accelerator that is busy learning, nor makes it wait. A process without a CPU backend
+    (``JAX_PLATFORMS=cuda``) acts on its default device.
 
     Args:
         player: who acts.
@@ -70,10 +72,10 @@ class AgentPolicy:
         self, player: Player, state: State, image_size: int, state_size: int, *, explore: bool
     ) -> None:
         self.reads = player.reads
-        self._cpu = jax.local_devices(backend="cpu")[0]
+        self._device = parallel.acting_device()
         # A view, as device_get gives it on the CPU, would keep the caller from donating.
         copies = jax.tree.map(lambda leaf: np.array(leaf, copy=True), player.params(state))
-        self.parameters = jax.device_put(copies, self._cpu)
+        self.parameters = jax.device_put(copies, self._device)
         self.act = Acting(player, explore)
         self._start = player.start(1)
         frame = (image_size, image_size, 3)
@@ -88,7 +90,7 @@ class AgentPolicy:
 
         The actor raises a ValueError for an array that is no frame (or no state).
         """
-        memory, key, calls = jax.device_put(self.start(seed), self._cpu)
+        memory, key, calls = jax.device_put(self.start(seed), self._device)
 
         def choose(observation: np.ndarray) -> np.ndarray:
             nonlocal memory, calls
@@ -101,7 +103,7 @@ class AgentPolicy:
 
     def start(self, seed: int) -> tuple[Memory, jax.Array, np.int32]:
         """The memory of `act` before the first observation of the episode of ``seed``."""
-        return self._start, jax.random.key(seed), np.int32(0)
+        return self._start, make_key(seed), np.int32(0)
 
     def _check(self, observation: Any) -> None:
         """Make sure that an observation is one.

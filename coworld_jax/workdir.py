@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from coworld_jax import config as configuration
 from coworld_jax import parallel
 from coworld_jax.config import Config
@@ -24,6 +22,7 @@ from coworld_jax.method import (
     Method,
     State,
     init_train_state,
+    make_key,
     source_names,
 )
 from coworld_jax.methods import DEFAULT, METHODS, find_method
@@ -161,9 +160,10 @@ def restore_run(workdir: str | Path, *, best: bool = False) -> RestoredRun:
     """Everything that a finished or running workdir knows.
 
     Raises:
-        ValueError: no such run.
+        ValueError: no such run, or its checkpoint is damaged.
         FileNotFoundError: it has saved nothing yet.
     """
+    parallel.check_precision()
     workdir = Path(workdir)
     config = read_config(workdir)
     with Checkpointer(workdir / CHECKPOINTS, read_only=True) as checkpoints:
@@ -174,9 +174,7 @@ def restore_run(workdir: str | Path, *, best: bool = False) -> RestoredRun:
             )
         specs = read_tasks(workdir)
         method = make_method(config, specs)
-        template = parallel.shapes_on_one_device(
-            lambda: init_train_state(method, jax.random.key(0))
-        )
+        template = parallel.shapes_on_one_device(lambda: init_train_state(method, make_key(0)))
         state, host = checkpoints.restore(template, step)
     return RestoredRun(config, specs, method, state.learnt, host)
 

@@ -5,6 +5,8 @@
     python -m experiments.benchmark suite --chunk=2
     python -m experiments.benchmark layers --preset=released
     python -m experiments.benchmark loop --preset=small
+    python -m experiments.benchmark evaluations --source=metaworld/button-press \
+        --target=metaworld/door-close --updates=1000
     python -m experiments.benchmark profile --preset=released --batch=50 --length=50
     python -m experiments.benchmark flops --preset=paper
     python -m experiments.benchmark env --task=metaworld/door-close
@@ -16,6 +18,7 @@
 * ``suite``: the updates of BUILD.md's table, one after another.
 * ``layers``: each convolution in each of its forms.
 * ``loop``: the whole training loop on a real task, and where its time goes.
+* ``evaluations``: a run with evaluations, which are played beside learning, against one without.
 * ``profile``: the operations that an update spends most of its time in.
 * ``flops``: the counted arithmetic of an update, part by part.
 * ``env``: env_steps per second of a task in both render profiles, all workers together.
@@ -35,7 +38,7 @@ from absl import app, flags, logging
 from coworld_jax import config as configuration
 from coworld_jax.config import Config
 from coworld_jax.training import runtime
-from experiments.benchmarks import data, env, flops, layers, loop, profile, update
+from experiments.benchmarks import data, env, evaluations, flops, layers, loop, profile, update
 from experiments.benchmarks.timing import where
 from experiments.command import one_sentence, refuse_unused
 from experiments.configs.sizes import SIZES, sized_config
@@ -52,13 +55,17 @@ _AGAINST = flags.DEFINE_multi_string(
 )
 _IMAGES = flags.DEFINE_integer("images", 256, "layers: images at once.", lower_bound=1)
 _SOURCE = flags.DEFINE_string(
-    "source", "dmc/walker_walk", "loop: the task that is simulated; update: as many sources."
+    "source",
+    "dmc/walker_walk",
+    "loop ...: the task that is simulated; update: as many sources.",
 )
-_TARGET = flags.DEFINE_string("target", "dmc/walker_downhill", "loop: the task with the dataset.")
+_TARGET = flags.DEFINE_string(
+    "target", "dmc/walker_downhill", "loop ...: the one with the dataset."
+)
 _UPDATES = flags.DEFINE_integer(
-    "updates", 300, "loop: of each agent, in whole collections.", lower_bound=1
+    "updates", 300, "loop ...: of each agent, in whole collections.", lower_bound=1
 )
-_WORKERS = flags.DEFINE_integer("workers", 2, "env, loop: simulator processes.", lower_bound=1)
+_WORKERS = flags.DEFINE_integer("workers", 2, "env, loop ...: simulator processes.", lower_bound=1)
 _TASK = flags.DEFINE_string("task", "dmc/walker_walk", "env: the task that is simulated.")
 _FRAMES = flags.DEFINE_integer("frames", 100_000, "data: frames that are read.", lower_bound=2)
 
@@ -83,6 +90,9 @@ _USED = {
     "suite": ("phase", "dtype", "chunk", "repeats"),
     "layers": ("preset", "dtype", "images", "repeats"),
     "loop": ("preset", "batch", "length", "dtype", "source", "target", "updates", "workers"),
+    "evaluations": (
+        *("preset", "batch", "length", "dtype", "source", "target", "updates", "workers"),
+    ),
     "profile": ("preset", "batch", "length", "phase", "dtype", "chunk"),
     "flops": ("preset", "batch", "length", "phase"),
     "env": ("task", "workers"),
@@ -170,12 +180,26 @@ def measure_layers(config: Config) -> dict[str, Any]:
 
 def measure_loop(config: Config) -> dict[str, Any]:
     """Where the wall time of a run goes."""
-    run = replace(
-        config.run, chunk=sized_config(_METHOD, _PRESET.value).run.chunk, workers=_WORKERS.value
-    )
-    figures = loop.measure(replace(config, run=run), updates=_UPDATES.value)
+    figures = loop.measure(_as_run(config), updates=_UPDATES.value)
     show([[name, _text(value)] for name, value in figures.items()])
-    return {"preset": _PRESET.value, "source": _SOURCE.value, "target": _TARGET.value} | figures
+    return _tasks() | figures
+
+
+def measure_evaluations(config: Config) -> dict[str, Any]:
+    """Wall time of a run with evaluations over the same without."""
+    figures = evaluations.measure(_as_run(config), updates=_UPDATES.value)
+    show([[name, _text(value)] for name, value in figures.items()])
+    return _tasks() | figures
+
+
+def _as_run(config: Config) -> Config:
+    """``config`` with the chunks that its preset runs in, and the workers of the flags."""
+    chunk = sized_config(_METHOD, _PRESET.value).run.chunk
+    return replace(config, run=replace(config.run, chunk=chunk, workers=_WORKERS.value))
+
+
+def _tasks() -> dict[str, Any]:
+    return {"preset": _PRESET.value, "source": _SOURCE.value, "target": _TARGET.value}
 
 
 def measure_profile(config: Config) -> dict[str, Any]:
@@ -215,6 +239,7 @@ _COMMANDS = {
     "suite": measure_suite,
     "layers": measure_layers,
     "loop": measure_loop,
+    "evaluations": measure_evaluations,
     "profile": measure_profile,
     "flops": count_flops,
     "env": measure_env,

@@ -19,6 +19,7 @@ from pathlib import Path
 from absl import app, flags
 
 from coworld_jax.training import runtime
+from experiments.command import as_path
 from experiments.parity import FixtureError, check_parity
 
 _FIXTURE = flags.DEFINE_string(
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"{arguments[1]!r} is no flag.")
     runtime.configure()
-    if not check(Path(_FIXTURE.value)):
+    if not check(as_path(_FIXTURE.value)):
         sys.exit(1)
 
 

@@ -22,23 +22,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags as ml_config_flags
 
+from coworld_jax.data import usable_cores
 from coworld_jax.envs import PROFILES, EnvironmentPool, Policy, RandomPolicy
 from coworld_jax.training import runtime
 from experiments.collecting.directory import say
 from experiments.collecting.online import SHARES, collect_online, online_config
 from experiments.collecting.played import collect, trained_policy
 from experiments.collecting.references import reference_return
-from experiments.command import one_sentence
+from experiments.command import as_path, one_sentence
 from experiments.config_flags import HELP, normalise, parse_flags, resolve
 
 _TASK = flags.DEFINE_string(
@@ -56,7 +55,7 @@ _PROFILE = flags.DEFINE_enum(
 )
 _WORKERS = flags.DEFINE_integer(
     "workers",
-    os.cpu_count() or 1,
+    usable_cores(),
     "Simulators at the same time; of --config with dreamer.",
     lower_bound=1,
 )
@@ -117,10 +116,10 @@ def _play(command: str) -> int:
             policy, played_by = RandomPolicy(pool.spec.action_size), "random"
         else:
             policy, played_by = trained_policy(
-                Path(_POLICY.value), pool.spec, domain=_DOMAIN.value, explore=_EXPLORE.value
+                as_path(_POLICY.value), pool.spec, domain=_DOMAIN.value, explore=_EXPLORE.value
             )
         collect(
-            Path(_OUT.value),
+            as_path(_OUT.value),
             pool,
             policy,
             played_by=played_by,
@@ -140,7 +139,7 @@ def _learn(command: str) -> int | None:
     if _WORKDIR.value is None:
         raise ValueError("--policy=dreamer trains an agent: give it a directory with --workdir.")
     runtime.restart_with_huge_pages()
-    workdir = Path(_WORKDIR.value)
+    workdir = as_path(_WORKDIR.value)
     reference = _REFERENCE.value
     if reference is None:
         reference = reference_return(_TASK.value)
@@ -158,7 +157,7 @@ def _learn(command: str) -> int | None:
         schedule = dataclasses.replace(schedule, episode_steps=_EPISODE_STEPS.value)
     print(f"Compiled programs are kept in {runtime.configure() or 'memory only'}.", file=sys.stderr)
     return collect_online(
-        Path(_OUT.value),
+        as_path(_OUT.value),
         workdir,
         dataclasses.replace(config, run=run, schedule=schedule),
         until=_UNTIL.value,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from absl import flags
 
@@ -36,6 +38,11 @@ def one_sentence(interrupted: str) -> Iterator[None]:
         sys.exit(interrupted)
     except USER_ERRORS as error:
         sys.exit(str(error))
+
+
+def as_path(text: str) -> Path:
+    """A path as the user means it: a shell leaves the ~ in ``--out=~/pictures`` as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  # Path's own raises without a home
 
 
 def refuse_unused(command: str, used: Mapping[str, Collection[str]]) -> None:

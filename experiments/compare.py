@@ -17,7 +17,7 @@ from coworld_jax.data import read_metadata
 from coworld_jax.evaluation.comparison import comparison_figure, comparison_table, read_curve
 from coworld_jax.method import TARGET
 from coworld_jax.workdir import read_config
-from experiments.command import one_sentence
+from experiments.command import as_path, one_sentence
 
 _OUT = flags.DEFINE_string("out", None, "PNG to write.", required=True)
 _DOMAIN = flags.DEFINE_string("domain", TARGET, "target, source, or source0 ...")
@@ -36,7 +36,7 @@ def experiments_of(arguments: Sequence[str]) -> dict[str, list[Path]]:
             raise ValueError(f"{argument} names no run: write NAME=WORKDIR[,WORKDIR...].")
         if name in found:
             raise ValueError(f"{name} is named twice: list its runs as {name}=A,B.")
-        found[name] = [Path(workdir) for workdir in workdirs.split(",")]
+        found[name] = [as_path(workdir) for workdir in workdirs.split(",")]
     if not found:
         raise ValueError("No run to draw: write NAME=WORKDIR[,WORKDIR...] for each experiment.")
     return found
@@ -61,9 +61,9 @@ def main(arguments: Sequence[str]) -> None:
         config = read_config(workdirs[0])
         levels = dataset_levels(workdirs) if _DOMAIN.value == TARGET else {}
         title = config.target if _DOMAIN.value == TARGET else ", ".join(config.source)
-        comparison_figure(_OUT.value, curves, levels=levels, title=title)
+        comparison_figure(as_path(_OUT.value), curves, levels=levels, title=title)
     print(comparison_table(curves))
-    print(f"\n{_OUT.value}")
+    print(f"\n{as_path(_OUT.value)}")
 
 
 if __name__ == "__main__":

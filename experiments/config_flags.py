@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from coworld_jax import config as configuration
 from coworld_jax.workdir import config_from_flat, default_config, is_method, method_names
+from experiments.command import as_path
 
 _PREFIX = "config."
 # Not the flag's own default: ml_collections would resolve that before a bad override is refused.
@@ -34,11 +35,12 @@ def normalise(arguments: Sequence[str], method: str = "") -> list[str]:
         method: of a command that knows only one; the user's, or the default one, if empty.
 
     Raises:
-        ValueError: an unknown method or key (with the closest known one), or a value of the wrong
-            type.
+        ValueError: no such file, an unknown method or key (with the closest known one), or a value
+            of the wrong type.
     """
     name, *rest = arguments
     rest, config, asked = _take_config(rest)
+    config = _found(config)
     in_string = [part for part in config.partition(":")[2].split(",") if is_method(part)]
     chosen = method or asked or (in_string[0] if in_string else method_names()[0])
     known = configuration.flatten(default_config(chosen))
@@ -86,6 +88,24 @@ def _take_config(arguments: list[str]) -> tuple[list[str], str, str]:
     return others, values["config"], values[f"{_PREFIX}method"]
 
 
+def _found(config: str) -> str:
+    """``--config`` with its file as the user means it.
+
+    ml_collections notices a missing file late, and with any ``--config.x=`` by a traceback.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    text, colon, rest = config.partition(":")
+    file = as_path(text)
+    if not file.is_file():
+        raise ValueError(
+            f"--config: there is no file {str(file)!r}; experiments/configs/ has a file for each "
+            "suite."
+        )
+    return f"{file}{colon}{rest}"
+
+
 def _owner(path: str, method: str) -> str:
     """Which methods have a flag that ``method`` does not have."""
     owners = [
@@ -95,7 +115,7 @@ def _owner(path: str, method: str) -> str:
 
 
 def _near(path: str, known: dict[str, Any]) -> str:
-    return configuration.closest(path, known).replace("did you mean ", f"did you mean --{_PREFIX}")
+    return configuration.closest(path, known, f"--{_PREFIX}")
 
 
 def _spell(flag: str, text: str, default: Any) -> str:
@@ -111,7 +131,7 @@ def _spell(flag: str, text: str, default: Any) -> str:
         if not isinstance(number, int | float) or number % 1 != 0:
             raise ValueError(f"--{flag} is {text!r}, but an integer is needed there.")
         return str(int(number))
-    return text
+    return str(as_path(text)) if text.startswith("~") else text
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
@@ -133,16 +153,9 @@ def resolve(values: ConfigDict) -> configuration.Config:
     """The typed configuration of what the config file and the flags say.
 
     Raises:
-        ValueError: there is no such config file, or a value is out of place.
+        ValueError: a value is out of place.
     """
-    try:
-        tree = values.to_dict()
-    except OSError as error:  # ml_collections keeps it until the values are asked for
-        reason = str(error).splitlines()[-1].strip()
-        raise ValueError(
-            f"--config: {reason}; experiments/configs/ has a file for each suite."
-        ) from error
-    return config_from_flat(_flatten(tree, ""))
+    return config_from_flat(_flatten(values.to_dict(), ""))
 
 
 def _flatten(tree: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ resizes frames of another size to 64 pixels.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -38,7 +37,7 @@ from coworld_jax.data.episodes import row_bytes
 from coworld_jax.data.formats import FORMATS, Request, export_minari, import_episodes
 from coworld_jax.data.memory import host_bytes
 from coworld_jax.data.metadata import UNFINISHED, read_import
-from experiments.command import one_sentence, refuse_unused
+from experiments.command import as_path, one_sentence, refuse_unused
 
 _MINIMUM_ROWS = flags.DEFINE_integer(
     "minimum_rows", 50, "validate: an episode with fewer rows is a fault (learning.length).",
@@ -272,29 +271,24 @@ class _Progress:
             print(f"dataset: {episodes} episodes, {rows} rows ...", file=sys.stderr, flush=True)
 
 
-def _place(text: str) -> Path:
-    """A path as the user means it: a shell leaves the ~ in ``--out=~/pictures`` as it is."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111  # Path's own raises without a home
-
-
 def main(arguments: Sequence[str]) -> None:
     """Run the command that the arguments name."""
     command, *places = arguments[1:] if len(arguments) > 1 else [""]
     if command not in _PLACES or len(places) != len(_PLACES[command]):
         uses = ", or ".join(f"{name} {' '.join(places)}" for name, places in _PLACES.items())
         raise app.UsageError(f"Use: python -m experiments.dataset {uses}.")
-    directory, *others = map(_place, places)
+    directory, *others = map(as_path, places)
     with one_sentence("dataset: interrupted; nothing is left behind."):
         refuse_unused(command, _USED)
         match command:
             case "inspect":
-                status = inspect(directory, None if _OUT.value is None else _place(_OUT.value))
+                status = inspect(directory, None if _OUT.value is None else as_path(_OUT.value))
             case "validate":
                 status = validate(
                     directory, minimum_rows=_MINIMUM_ROWS.value, action_size=_ACTION_SIZE.value
                 )
             case "import":
-                rewards = None if _REWARDS.value is None else _place(_REWARDS.value)
+                rewards = None if _REWARDS.value is None else as_path(_REWARDS.value)
                 request = Request(_IMAGE_KEY.value, rewards, _DROP_CUT.value)
                 status = import_source(directory, others[0], form=_FORMAT.value, request=request)
             case _:

@@ -9,7 +9,6 @@ actions as far as both take them. `experiments/results/planar_suite.md` shows th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from absl import app, flags
@@ -18,7 +17,7 @@ from PIL import Image
 from coworld_jax.envs import make_environment
 from coworld_jax.envs.jittable import planar
 from coworld_jax.envs.naming import parse_task
-from experiments.command import one_sentence
+from experiments.command import as_path, one_sentence
 
 _OUT = flags.DEFINE_string("out", None, "Directory of the pages; made when missing.", required=True)
 _SEED = flags.DEFINE_integer("seed", 8, "Of the episodes.", lower_bound=0)
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     """Draw what the flags say."""
     if len(arguments) > 1:
         raise app.UsageError(f"{arguments[1]!r} is no flag.")
-    out = Path(_OUT.value)
+    out = as_path(_OUT.value)
     with one_sentence("planar: interrupted."):
         out.mkdir(parents=True, exist_ok=True)
         for name in planar.tasks():

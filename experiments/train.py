@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from coworld_jax.records.files import SUMMARY
 from coworld_jax.training import runtime
 from coworld_jax.training.loop import train
-from experiments.command import one_sentence
+from experiments.command import as_path, one_sentence
 from experiments.config_flags import HELP, normalise, parse_flags, resolve
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, HELP)
@@ -37,14 +38,14 @@ def main(arguments: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax narrates every save
     print(f"Compiled programs are kept in {runtime.configure() or 'memory only'}.", file=sys.stderr)
     with one_sentence("train: interrupted; the same command goes on."):
-        summary = train(resolve(_CONFIG.value), _WORKDIR.value)
+        summary = train(resolve(_CONFIG.value), as_path(_WORKDIR.value))
     if summary is None:
         return
     print(f"\nFinished after {summary['updates']} updates and {summary['env_steps']} env_steps.")
     for domain, result in summary["evaluations"].items():
         print(f"{domain}: return {result['return_mean']:.1f} ± {result['return_std']:.1f}")
     print("Pictures:", *summary["pictures"], sep="\n  ")
-    print(f"Summary: {_WORKDIR.value}/summary.json")
+    print(f"Summary: {as_path(_WORKDIR.value) / SUMMARY}")
 
 
 def run() -> None:

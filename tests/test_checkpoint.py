@@ -48,7 +48,7 @@ def make_run(fill: float = 1.0, width: int = 4) -> Run:
 def test_round_trip_keeps_values_types_and_keys(tmp_path: Path) -> None:
     run = make_run(3.0)
     with Checkpointer(tmp_path) as writer:
-        assert writer.save(3, run, {"env_steps": 12, "replay": ["a", "b"]}, score=None)
+        assert writer.save(3, run, {"env_steps": 12, "replay": ["a", "b"]})
     with Checkpointer(tmp_path) as reader:
         restored, host = reader.restore(make_run(0.0))
     assert host == {"env_steps": 12, "replay": ["a", "b"]}
@@ -114,9 +114,11 @@ def test_keeps_the_latest_and_the_best(tmp_path: Path) -> None:
     with Checkpointer(tmp_path, keep=2) as checkpointer:
         assert checkpointer.latest_step() is None and checkpointer.best_step() is None
         for step, score in scores.items():
-            checkpointer.save(step, {"x": jnp.asarray(step)}, {"step": step}, score)
+            if score is not None:
+                checkpointer.rate(step, score)
+            checkpointer.save(step, {"x": jnp.asarray(step)}, {"step": step})
             checkpointer.wait()
-            kept_after[step] = sorted(int(p.name) for p in tmp_path.iterdir())
+            kept_after[step] = sorted(int(p.name) for p in tmp_path.iterdir() if p.is_dir())
         assert checkpointer.best_step() == 4  # the later of two equals
     # 2 is the best until 4 equals it; without a score a step never displaces the best.
     assert kept_after == {
@@ -131,6 +133,17 @@ def test_keeps_the_latest_and_the_best(tmp_path: Path) -> None:
     with Checkpointer(tmp_path, keep=2) as again:
         assert (again.latest_step(), again.best_step()) == (7, 4)
         assert again.restore({"x": jnp.asarray(0)}, again.best_step())[1] == {"step": 4}
+
+
+def test_a_score_may_come_after_its_checkpoint(tmp_path: Path) -> None:
+    with Checkpointer(tmp_path, keep=1) as checkpointer:
+        for step in (1, 2, 3, 4):
+            checkpointer.save(step, {"x": jnp.asarray(step)}, {})
+            if step == 2:
+                checkpointer.rate(2, 1.0)
+        assert checkpointer.steps() == [2, 4] and checkpointer.best_step() == 2
+    with Checkpointer(tmp_path, read_only=True) as again:
+        assert again.best_step() == 2
 
 
 def test_without_scores_there_is_no_best(tmp_path: Path) -> None:
@@ -148,7 +161,7 @@ def test_a_step_saved_twice_is_written_once_and_earlier_ones_are_refused(tmp_pat
         with pytest.raises(ValueError, match="Step 4 lies before the latest checkpoint, 5"):
             checkpointer.save(4, {"x": jnp.asarray(1)}, {})
         with pytest.raises(ValueError, match="score of step 6 is nan"):
-            checkpointer.save(6, {"x": jnp.asarray(1)}, {}, score=float("nan"))
+            checkpointer.rate(6, float("nan"))
         with pytest.raises(ValueError, match="host record of step 6 does not fit JSON"):
             checkpointer.save(6, {"x": jnp.asarray(1)}, {"bad": np.zeros(2)})
         assert checkpointer.restore({"x": jnp.asarray(0)})[0]["x"] == 1
@@ -286,7 +299,8 @@ TRAINER = """
     while True:
         step += 1
         state = [np.full((400, 100), step, np.float32) for _ in range(20)]
-        checkpointer.save(step, state, {"updates": step}, score=float(step % 7))
+        checkpointer.rate(step, float(step % 7))
+        checkpointer.save(step, state, {"updates": step})
         print("begun", step, flush=True)
 """
 

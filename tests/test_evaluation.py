@@ -217,7 +217,22 @@ def test_returns_figure_names_env_steps_above_updates(tmp_path: Path) -> None:
     labels = dict(
         zip(above.get_xticks(), (t.get_text() for t in above.get_xticklabels()), strict=True)
     )
-    assert labels[0.0] == "1k" and labels[100.0] == "2k" and labels[40.0] == "1.4k"
+    assert labels[0.0] == "1000" and labels[100.0] == "2000" and labels[40.0] == "1400"
+
+
+@pytest.mark.parametrize("last", [1100, 5500, 10_007, 6_000_000])
+def test_labels_of_env_steps_never_repeat(tmp_path: Path, last: int) -> None:
+    """env_steps stand still in the target's phases, and the ticks stand close together."""
+    steps = [1000, last, last, last, last, last + 500, last + 500]
+    records = [
+        {"updates": 100 * i, "env_steps": count, "source/evaluation/return_mean": float(i)}
+        for i, count in enumerate(steps)
+    ]
+    panel = returns_figure(tmp_path / "returns.png", records)["source"]
+    (above,) = (axes for axes in panel.figure.axes if axes.get_xlabel() == "env_steps")
+    labels = [label.get_text() for label in above.get_xticklabels()]
+    shown = [label for label in labels if label]
+    assert len(labels) > len(shown) >= 2 and len(set(shown)) == len(shown)
 
 
 def test_returns_figure_needs_an_evaluation(tmp_path: Path) -> None:

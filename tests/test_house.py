@@ -7,12 +7,15 @@ import dataclasses
 import graphlib
 import importlib
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import setuptools
 from packaging.requirements import Requirement
 
 from coworld_jax import config as configuration
@@ -426,19 +429,15 @@ def pins(python: str) -> dict[str, str]:
 
 def requirements() -> list[Requirement]:
     """Everything that setup.py asks for by name."""
-    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
-    call = next(
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "setup"
-    )
-    arguments = {keyword.arg: keyword.value for keyword in call.keywords}
-    asked = list(ast.literal_eval(arguments["install_requires"]))
-    for extra in ast.literal_eval(arguments["extras_require"]).values():
-        asked += extra
-    return [Requirement(line) for line in asked]
+    arguments: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setuptools, "setup", arguments.update)
+        patch.chdir(ROOT)
+        runpy.run_path("setup.py")
+    extras = arguments["extras_require"].values()
+    return [
+        Requirement(line) for lines in (arguments["install_requires"], *extras) for line in lines
+    ]
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12"])

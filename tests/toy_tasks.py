@@ -7,6 +7,8 @@ is learnt from them, can be compared bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import dm_env
 import numpy as np
 from dm_env import specs
@@ -52,9 +54,27 @@ class Dot(dm_env.Environment):
         return np.concatenate([self._place, self._speed])
 
 
+class BriefDot(Dot):
+    """A dot whose episodes end in a terminal state, most of them early."""
+
+    def __init__(self, seed: int, most: int) -> None:
+        super().__init__(seed, 2, 0.0)
+        self._most = 1 + seed % most
+
+    def step(self, action: np.ndarray) -> dm_env.TimeStep:
+        step = super().step(action)
+        if self._steps < self._most or step.last():
+            return step
+        return dm_env.termination(step.reward, step.observation)
+
+
 def _task(request: Request, actions: int, wind: float) -> Environment:
+    return _from_dm_env(request, lambda seed: Dot(seed, actions, wind))
+
+
+def _from_dm_env(request: Request, make: Callable[[int], Dot]) -> Environment:
     return from_dm_env(
-        lambda seed: Dot(seed, actions, wind),
+        make,
         request,
         frame=lambda environment: environment.frame(),
         simulator_steps=_STEPS,
@@ -74,3 +94,13 @@ def windy(request: Request) -> Environment:
 def wide(request: Request) -> Environment:
     """No wind, three actions, the last of which does nothing."""
     return _task(request, 3, 0.0)
+
+
+def brief(request: Request) -> Environment:
+    """No wind; episodes end after one to five steps."""
+    return _from_dm_env(request, lambda seed: BriefDot(seed, 5))
+
+
+def briefest(request: Request) -> Environment:
+    """No wind; episodes end after one or two steps."""
+    return _from_dm_env(request, lambda seed: BriefDot(seed, 2))

@@ -9,7 +9,7 @@ from coworld_jax.data.episodes import load_episode, save_episode
 from coworld_jax.data.faults import DataError, Fault
 from coworld_jax.data.fingerprint import difference, fingerprint
 from coworld_jax.data.memory import available_bytes, format_bytes, total_bytes, usable_cores
-from coworld_jax.data.metadata import read_metadata, write_json, write_metadata
+from coworld_jax.data.metadata import read_json, read_metadata, write_json, write_metadata
 from coworld_jax.data.replay import Replay
 from coworld_jax.data.streamed import StreamedFeed
 from coworld_jax.data.survey import Summary, Survey, return_quantiles, summarise, survey
@@ -28,6 +28,7 @@ __all__ = [
     "format_bytes",
     "load_directory",
     "load_episode",
+    "read_json",
     "read_metadata",
     "return_quantiles",
     "save_episode",

@@ -7,6 +7,7 @@ episode begun again, with the same outcome. Episodes do not depend on the number
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import threading
@@ -36,6 +37,22 @@ class Job(NamedTuple):
     seed: int
     policy: Policy
     future: Future[Episode]
+
+
+class JobQueue:
+    """Jobs that wait: urgent ones first, and otherwise in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._waiting: queue.PriorityQueue[tuple[bool, int, Job | None]] = queue.PriorityQueue()
+        self._count = itertools.count()  # no two jobs are ever compared
+
+    def put(self, job: Job | None, *, urgent: bool = False) -> None:
+        """Add a job; None, which is never urgent, tells a thread to end."""
+        self._waiting.put((not urgent, next(self._count), job))
+
+    def get(self) -> Job | None:
+        """Wait for the next job."""
+        return self._waiting.get()[-1]
 
 
 class Keeper:
@@ -136,7 +153,7 @@ class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
         backend = choose_backend(optional=is_own(request.task))
         self._keeper = Keeper(max_deaths)
         self._ahead = 2 * workers  # episodes that map() keeps under way
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs = JobQueue()
         self._workers = [WorkerProcess(index, request, backend) for index in range(workers)]
         started: list[Future[EnvironmentSpec]] = [Future() for _ in self._workers]
         # Daemons: a program that ends without close() does not wait for them, and their workers
@@ -164,12 +181,13 @@ class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
         processes = [worker.process for worker in self._workers]
         return tuple(process.pid for process in processes if process is not None)
 
-    def submit(self, seed: int, policy: Policy) -> Future[Episode]:
+    def submit(self, seed: int, policy: Policy, *, urgent: bool = True) -> Future[Episode]:
         """Collect one episode, a function of ``seed`` and ``policy`` alone.
 
         Args:
             seed: uint32, of the environment's reset and of the policy's actor.
             policy: its actor is called on a thread of the pool.
+            urgent: whether it begins before all episodes that wait and are not urgent.
 
         Returns:
             A future with the episode: rows = steps + 1, extras ``is_first``, ``is_last`` and
@@ -183,7 +201,7 @@ class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
         with self._keeper.lock:
             if self._keeper.closed:
                 raise RuntimeError(f"The pool of {self._workers[0].task} is closed.")
-            self._jobs.put(Job(seed, policy, future))
+            self._jobs.put(Job(seed, policy, future), urgent=urgent)
         return future
 
     def map(self, seeds: Iterable[int], policy: Policy) -> Iterator[Episode]:

@@ -1,15 +1,23 @@
-"""The evaluations of a run: episodes from fixed seeds, figures, pictures."""
+"""The evaluations of a run: episodes from fixed seeds, figures, pictures, beside what else it does.
+
+An evaluation is a function of the state at which it began and of its seeds. How long it takes, and
+what is learnt meanwhile, changes nothing in it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
+
+import jax
+import numpy as np
 
 from coworld_jax.config import Config
 from coworld_jax.envs import EnvironmentPool, episode_seed
 from coworld_jax.evaluation import pictures
-from coworld_jax.evaluation.scores import Evaluation, Marks, evaluate
+from coworld_jax.evaluation.scores import Evaluation, Marks, judge, submit
 from coworld_jax.evaluation.selection import selection_figure
 from coworld_jax.method import Method, State
 from coworld_jax.records.metrics import FILE_NAME, read_metrics
@@ -18,13 +26,15 @@ PICTURES = "pictures"
 
 
 class Evaluator:
-    """Scores domains of one run.
+    """Scores domains of one run; of each domain at most one evaluation is under way.
 
     Args:
         method: whose players play.
         config: of the run.
         pools: simulators by domain.
         workdir: of the run; pictures go into its ``pictures/``.
+        executor: one thread, which waits for the episodes, judges and draws them. It must end after
+            the pools, or it may wait for episodes that nobody needs.
 
     Attributes:
         results: the latest figures of each domain, JSON-able.
@@ -36,31 +46,54 @@ class Evaluator:
         config: Config,
         pools: Mapping[str, EnvironmentPool],
         workdir: Path,
+        executor: Executor,
     ) -> None:
         self.results: dict[str, dict[str, Any]] = {}
         self._method = method
         self._config = config
         self._pools = pools
         self._workdir = workdir
+        self._executor = executor
+        self._under_way: dict[str, Future[Evaluation]] = {}
 
-    def score(self, domain: str, state: State, marks: Marks) -> Evaluation:
-        """Play fresh episodes in ``domain``, and draw them.
+    def begin(self, domain: str, state: State, marks: Marks) -> None:
+        """Begin to play fresh episodes in ``domain``, and to draw them.
+
+        Nothing begins where the results are those of ``marks`` already.
 
         Args:
-            state: what the method has learnt.
+            state: what the method has learnt; it is copied, so that the caller may donate it.
             marks: where the run is; the episodes' seeds are made from it.
         """
+        if self.scored_at(domain) == marks.updates:
+            return
         config, stream = self._config, f"evaluation/{domain}/{marks.updates}"
-        result = evaluate(
-            self._method.players[domain],
-            state,
-            self._pools[domain],
-            [episode_seed(config.seed, stream, i) for i in range(config.run.eval_episodes)],
-            marks,
-            self._workdir / PICTURES / domain,
+        seeds = [episode_seed(config.seed, stream, i) for i in range(config.run.eval_episodes)]
+        # A view, as device_get gives it on the CPU, would keep the caller from donating.
+        frozen = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
+        player, pool = self._method.players[domain], self._pools[domain]
+        episodes = submit(player, frozen, pool, seeds)
+        stem = self._workdir / PICTURES / domain
+        self._under_way[domain] = self._executor.submit(
+            lambda: judge(player, frozen, episodes, seeds[0], marks, stem, title=pool.spec.task)
         )
+
+    def conclude(self, domain: str) -> Evaluation | None:
+        """Wait for the evaluation of ``domain`` and keep its figures; None if none is under way."""
+        if domain not in self._under_way:
+            return None
+        result = self._under_way.pop(domain).result()
         self.results[domain] = result.record()
         return result
+
+    @property
+    def under_way(self) -> list[str]:
+        """Domains with an evaluation that has not been concluded, the earliest first."""
+        return list(self._under_way)
+
+    def scored_at(self, domain: str) -> int | None:
+        """Updates of the parameters that the results of ``domain`` are of, or None."""
+        return self.results[domain]["updates"] if domain in self.results else None
 
     def draw_returns(self, random_returns: Mapping[str, float]) -> None:
         """The curve of all evaluations so far, beside what random actions earn in each source."""

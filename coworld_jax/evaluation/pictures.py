@@ -256,10 +256,17 @@ def _label_env_steps(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     above.set_xlim(low, high)
     above.set_xticks(ticks)
     labels = np.interp(ticks, updates[order], env_steps[order])
-    above.set_xticklabels(
-        [f"{label:.4g}" if label < 1e4 else f"{label / 1e3:.4g}k" for label in labels]
-    )
+    above.set_xticklabels(_distinct([_short(label) for label in labels]))
     above.set_xlabel("env_steps")
+
+
+def _short(count: float) -> str:
+    return f"{count:.4g}" if count < 1e4 else f"{count / 1e3:.4g}k"
+
+
+def _distinct(labels: Sequence[str]) -> list[str]:
+    """``labels`` with nothing in the place of a repetition: env_steps that stand still."""
+    return ["" if label == last else label for label, last in zip(labels, ["", *labels])]
 
 
 def value_bias_figure(

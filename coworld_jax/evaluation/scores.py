@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from coworld_jax.envs import EnvironmentPool
@@ -14,7 +14,7 @@ from coworld_jax.evaluation import pictures
 from coworld_jax.evaluation.clips import side_by_side
 from coworld_jax.evaluation.state_curves import state_curves_figure
 from coworld_jax.evaluation.value_bias import value_bias
-from coworld_jax.method import Player, State
+from coworld_jax.method import Player, State, make_key
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.types import Episode
 
@@ -51,7 +51,8 @@ class Evaluation(NamedTuple):
 
     def metrics(self, domain: str) -> dict[str, float]:
         """The figures under the names that ``metrics.jsonl`` uses."""
-        return {f"{domain}/evaluation/{name}": value for name, value in self.figures().items()}
+        prefix = evaluation_prefix(domain)
+        return {f"{prefix}{name}": value for name, value in self.figures().items()}
 
     def record(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -65,6 +66,11 @@ class Evaluation(NamedTuple):
             f"{self.return_mean:.1f} ± {self.return_std:.1f} over {len(self.returns)} "
             f"episodes{bias}."
         )
+
+
+def evaluation_prefix(domain: str) -> str:
+    """How the names of the metrics of a domain's evaluations begin."""
+    return f"{domain}/evaluation/"
 
 
 def evaluate(
@@ -90,13 +96,40 @@ def evaluate(
         marks: recorded, not used.
         stem: path of the pictures, without the end of their names.
     """
+    episodes = submit(player, state, pool, seeds)
+    return judge(player, state, episodes, seeds[0], marks, stem, title=pool.spec.task)
+
+
+def submit(
+    player: Player, state: State, pool: EnvironmentPool, seeds: Sequence[int]
+) -> list[Future[Episode]]:
+    """Begin to play one episode per seed; collections that wait for the same pool go first."""
     spec = pool.spec
     policy = AgentPolicy(player, state, spec.image_size, spec.state_size, explore=False)
-    episodes = list(pool.map(seeds, policy))
+    return [pool.submit(seed, policy, urgent=False) for seed in seeds]
+
+
+def judge(
+    player: Player,
+    state: State,
+    played: Sequence[Future[Episode]],
+    seed: int,
+    marks: Marks,
+    stem: Path,
+    *,
+    title: str,
+) -> Evaluation:
+    """The figures and pictures of episodes, once they have been played; see `evaluate`.
+
+    Args:
+        seed: of the posterior samples.
+        title: of the pictures.
+    """
+    episodes = [future.result() for future in played]
     returns = [float(np.sum(episode.reward)) for episode in episodes]
     draw_rollouts(episodes, stem)
-    draw_open_loop(player, state, episodes, stem, spec.task)
-    bias, above = judge_values(player, state, episodes, seeds[0], stem, spec.task)
+    draw_open_loop(player, state, episodes, stem, title)
+    bias, above = judge_values(player, state, episodes, seed, stem, title)
     return Evaluation(
         marks=marks,
         returns=returns,
@@ -123,7 +156,7 @@ def judge_values(
     if player.values is None:
         return None, {}
     clips = side_by_side(episodes, player.reads)
-    found = player.values(state, clips.observation, clips.action, jax.random.key(seed))
+    found = player.values(state, clips.observation, clips.action, make_key(seed))
     own, *others = found
     values = {name: np.asarray(value) for name, value in found.items()}
     biases = [

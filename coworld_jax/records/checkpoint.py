@@ -15,17 +15,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN, PreservationPolicy
+
+SCORES = "scores.json"
+
+
+class DamagedCheckpointError(ValueError):
+    """The files of a checkpoint are not those that were written; `step` is its number."""
+
+    def __init__(self, step: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.step = step
 
 
 def _is_key(leaf: Any) -> bool:
@@ -67,12 +79,36 @@ def state_digest(*trees: Any) -> str:
     return digest.hexdigest()
 
 
-def _rank(metrics: Mapping[str, Any]) -> float:
-    return -math.inf if metrics["score"] is None else float(metrics["score"])
+class _Ranking(PreservationPolicy):
+    """Scores of steps, in a file; as a policy of Orbax it keeps the best of the steps there are."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._scores: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+
+    def rate(self, step: int, score: float) -> None:
+        """Note a score, and replace the file in one step."""
+        self._scores[str(step)] = float(score)
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self._scores))
+        os.replace(temporary, self._path)
+
+    def best(self, steps: Iterable[int]) -> int | None:
+        """The step with the highest score, the later of equals; None if none has a score."""
+        scored = [step for step in sorted(steps, reverse=True) if str(step) in self._scores]
+        return max(scored, key=lambda step: self._scores[str(step)], default=None)
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """Whether each checkpoint stays."""
+        best = self.best(checkpoint.step for checkpoint in checkpoints)
+        return [checkpoint.step == best for checkpoint in checkpoints]
 
 
-class Checkpointer(AbstractContextManager["Checkpointer"]):
+class Checkpointer:
     """The checkpoints of one run in one directory: the latest ``keep``, and the best by score.
+
+    A score may come when its checkpoint has long been written: ``scores.json`` beside the
+    checkpoints holds it.
 
     Args:
         directory: made when it is missing, unless ``read_only``.
@@ -87,12 +123,11 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
             raise ValueError(f"A run keeps at least one checkpoint, but keep is {keep}.")
         self.directory = Path(directory).absolute()
         self._read_only = read_only
-        best = BestN(get_metric_fn=_rank, n=1)
+        self._ranking = _Ranking(self.directory / SCORES)
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                best_fn=_rank,
-                preservation_policy=AnyPreservationPolicy([LatestN(n=keep), best]),
+                preservation_policy=AnyPreservationPolicy([LatestN(n=keep), self._ranking]),
                 cleanup_tmp_directories=not read_only,
                 create=not read_only,
             ),
@@ -102,9 +137,7 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
             },
         )
 
-    def save(
-        self, step: int, state: Any, host: Mapping[str, Any], score: float | None = None
-    ) -> bool:
+    def save(self, step: int, state: Any, host: Mapping[str, Any]) -> bool:
         """Begins to save ``state`` and ``host`` as ``step``; the disk is written in the background.
 
         The state has been copied to the host when this returns, so that its buffers may be donated
@@ -115,15 +148,14 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
             step: number of updates done, larger than that of every earlier checkpoint.
             state: any pytree of jax arrays (typed PRNG keys too), NumPy arrays and numbers.
             host: what JSON can hold: counters, replay manifest.
-            score: evaluation return that decides which checkpoint is the best, if known.
 
         Returns:
             False, with nothing written, where ``step`` is the latest checkpoint already (a run
             that is told to stop just after it has saved).
 
         Raises:
-            ValueError: a reader, an earlier step than the latest, a score that is not finite, or a
-                host record that JSON cannot hold.
+            ValueError: a reader, an earlier step than the latest, or a host record that JSON cannot
+                hold.
         """
         if self._read_only:
             raise ValueError(f"{self.directory} was opened to read: only the run itself may save.")
@@ -135,11 +167,21 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
             )
         if step == latest:
             return False
-        if score is not None and not math.isfinite(score):
-            raise ValueError(f"The score of step {step} is {score}: pass a finite one, or None.")
         flat, _ = jax.tree_util.tree_flatten_with_path(state)
-        record = _record(step, flat, host)
+        leaves = [_describe(path, leaf) for path, leaf in flat]
         values = _to_host([leaf for _, leaf in flat])
+        for entry, (_, leaf), value in zip(leaves, flat, values, strict=True):
+            entry["crc"] = zlib.crc32(value.tobytes())
+            if _is_key(leaf):
+                entry["impl"] = str(jax.random.key_impl(leaf))
+        try:
+            # Written to text and read back: the caller may go on changing its own record while the
+            # background thread writes this one.
+            record = json.loads(json.dumps({"leaves": leaves, "host": dict(host)}))
+        except TypeError as error:
+            raise ValueError(
+                f"The host record of step {step} does not fit JSON: {error}."
+            ) from error
         # Leaves go by number, for paths hold characters that a file system may not like; the record
         # has the paths. Orbax refuses arrays without elements, and their shape says it all.
         arrays = {str(index): value for index, value in enumerate(values) if value.size}
@@ -148,9 +190,22 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
             ),
-            metrics={"score": None if score is None else float(score)},
         )
         return True
+
+    def rate(self, step: int, score: float) -> None:
+        """Say how good a step is; call it before a later step is saved, or the step may be gone.
+
+        Args:
+            step: saved already, or about to be.
+            score: evaluation return that decides which checkpoint is the best.
+
+        Raises:
+            ValueError: the score is not finite.
+        """
+        if not math.isfinite(score):
+            raise ValueError(f"The score of step {step} is {score}: pass a finite one.")
+        self._ranking.rate(step, score)
 
     def restore(self, template: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
         """The state and the host record of ``step``.
@@ -164,9 +219,9 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
         Raises:
             FileNotFoundError: no such checkpoint.
             ValueError: the checkpoint holds a state of another structure, shape or dtype.
+            DamagedCheckpointError: its files are not those that were written.
         """
-        self.wait()
-        steps = sorted(self._manager.all_steps())
+        steps = self.steps()
         if not steps:
             raise FileNotFoundError(
                 f"No checkpoint in {self.directory}: train first, or name the "
@@ -178,42 +233,60 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
                 f"No checkpoint of step {step} in {self.directory}: it has "
                 f"{', '.join(map(str, steps))}."
             )
-        record = self._manager.restore(
-            step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-        )["record"]
+        with _reading(self.directory, step, steps):
+            record = self._manager.restore(
+                step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
+            )["record"]
+            host = record["host"]
         flat, structure = jax.tree_util.tree_flatten_with_path(template)
-        _check_leaves(
-            self.directory / str(step),
-            record["leaves"],
-            [_describe(path, leaf) for path, leaf in flat],
-        )
+        wanted = [_describe(path, leaf) for path, leaf in flat]
+        _check_leaves(self.directory / str(step), record["leaves"], wanted)
         # By path, for a record whose fields have changed places still holds the same leaves.
         numbers = {entry["path"]: index for index, entry in enumerate(record["leaves"])}
         order = [numbers[jax.tree_util.keystr(path)] for path, _ in flat]
         blanks = {str(index): _blank(leaf) for index, (_, leaf) in zip(order, flat, strict=True)}
         asked = {name: blank for name, blank in blanks.items() if blank.size}
-        arrays = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(asked))
-        )["state"]
+        with _reading(self.directory, step, steps):
+            arrays = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(asked))
+            )["state"]
+            for name, value in arrays.items():
+                entry = record["leaves"][int(name)]
+                if entry["crc"] != zlib.crc32(np.ascontiguousarray(value).tobytes()):
+                    raise ValueError(f"the checksum of {entry['path']} is another")
         values = blanks | arrays
         placed = [
             _place(values[str(index)], leaf, record["leaves"][index])
             for index, (_, leaf) in zip(order, flat, strict=True)
         ]
-        return jax.tree_util.tree_unflatten(structure, placed), record["host"]
+        return jax.tree_util.tree_unflatten(structure, placed), host
+
+    def steps(self) -> list[int]:
+        """Every complete checkpoint in order; waits for a save under way."""
+        self.wait()
+        return sorted(self._manager.all_steps())
+
+    def put_aside(self, step: int) -> Path:
+        """Rename the folder of a damaged checkpoint, so that it counts no longer; its new path."""
+        aside = self.directory.with_name(f"{self.directory.name}_damaged") / str(step)
+        aside.parent.mkdir(exist_ok=True)
+        number = 1
+        while aside.exists():
+            aside = aside.with_name(f"{step}_{number}")
+            number += 1
+        os.replace(self.directory / str(step), aside)
+        self._manager.reload()
+        return aside
 
     def latest_step(self) -> int | None:
         """The latest complete checkpoint, or None; waits for a save under way."""
         self.wait()
-        return cast(int | None, self._manager.latest_step())
+        step: int | None = self._manager.latest_step()
+        return step
 
     def best_step(self) -> int | None:
         """The checkpoint with the highest score, the later of equals; None if none has a score."""
-        self.wait()
-        step: int | None = self._manager.best_step()
-        if step is None or self._manager.metrics(step)["score"] is None:
-            return None
-        return step
+        return self._ranking.best(self.steps())
 
     def wait(self) -> None:
         """Returns when the save under way, if any, is on disk; raises its error if it failed."""
@@ -222,6 +295,9 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
     def close(self) -> None:
         """Waits for the save under way and ends the background threads."""
         self._manager.close()
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self,
@@ -232,28 +308,34 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
         self.close()
 
 
-def _record(
-    step: int, flat: list[tuple[tuple[Any, ...], Any]], host: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What JSON keeps of a checkpoint: the form of every leaf, and the host's record.
+@contextmanager
+def _reading(directory: Path, step: int, steps: Sequence[int]) -> Iterator[None]:
+    """Read the files of a step.
+
+    Args:
+        directory: of the checkpoints.
+        step: that is read.
+        steps: all that there are.
 
     Raises:
-        ValueError: JSON cannot hold the host's record.
+        DamagedCheckpointError: names the step, and the one before.
     """
-    leaves = [_describe(path, leaf) for path, leaf in flat]
-    for entry, (_, leaf) in zip(leaves, flat, strict=True):
-        if _is_key(leaf):
-            entry["impl"] = str(jax.random.key_impl(leaf))
     try:
-        # Written to text and read back: the caller may go on changing its own record while the
-        # background thread writes this one.
-        record: dict[str, Any] = json.loads(json.dumps({"leaves": leaves, "host": dict(host)}))
-    except TypeError as error:
-        raise ValueError(f"The host record of step {step} does not fit JSON: {error}.") from error
-    return record
+        yield
+    except Exception as error:  # its kind depends on which of Orbax's files is damaged, and how
+        earlier = [other for other in steps if other < step]
+        way_out = (
+            f"delete that folder to go on from step {earlier[-1]}"
+            if earlier
+            else "there is no earlier one, so choose another --workdir"
+        )
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DamagedCheckpointError(
+            step, f"Checkpoint {directory / str(step)} is damaged ({reason}): {way_out}."
+        ) from error
 
 
-def _check_leaves(where: Path, saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+def _check_leaves(place: Path, saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
     """Refuses a template that the leaves of a checkpoint do not fit."""
     paths = [leaf["path"] for leaf in [*wanted, *saved]]
     here, there = (
@@ -269,9 +351,8 @@ def _check_leaves(where: Path, saved: list[dict[str, Any]], wanted: list[dict[st
     if faults:
         more = f" (and {len(faults) - 1} more such leaves)" if len(faults) > 1 else ""
         raise ValueError(
-            f"Checkpoint {where} holds another state than this "
-            f"configuration makes: {faults[0]}{more}; use the configuration that it was saved "
-            "with, or another workdir."
+            f"Checkpoint {place} holds another state than this configuration makes: "
+            f"{faults[0]}{more}; use the configuration that it was saved with, or another workdir."
         )
 
 

@@ -1,28 +1,36 @@
-"""The files of a run's directory: its lock, its configuration, its environments."""
+"""The files of a run's directory: its lock, its configuration, its environments, its data."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from coworld_jax import config as configuration
 from coworld_jax.config import Config
-from coworld_jax.data import write_json
+from coworld_jax.data import difference, read_json, write_json
 from coworld_jax.envs import EnvironmentSpec
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.json"
 TASKS = "tasks.json"
+DATA = "data.json"
 SUMMARY = "summary.json"
+
+_LOG = logging.getLogger(__name__)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of a file system
 
 
 @contextmanager
 def lock(workdir: Path) -> Iterator[None]:
     """Keep other processes from training in ``workdir``; the lock ends with the process.
+
+    A file system that knows no locks, such as some network mounts, gets a warning and none.
 
     Raises:
         ValueError: another process has it.
@@ -36,6 +44,15 @@ def lock(workdir: Path) -> Iterator[None]:
                 f"Another process is training in {workdir}: wait for it, or choose another "
                 "--workdir."
             ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            _LOG.warning(
+                "The file system of %s has no locks (%s): make sure that no other process trains "
+                "there.",
+                workdir,
+                error.strerror,
+            )
         yield
 
 
@@ -77,3 +94,40 @@ def read_tasks(workdir: Path) -> dict[str, EnvironmentSpec]:
     """The environment of each domain of a run: ``target`` and ``source`` (or ``source0`` ...)."""
     tasks = json.loads((workdir / TASKS).read_text())
     return {domain: EnvironmentSpec(**spec) for domain, spec in tasks.items()}
+
+
+def check_data(
+    workdir: Path, directory: str, fingerprint: Mapping[str, Any], left_out: Collection[str]
+) -> None:
+    """Make sure that a run goes on with the data that it began with, wherever they lie now.
+
+    Args:
+        workdir: of the run; a new one accepts any data.
+        directory: of the data, for the sentence.
+        fingerprint: of the data (`data.fingerprint`).
+        left_out: names of bad files that ``run.skip_bad_files`` leaves out.
+
+    Raises:
+        ValueError: the data are others; what differs is named.
+    """
+    path = workdir / DATA
+    if not path.exists():
+        return
+    differs = difference(read_json(path)["files"], fingerprint, left_out)
+    if differs:
+        raise ValueError(
+            f"{directory} holds other data than the run of {workdir} began with: {differs}. Put "
+            "them back as they were, or choose another --workdir."
+        )
+
+
+def write_data(workdir: Path, fingerprint: Mapping[str, Any], left_out: Mapping[str, str]) -> None:
+    """Record which data a run began with, and which files are left out at present.
+
+    Args:
+        fingerprint: kept from the first start on.
+        left_out: name of each file, and why.
+    """
+    path = workdir / DATA
+    files = read_json(path)["files"] if path.exists() else fingerprint
+    write_json(path, {"files": files, "left_out": left_out})

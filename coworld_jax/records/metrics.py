@@ -12,7 +12,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -137,14 +137,24 @@ class MetricsWriter:
         if self._wandb is not None:
             self._wandb.log({"updates": int(updates), "env_steps": int(env_steps), **finite})
 
-    def truncate(self, updates: int) -> int:
+    def truncate(self, updates: int, again: Collection[str] = ()) -> int:
         """Drops the lines beyond ``updates``, where a resumed run starts again; returns how many.
+
+        Args:
+            updates: of the last line that stays.
+            again: beginnings of the names of metrics that the run will write again at ``updates``
+                itself; lines there that hold such a metric go as well.
 
         The file is replaced in one step: a kill leaves the old or the new one. TensorBoard is told
         to hide the same points; wandb keeps them under the points that are logged again.
         """
         self._file.close()
-        dropped = self._rewrite(lambda record: bool(record["updates"] <= updates))
+
+        def stays(record: dict[str, Any]) -> bool:
+            repeated = any(name.startswith(tuple(again)) for name in record)
+            return bool(record["updates"] < updates + (not repeated))
+
+        dropped = self._rewrite(stays)
         self._file = self._open_file()
         if self._tensorboard is not None:
             self._tensorboard.close()

@@ -56,7 +56,7 @@ class Progress:
                 line until it is given again, so that a return outlives the evaluation.
         """
         now = self._clock()
-        self._values.update({name: float(value) for name, value in values.items()})
+        self.remember(values)
         self._start = (now, updates) if self._start is None else self._start
         self._history.append((now, updates, env_steps))
         while len(self._history) > 2 and self._history[1][0] <= now - self._WINDOW:
@@ -65,6 +65,10 @@ class Progress:
         self._pending = True
         if self._drawn is None or now - self._drawn >= self._interval:
             self._draw(now)
+
+    def remember(self, values: Mapping[str, float]) -> None:
+        """Puts ``values`` on the line from its next update on."""
+        self._values.update({name: float(value) for name, value in values.items()})
 
     def message(self, text: str) -> None:
         """Writes ``text`` on a line of its own, above the live line."""

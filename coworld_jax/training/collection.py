@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 from coworld_jax.data import Replay, load_episode, save_episode
 from coworld_jax.envs import EnvironmentPool, Policy, episode_seed
 from coworld_jax.types import Episode
+
+
+class Collected(NamedTuple):
+    """Figures of one collection."""
+
+    env_steps: int
+    returns: list[float]  # undiscounted, one per episode
+    terminated: int  # episodes that ended with discount 0
 
 
 class Collector:
@@ -45,16 +53,17 @@ class Collector:
             seed = episode_seed(self._seed, self._stream, index)
             self._flight.append((f"{index:06d}", self._pool.submit(seed, policy)))
 
-    def finish(self) -> tuple[int, list[float]]:
-        """Wait for the collection and add it to the replay; its env_steps and returns."""
-        env_steps, returns = 0, []
-        for name, future in self._flight:
-            episode = future.result()
+    def finish(self) -> Collected:
+        """Wait for the collection and add it to the replay."""
+        episodes = [future.result() for _, future in self._flight]
+        for (name, _), episode in zip(self._flight, episodes, strict=True):
             self.replay.append(episode, name)
-            env_steps += len(episode.reward) - 1
-            returns.append(float(episode.reward.sum()))
         self._flight = []
-        return env_steps, returns
+        return Collected(
+            env_steps=sum(len(episode.reward) - 1 for episode in episodes),
+            returns=[float(episode.reward.sum()) for episode in episodes],
+            terminated=sum(bool(episode.discount[-1] == 0.0) for episode in episodes),
+        )
 
     def record(self) -> dict[str, Any]:
         """What a checkpoint must name: the replay, and the collection in flight once it is done."""

@@ -6,10 +6,18 @@ import jax
 
 from coworld_jax import parallel
 from coworld_jax.config import Config
-from coworld_jax.data import Dataset, StreamedFeed, format_bytes, load_directory, total_bytes
+from coworld_jax.data import (
+    Dataset,
+    StreamedFeed,
+    fingerprint,
+    format_bytes,
+    load_directory,
+    total_bytes,
+)
 from coworld_jax.envs import EnvironmentSpec
 from coworld_jax.method import Method
 from coworld_jax.store import EpisodeStore
+from coworld_jax.training.remarks import imagines_beyond_ends
 from coworld_jax.types import Batch
 
 _STREAMED_BYTES = 256 * 2**20  # of batches prepared for one scan
@@ -31,7 +39,9 @@ class TargetFeed:
     Attributes:
         store: the resident dataset, or None when it is streamed.
         largest_chunk: updates of which the batches may be prepared together.
-        announcement: one line that says which feed it is, and why.
+        announcement: a line that says which feed it is, and why, and lines of remarks.
+        fingerprint: of the dataset, which a run records.
+        left_out: bad files that were left out, by name, and why.
 
     Raises:
         ValueError: bad data, or data of another task, profile or size than ``spec``.
@@ -54,7 +64,14 @@ class TargetFeed:
             skip_bad=config.run.skip_bad_files,
             cache=config.run.cache or None,
         )
-        remarks = [f"left out: {fault}" for fault in dataset.skipped] + _agreement(dataset, spec)
+        self.fingerprint = fingerprint(dataset)
+        self.left_out = {fault.file.name: str(fault) for fault in dataset.skipped}
+        remarks = [
+            *(f"left out: {fault}" for fault in dataset.skipped),
+            *_agreement(dataset, spec),
+            _actions(dataset),
+            *_endings(dataset, config),
+        ]
         # Of all memory, not of what is free just now: a resumed run must choose the same feed.
         share = dataset.nbytes / total_bytes()
         resident = share <= config.run.resident_share
@@ -117,3 +134,20 @@ def _agreement(dataset: Dataset, spec: EnvironmentSpec) -> list[str]:
                 f"environment has {here!r}: an evaluation would mislead. Change {way_out}."
             )
     return []
+
+
+def _actions(dataset: Dataset) -> str:
+    """How many actions an agent could not have chosen."""
+    share = dataset.actions_outside
+    if share == 0.0:
+        return "All actions lie in [-1, 1]."
+    return (
+        f"{max(share, 1e-4):.2%} of the actions lie outside [-1, 1], which no agent chooses: if "
+        "they are in other units, scale them in the files."
+    )
+
+
+def _endings(dataset: Dataset, config: Config) -> list[str]:
+    ends = dataset.starts + dataset.lengths - 1
+    count = int((dataset.discount[ends] == 0.0).sum())
+    return imagines_beyond_ends(config, f"{count:,} episodes of {config.data}") if count else []

@@ -1,7 +1,7 @@
 """The training loop: the events of a plan, one after another.
 
-What happens when is a function of the plan and of update counts alone (`plan.agenda`). Chunk
-length, workers, devices, feeds and interruptions never change it.
+What happens when is a function of the plan, of update counts and of the env_steps that were played
+(`plan.agenda`). Chunk length, workers, devices, feeds and interruptions never change it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from coworld_jax.records.finite import NonFiniteError, check_finite
 from coworld_jax.training import report, runtime
 from coworld_jax.training.plan import (
     Collect,
+    Conclude,
     EndPhase,
     Evaluate,
     Join,
     Learn,
     RandomPlay,
     Save,
-    agenda,
     describe,
     random_episodes,
 )
+from coworld_jax.training.remarks import imagines_beyond_ends
 from coworld_jax.training.run import Run, open_run
 
 # Whether a run may end early, by the returns of all episodes of each source's domain so far.
@@ -63,8 +64,7 @@ def train(config: Config, workdir: str | Path, until: Until | None = None) -> di
         def ends() -> bool:
             return until is not None and until(run.returns())
 
-        score = None
-        for event in agenda(run.method.plan, run.rhythm, run.position.phase, run.position.done):
+        for event in run.events():
             match event:
                 case RandomPlay():
                     play_randomly(run, event)
@@ -75,25 +75,32 @@ def train(config: Config, workdir: str | Path, until: Until | None = None) -> di
                     collect(run, event)
                 case Learn():
                     learn(run, event)
-                    score = None
                 case Join():
                     join(run, event.phase.plays)
                 case Evaluate():
-                    returned = evaluate(run, event)
-                    score = returned if event.domain == run.rhythm.ranking else score
+                    evaluate(run, event.domain)
+                case Conclude():
+                    conclude(run, event.domain)
                 case Save():
                     with run.stopwatch.measure("checkpoint"):
-                        run.save(score)
+                        run.save()
                 case EndPhase():
                     run.position.phase += 1
-                    run.position.done = 0
+                    run.position.done = run.position.played = 0
         return None if ends() else report.summarise(run)
 
 
 def stop_early(run: Run) -> None:
-    """Save, and say where the run goes on."""
+    """Save, and say where the run goes on.
+
+    An evaluation that is under way is waited for: a checkpoint of later updates has not the
+    parameters to begin it again.
+    """
+    for domain in run.evaluator.under_way:
+        run.progress.message(f"Stopping, when the evaluation of {domain} is done.")
+        conclude(run, domain)
     if run.position.updates:
-        run.save(None)
+        run.save()
         where = f"at update {run.position.updates}; the same command continues there."
     else:
         where = "before the first update; the same command starts again."
@@ -101,13 +108,23 @@ def stop_early(run: Run) -> None:
 
 
 def play_randomly(run: Run, event: RandomPlay) -> None:
-    """Fill a replay with random episodes."""
+    """Fill a replay with random episodes.
+
+    Raises:
+        ValueError: none of them is as long as a chunk, so there is nothing to learn from.
+    """
     domain = event.phase.plays
     run.progress.message(f"Filling the replay of {domain} with random actions.")
     spec = run.pools[domain].spec
     episodes = event.phase.env_steps // spec.episode_steps
     run.collectors[domain].begin(RandomPolicy(spec.action_size), episodes)
     join(run, domain)
+    replay = run.collectors[domain].replay
+    if replay.usable == 0:
+        raise ValueError(
+            f"None of the {episodes} random episodes of {spec.task} has the {run.method.length} "
+            "rows of a chunk: lower learning.length, or let episodes of the task last longer."
+        )
 
 
 def collect(run: Run, event: Collect) -> None:
@@ -125,11 +142,14 @@ def collect(run: Run, event: Collect) -> None:
 def join(run: Run, domain: str) -> None:
     """End the collection under way: its episodes join the replay."""
     with run.stopwatch.measure("collection"):
-        env_steps, returns = run.collectors[domain].finish()
-    run.position.env_steps += env_steps
-    if returns:
-        values = {f"{domain}/collection/return_mean": float(np.mean(returns))}
+        collected = run.collectors[domain].finish()
+    run.position.env_steps += collected.env_steps
+    run.position.played += collected.env_steps
+    if collected.returns:
+        values = {f"{domain}/collection/return_mean": float(np.mean(collected.returns))}
         run.metrics.write(run.position.updates, run.position.env_steps, values)
+    if collected.terminated:
+        run.remark(imagines_beyond_ends(run.config, f"Episodes of {run.pools[domain].spec.task}"))
 
 
 def learn(run: Run, event: Learn) -> None:
@@ -164,16 +184,25 @@ def _check_finite(run: Run, event: Learn, metrics: Mapping[str, np.ndarray]) -> 
         ) from error
 
 
-def evaluate(run: Run, event: Evaluate) -> float:
-    """Score a domain by its present parameters; its mean return."""
+def evaluate(run: Run, domain: str) -> None:
+    """Begin to score a domain by its present parameters."""
     marks = Marks(run.position.updates, run.position.env_steps)
     with run.stopwatch.measure("evaluation"):
-        result = run.evaluator.score(event.domain, run.state.learnt, marks)
-        run.metrics.write(*marks, result.metrics(event.domain))
+        run.evaluator.begin(domain, run.state.learnt, marks)
+
+
+def conclude(run: Run, domain: str) -> None:
+    """Wait for the evaluation of a domain, and record it under the updates at which it began."""
+    with run.stopwatch.measure("evaluation"):
+        result = run.evaluator.conclude(domain)
+        if result is None:
+            return
+        run.metrics.write(*result.marks, result.metrics(domain))
         run.evaluator.draw_returns(_random_returns(run))
-    run.progress.message(result.sentence(event.domain))
-    report.show(run, event.phase.name, {f"{event.domain} score": result.return_mean})
-    return result.return_mean
+    if domain == run.rhythm.ranking:
+        run.checkpoints.rate(result.marks.updates, result.return_mean)
+    run.progress.message(result.sentence(domain))
+    run.progress.remember({f"{domain} score": result.return_mean})
 
 
 def _random_returns(run: Run) -> dict[str, float]:

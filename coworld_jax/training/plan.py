@@ -1,12 +1,21 @@
-"""What is due when: a pure function of the plan and of update counts alone.
+"""What is due when: a function of the plan, of update counts and of env_steps that were played.
 
 Everything in a phase is counted from the end of its ``first_updates``. The counts then fit one
 length of chunk, and a program is compiled for each length.
+
+**Updates are paid for by env_steps.** A collection is played beside the updates that it pays for if
+its episodes have full length. Where episodes end early, further collections are played before the
+next updates, until the env_steps of the phase have paid for all updates made.
+
+**Evaluations are played beside the updates.** One begins with the parameters of a fixed update. It
+is concluded before the next evaluation or checkpoint, at another fixed update. So a checkpoint has
+an evaluation under way only if both belong to the same update, and a run that goes on from there
+has the parameters to begin it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from coworld_jax.method import Phase
@@ -51,9 +60,16 @@ class Learn(NamedTuple):
 
 
 class Evaluate(NamedTuple):
-    """Score a domain."""
+    """Begin to score a domain by the present parameters."""
 
     phase: Phase
+    domain: str
+
+
+class Conclude(NamedTuple):
+    """Wait for the evaluation of a domain; its figures are recorded."""
+
+    phase: Phase  # in which it began
     domain: str
 
 
@@ -69,42 +85,86 @@ class EndPhase(NamedTuple):
     phase: Phase
 
 
-Event = RandomPlay | Collect | Join | Learn | Evaluate | Save | EndPhase
+Event = RandomPlay | Collect | Join | Learn | Evaluate | Conclude | Save | EndPhase
 
 
-def agenda(plan: Sequence[Phase], rhythm: Rhythm, phase: int = 0, done: int = 0) -> Iterator[Event]:
+def agenda(
+    plan: Sequence[Phase],
+    rhythm: Rhythm,
+    phase: int = 0,
+    done: int = 0,
+    played: Callable[[], int] | None = None,
+) -> Iterator[Event]:
     """The events of a run, in order.
 
     Args:
         plan: of the method.
         rhythm: see there.
         phase: index of the phase in which the run goes on.
-        done: updates of that phase that have been made.
+        done: updates of that phase that have been made. Evaluations that begin at this count are
+            among the events again.
+        played: env_steps of the present phase that have joined; asked after each `Join`. If not
+            given, all episodes have full length.
     """
-    for current in plan[phase:]:
+    under_way = _evaluations(plan[phase], rhythm, done) if done else ()
+    yield from under_way
+    for index, current in enumerate(plan[phase:], phase):
         if not current.update:
             yield RandomPlay(current)
         while done < current.updates:
-            yield from _advance(current, rhythm, done)
+            yield from _advance(current, rhythm, done, played)
             done += next_stop(current, rhythm, done)
+            if collection_due(current, rhythm, done):
+                yield Join(current)
+            begun = _evaluations(current, rhythm, done)
+            ranked = any(event.domain == rhythm.ranking for event in begun)
+            saves = ranked or due(current, rhythm.checkpoint_every, done)
+            if begun or saves:
+                yield from _conclusions(under_way)
+                yield from begun
+                under_way = begun
+            if saves:
+                if index == len(plan) - 1 and done == current.updates:  # nothing is left beside it
+                    yield from _conclusions(under_way)
+                    under_way = ()
+                yield Save(current)
+        yield from _pay(current, rhythm, done, played)
         yield EndPhase(current)
         done = 0
+    yield from _conclusions(under_way)
 
 
-def _advance(phase: Phase, rhythm: Rhythm, done: int) -> Iterator[Event]:
-    """Updates up to the next count at which something else happens, and what happens then."""
+def _advance(
+    phase: Phase, rhythm: Rhythm, done: int, played: Callable[[], int] | None
+) -> Iterator[Event]:
+    """Updates up to the next count at which something else happens, and the play beside them."""
+    yield from _pay(phase, rhythm, done, played)
     if collection_due(phase, rhythm, done):
         yield Collect(phase, done)
-    count = next_stop(phase, rhythm, done)
-    yield Learn(phase, done, count)
-    done += count
-    if collection_due(phase, rhythm, done):
+    yield Learn(phase, done, next_stop(phase, rhythm, done))
+
+
+def _pay(
+    phase: Phase, rhythm: Rhythm, done: int, played: Callable[[], int] | None
+) -> Iterator[Event]:
+    """Collections until the env_steps of the phase have paid for its ``done`` updates."""
+    if played is None or not collection_due(phase, rhythm, done):
+        return
+    updates = phase.updates - phase.first_updates
+    while played() * updates // phase.env_steps < done - phase.first_updates:
+        yield Collect(phase, done)
         yield Join(phase)
-    scores = phase.scores if due(phase, rhythm.eval_every, done) else ()
-    for domain in scores:
-        yield Evaluate(phase, domain)
-    if rhythm.ranking in scores or due(phase, rhythm.checkpoint_every, done):
-        yield Save(phase)
+
+
+def _evaluations(phase: Phase, rhythm: Rhythm, done: int) -> tuple[Evaluate, ...]:
+    """Evaluations that begin after ``done`` updates."""
+    if not due(phase, rhythm.eval_every, done):
+        return ()
+    return tuple(Evaluate(phase, domain) for domain in phase.scores)
+
+
+def _conclusions(under_way: Sequence[Evaluate]) -> Iterator[Conclude]:
+    return (Conclude(*event) for event in under_way)
 
 
 def due(phase: Phase, every: int, done: int) -> bool:
@@ -188,6 +248,11 @@ def ranking_domain(plan: Sequence[Phase], target: str) -> str:
     if target in scored:
         return target
     return scored[-1] if scored else ""
+
+
+def without_scores(plan: Sequence[Phase]) -> tuple[Phase, ...]:
+    """The plan of a run that evaluates nothing."""
+    return tuple(phase._replace(scores=()) for phase in plan)
 
 
 def describe(plan: Sequence[Phase]) -> str:

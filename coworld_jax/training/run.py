@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -16,9 +18,17 @@ from coworld_jax.config import Config
 from coworld_jax.data import Replay
 from coworld_jax.envs import EnvironmentPool
 from coworld_jax.evaluation.evaluator import Evaluator
-from coworld_jax.method import TARGET, Method, TrainState, init_train_state
-from coworld_jax.records.checkpoint import Checkpointer
-from coworld_jax.records.files import CHECKPOINTS, lock, write_config, write_tasks
+from coworld_jax.evaluation.scores import evaluation_prefix
+from coworld_jax.method import TARGET, Method, TrainState, init_train_state, make_key
+from coworld_jax.records.checkpoint import Checkpointer, DamagedCheckpointError
+from coworld_jax.records.files import (
+    CHECKPOINTS,
+    check_data,
+    lock,
+    write_config,
+    write_data,
+    write_tasks,
+)
 from coworld_jax.records.metrics import MetricsWriter
 from coworld_jax.records.progress import Progress
 from coworld_jax.records.stopwatch import Stopwatch
@@ -26,7 +36,7 @@ from coworld_jax.training import plan as planning
 from coworld_jax.training.collection import Collector
 from coworld_jax.training.feeds import TargetFeed
 from coworld_jax.training.learner import Learner
-from coworld_jax.training.plan import Rhythm
+from coworld_jax.training.plan import Event, Rhythm, agenda
 from coworld_jax.workdir import check_config, make_method, needed_domains, task_of
 
 # It runs once: optimising it would take longer than that.
@@ -41,6 +51,7 @@ class Position:
     done: int = 0  # updates of that phase
     updates: int = 0  # of the whole run
     env_steps: int = 0  # of the source simulators
+    played: int = 0  # of them, those that have joined in this phase
     wall_time: float = 0.0  # seconds, over all starts of the run
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # of it, by purpose
 
@@ -65,6 +76,7 @@ class Run:
     state: TrainState
     position: Position
     started: float  # monotonic seconds; earlier starts of the run count
+    remarks: set[str] = dataclasses.field(default_factory=set)  # made since this start
 
     @property
     def rhythm(self) -> Rhythm:
@@ -78,29 +90,67 @@ class Run:
             ranking=planning.ranking_domain(self.method.plan, TARGET),
         )
 
+    def events(self) -> Iterator[Event]:
+        """What is due from here on, in order; it follows the position as that advances."""
+        phase, done = self.position.phase, self.position.done
+        return agenda(self.method.plan, self.rhythm, phase, done, lambda: self.position.played)
+
+    def remark(self, sentences: Sequence[str]) -> None:
+        """Show each sentence to the user, once."""
+        for sentence in sentences:
+            if sentence not in self.remarks:
+                self.progress.message(sentence)
+        self.remarks.update(sentences)
+
     def restore(self) -> None:
-        """Go back to the latest checkpoint, or to the beginning; forget what lies after it."""
-        if self.checkpoints.latest_step() is None:
+        """Go back to the latest checkpoint, or to the beginning; forget what lies after it.
+
+        A checkpoint whose files are damaged is put aside, and the one before is taken: the updates
+        since are made again, as they were.
+        """
+        host = self._restore_state()
+        if host is None:
             for collector in self.collectors.values():
                 collector.start_over()
             self.metrics.truncate(-1)
             return
-        self.state, host = self.checkpoints.restore(self.state)
         self.position = Position(**host["position"])
         self.stopwatch.seconds |= self.position.seconds
         self.evaluator.results = host["evaluations"]
         for domain, record in host["replays"].items():
             self.collectors[domain].resume(record)
-        self.metrics.truncate(self.position.updates)
+        updates = self.position.updates
+        again = [name for name in self.pools if self.evaluator.scored_at(name) != updates]
+        self.metrics.truncate(updates, [evaluation_prefix(domain) for domain in again])
         self.started = time.monotonic() - self.position.wall_time
-        self.progress.message(f"Resumed {self.workdir} at update {self.position.updates}.")
+        self.progress.message(f"Resumed {self.workdir} at update {updates}.")
 
-    def save(self, score: float | None) -> None:
-        """Write a checkpoint.
+    def _restore_state(self) -> dict[str, Any] | None:
+        """Take the state of the latest good checkpoint; its host record, or None if there is none.
 
-        Args:
-            score: return by which checkpoints compare, if one has just been measured.
+        Raises:
+            DamagedCheckpointError: there are checkpoints, but none is good.
         """
+        damages: list[DamagedCheckpointError] = []
+        for step in reversed(self.checkpoints.steps()):
+            try:
+                self.state, host = self.checkpoints.restore(self.state, step)
+            except DamagedCheckpointError as error:
+                damages.append(error)
+                continue
+            for damage in damages:
+                aside = self.checkpoints.put_aside(damage.step)
+                self.progress.message(
+                    f"Checkpoint {damage.step} is damaged and was moved to {aside}; the run goes "
+                    f"on from checkpoint {step}."
+                )
+            return host
+        if damages:
+            raise damages[0]
+        return None
+
+    def save(self) -> None:
+        """Write a checkpoint."""
         self.position.wall_time = time.monotonic() - self.started
         self.position.seconds = dict(self.stopwatch.seconds)
         host = {
@@ -108,7 +158,7 @@ class Run:
             "evaluations": self.evaluator.results,
             "replays": {name: collector.record() for name, collector in self.collectors.items()},
         }
-        self.checkpoints.save(self.position.updates, self.state, host, score)
+        self.checkpoints.save(self.position.updates, self.state, host)
 
     def returns(self) -> dict[str, list[float]]:
         """Returns of all episodes of each domain that is played, in order."""
@@ -124,16 +174,21 @@ def open_run(config: Config, workdir: Path) -> Iterator[Run]:
             lock.
     """
     configuration.check(config)
+    parallel.check_precision()
     domains = needed_domains(config)
     check_config(workdir, config)
     with ExitStack() as resources:
         resources.enter_context(lock(workdir))
+        # Its thread ends after the pools, whose episodes it may be waiting for.
+        judging = resources.enter_context(ThreadPoolExecutor(1, "evaluation"))
         pools = {
             domain: resources.enter_context(_open_pool(config, task_of(config, domain)))
             for domain in domains
         }
         specs = {domain: pool.spec for domain, pool in pools.items()}
         method = make_method(config, specs)
+        if config.run.eval_episodes == 0:
+            method = method._replace(plan=planning.without_scores(method.plan))
         planning.check_plan(method.plan, _collections(config, pools))
         mesh = parallel.make_mesh(config.run.devices, method.batch)
         action_size = max(spec.action_size for spec in specs.values())
@@ -141,11 +196,14 @@ def open_run(config: Config, workdir: Path) -> Iterator[Run]:
         if any(TARGET in phase.reads for phase in method.plan):
             feed = TargetFeed(config, specs[TARGET], method, action_size, mesh)
             resources.callback(feed.close)
+            check_data(workdir, config.data, feed.fingerprint, feed.left_out)
         collectors = _collectors(config, workdir, method, pools, action_size, mesh)
         # Everything that can be wrong with the configuration has been found by now: a corrected
         # command may use the same workdir.
         write_config(workdir, config)
         write_tasks(workdir, specs)
+        if feed is not None:
+            write_data(workdir, feed.fingerprint, feed.left_out)
         stopwatch = Stopwatch()
         progress = Progress(sum(phase.updates for phase in method.plan))
         resources.callback(progress.close)
@@ -158,7 +216,7 @@ def open_run(config: Config, workdir: Path) -> Iterator[Run]:
             collectors=collectors,
             feed=feed,
             learner=Learner(method, config.run, mesh, feed, stopwatch, progress.message),
-            evaluator=Evaluator(method, config, pools, workdir),
+            evaluator=Evaluator(method, config, pools, workdir, judging),
             checkpoints=resources.enter_context(
                 Checkpointer(workdir / CHECKPOINTS, keep=config.run.keep)
             ),
@@ -233,4 +291,4 @@ def _open_metrics(config: Config, workdir: Path) -> MetricsWriter:
 
 def _fresh_state(method: Method, seed: int, mesh: parallel.Mesh | None) -> TrainState:
     init = jax.jit(lambda key: init_train_state(method, key), compiler_options=_QUICK)
-    return parallel.replicate(init(jax.random.key(seed)), mesh)
+    return parallel.replicate(init(make_key(seed)), mesh)

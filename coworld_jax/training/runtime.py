@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import platform
 import resource
@@ -15,6 +16,7 @@ from typing import Self
 
 import jax
 
+_LOG = logging.getLogger(__name__)
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 TUNABLES_VARIABLE = "GLIBC_TUNABLES"
 HUGE_PAGES = "glibc.malloc.hugetlb"
@@ -53,7 +55,8 @@ def configure(*, cache: bool = True) -> Path | None:
     """Turns the persistent compile cache on; call it before the first jitted function runs.
 
     Compiled programs go to ``$JAX_COMPILATION_CACHE_DIR``, or else to ``~/.cache/coworld_jax``; a
-    run that starts again finds them there. An empty variable turns the cache off.
+    run that starts again finds them there. An empty variable turns the cache off. Where there is no
+    home directory, or the folder cannot be made, a warning says so, and the cache is off.
 
     On a CPU, calls are made synchronous: a call that is only queued would keep the policy, which
     acts in other threads meanwhile, waiting until a whole chunk of updates is done.
@@ -65,13 +68,30 @@ def configure(*, cache: bool = True) -> Path | None:
         The cache's directory, or None when it is off.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen == "" or not cache:
+    directory = _cache_directory() if cache else None
+    if directory is None:
         jax.config.update("jax_enable_compilation_cache", False)
         return None
-    directory = Path.home() / ".cache" / "coworld_jax" if chosen is None else Path(chosen)
     jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    return directory
+
+
+def _cache_directory() -> Path | None:
+    """The folder of the compile cache, made if it is missing; None if there is to be none."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen == "":
+        return None
+    try:
+        directory = Path.home() / ".cache" / "coworld_jax" if chosen is None else Path(chosen)
+        directory.mkdir(parents=True, exist_ok=True)
+    except (RuntimeError, OSError) as error:  # Python's sentence: no home, or no such place
+        _LOG.warning(
+            "No folder for compiled programs (%s): each start compiles again. Set %s to a folder.",
+            error,
+            CACHE_VARIABLE,
+        )
+        return None
     return directory
 
 

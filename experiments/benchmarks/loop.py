@@ -1,8 +1,9 @@
-"""The whole training loop on a real task: simulators, replay, updates, logs, evaluations."""
+"""The whole training loop on a real task: simulators, replay, updates, logs."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,38 +26,18 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
     """Train for ``updates`` updates of each kind of phase; say where the wall time went.
 
     Returns:
-        ``wall_over_updates`` is the wall time without compilation and evaluations over the time
-        spent in calls of updates; ``wall_over_updates_alone`` the same over the time that they take
-        when no simulator runs beside them. Of the shares of that wall time, ``collection_share`` is
-        what the loop waits for episodes; ``sampling_share`` is measured apart, for a resident
-        dataset is sampled inside the update.
+        ``wall_over_updates`` is the wall time without compilation over the time spent in calls of
+        updates; ``wall_over_updates_alone`` the same over the time that they take when no
+        simulator runs beside them. Of the shares of that wall time, ``collection_share`` is what
+        the loop waits for episodes; ``sampling_share`` is measured apart, for a resident dataset
+        is sampled inside the update. Nothing is evaluated.
     """
-    curriculum = replace(
-        config.settings.schedule,
-        first_updates=0,
-        pretrain_updates=updates,
-        warmup_rounds=1,
-        warmup_target_updates=updates,
-        warmup_source_updates=updates,
-        rounds=1,
-        target_updates=updates,
-    )
-    config = replace(
-        config,
-        # An evaluation at the end of each phase and nowhere else.
-        run=replace(config.run, eval_every=updates + 1),
-        settings=replace(config.settings, schedule=curriculum),
-    )
-    with tempfile.TemporaryDirectory() as directory:
-        data = Path(directory) / "data"
-        data.mkdir()
-        _collect(config, data)
-        summary = train(replace(config, data=str(data)), Path(directory) / "run")
-    if summary is None:
-        raise KeyboardInterrupt
+    config = short_run(config, updates)
+    # Evaluations would take cores from what is measured; `evaluations` says what they cost.
+    config = replace(config, run=replace(config.run, eval_episodes=0))
+    (summary,) = run_all([config])
     spent, total = summary["seconds"], summary["updates"]
-    evaluations = len(PHASES) - 1  # the target's world model alone is not scored
-    wall = summary["wall_time"] - spent["compile"] - spent["evaluation"]
+    wall = summary["wall_time"] - spent["compile"]
     alone = updates * sum(_seconds_alone(config, phase) for phase in PHASES)
     sampling = _sampling_seconds(config) * total
     return {
@@ -71,9 +52,42 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
         "logging_share": spent["logging"] / wall,
         "checkpoint_share": spent["checkpoint"] / wall,
         "compile_seconds": spent["compile"],
-        "evaluation_seconds": spent["evaluation"] / evaluations,
         "peak_bytes": summary["peak_bytes"],
     }
+
+
+def short_run(config: Config, updates: int) -> Config:
+    """A run with ``updates`` updates of each kind of phase, evaluated at the end of each."""
+    curriculum = replace(
+        config.settings.schedule,
+        first_updates=0,
+        pretrain_updates=updates,
+        warmup_rounds=1,
+        warmup_target_updates=updates,
+        warmup_source_updates=updates,
+        rounds=1,
+        target_updates=updates,
+    )
+    return replace(
+        config,
+        run=replace(config.run, eval_every=updates + 1),
+        settings=replace(config.settings, schedule=curriculum),
+    )
+
+
+def run_all(configs: Sequence[Config]) -> list[dict[str, Any]]:
+    """The summaries of several runs on the same dataset of random episodes, one after another."""
+    summaries = []
+    with tempfile.TemporaryDirectory() as directory:
+        data = Path(directory) / "data"
+        data.mkdir()
+        _collect(configs[0], data)
+        for number, config in enumerate(configs):
+            summary = train(replace(config, data=str(data)), Path(directory) / str(number))
+            if summary is None:
+                raise KeyboardInterrupt
+            summaries.append(summary)
+    return summaries
 
 
 def _collect(config: Config, directory: Path) -> None:

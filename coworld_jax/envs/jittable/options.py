@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from coworld_jax.envs.jittable.interface import JittableEnvironment, State
 from coworld_jax.envs.wrappers import SUCCESS_REWARD
+from coworld_jax.method import make_key
 
 _NOISE = zlib.crc32(b"action noise")  # names the key of the noise
 
@@ -48,7 +49,7 @@ def _measured(environment: JittableEnvironment) -> JittableEnvironment:
     """With the size of its state vector in its spec; the forms of all results are checked."""
     spec = environment.spec
     action = jax.ShapeDtypeStruct((spec.action_size,), jnp.float32)
-    state = jax.eval_shape(environment.reset, jax.eval_shape(lambda: jax.random.key(0)))
+    state = jax.eval_shape(environment.reset, jax.eval_shape(lambda: make_key(0)))
     _, reward, discount = jax.eval_shape(environment.step, state, action)
     image = jax.eval_shape(environment.render, state)
     vector = jax.eval_shape(environment.state_vector, state)

@@ -57,7 +57,8 @@ class JittablePool(EnvironmentPool):
         self.spec = self._environment.spec
         self._ahead = 2 * WIDTH * workers
         self._keeper, self._workers = Keeper(max_deaths), []
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[Job] = deque()  # the urgent ones first
+        self._urgent = 0  # of them
         self._changed = threading.Condition()  # of the two above
         self._threads = [
             threading.Thread(target=self._play, name=f"{i} of {request.task}", daemon=True)
@@ -66,13 +67,15 @@ class JittablePool(EnvironmentPool):
         for thread in self._threads:
             thread.start()
 
-    def submit(self, seed: int, policy: Policy) -> Future[Episode]:
+    def submit(self, seed: int, policy: Policy, *, urgent: bool = True) -> Future[Episode]:
         """See `EnvironmentPool.submit`."""
         future: Future[Episode] = Future()
         with self._changed:
             if self._keeper.closed:
                 raise RuntimeError(f"The pool of {self.spec.task} is closed.")
-            self._waiting.append(Job(seed, policy, future))
+            place = self._urgent if urgent else len(self._waiting)
+            self._waiting.insert(place, Job(seed, policy, future))
+            self._urgent += urgent
             self._changed.notify()
         return future
 
@@ -109,7 +112,9 @@ class JittablePool(EnvironmentPool):
             policy = self._waiting[0].policy
             count = WIDTH if isinstance(policy, JaxPolicy | RandomPolicy) else 1
             alike = itertools.takewhile(lambda job: job.policy is policy, self._waiting)
-            return [self._waiting.popleft() for _ in list(itertools.islice(alike, count))]
+            taken = [self._waiting.popleft() for _ in list(itertools.islice(alike, count))]
+            self._urgent = max(0, self._urgent - len(taken))
+            return taken
 
     def _episodes(self, stepped: SteppedEnvironment, jobs: list[Job]) -> list[Episode]:
         if not jobs:  # all were cancelled

@@ -13,6 +13,7 @@ import numpy as np
 from coworld_jax.envs.interface import Policy
 from coworld_jax.envs.jittable.interface import JittableEnvironment
 from coworld_jax.envs.policies import RandomPolicy
+from coworld_jax.method import make_key
 
 # Episodes of one call, always: surplus ones are thrown away. Another number would be another
 # program, and its last bits might differ.
@@ -98,7 +99,7 @@ def observed(
 def begun(environment: JittableEnvironment, seed: jax.Array) -> tuple[Any, ...]:
     """The state that the episode of ``seed``, uint32 ``[]``, begins with, and what led to it."""
     nothing = jnp.zeros(environment.spec.action_size)
-    return environment.reset(jax.random.key(seed)), nothing, jnp.float32(0.0), jnp.float32(1.0)
+    return environment.reset(make_key(seed)), nothing, jnp.float32(0.0), jnp.float32(1.0)
 
 
 def rollout(environment: JittableEnvironment, policy: JaxPolicy, seeds: Sequence[int]) -> Row:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from coworld_jax import parallel
 from coworld_jax.envs.interface import EnvironmentSpec, Timestep
 from coworld_jax.envs.jittable.interface import JittableEnvironment
 from coworld_jax.envs.jittable.rollout import Row, begun, observed
@@ -18,7 +19,7 @@ class SteppedEnvironment:
 
     def __init__(self, environment: JittableEnvironment) -> None:
         self._environment = environment
-        self._cpu = jax.local_devices(backend="cpu")[0]
+        self._cpu = parallel.acting_device()
         self._state: Any = None  # None: no episode is running
         self._steps = 0  # taken in the running episode
 
