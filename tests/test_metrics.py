@@ -76,6 +76,19 @@ def test_resume_drops_a_torn_line_and_what_lies_beyond_the_checkpoint(tmp_path: 
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
+def test_lines_of_the_checkpoints_own_update_that_came_after_it_go_too(tmp_path: Path) -> None:
+    with MetricsWriter(tmp_path) as writer:
+        writer.write(10, 0, {"loss": 1.0})
+        lines = writer.lines
+        writer.write(10, 5, {"collection": 2.0})
+        writer.write(20, 5, {"loss": 3.0})
+    with MetricsWriter(tmp_path) as writer:
+        assert writer.lines == 3 and writer.truncate(10, lines) == 2 and writer.lines == 1
+        writer.write(10, 5, {"collection": 2.0})
+        assert writer.lines == 2
+    assert [record["updates"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [10, 10]
+
+
 def test_a_kill_during_truncate_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
