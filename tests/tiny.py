@@ -82,7 +82,7 @@ CONFIG = Config(
 
 # Chunks of TIME rows; with fewer channels, CURL's encoder would put out zeros alone.
 _PIXELS = {
-    "updates": 4,
+    "updates": 8,
     "network": PixelNetworkConfig(channels=4, trunk=4, hidden=8),
     "learning": OptimisationConfig(batch=BATCH),
 }
@@ -102,7 +102,7 @@ OTHERS = {
     ),
     "multitask": MultitaskSettings(updates=4, reward_head="separate", **_COMMON),
     "r3m_bc": R3mBcSettings(
-        weights=r3m_weights(), updates=4, hidden=8, learning=_PIXELS["learning"]
+        weights=r3m_weights(), updates=8, hidden=8, learning=_PIXELS["learning"]
     ),
 }  # fmt: skip
 """The other methods, every part of them switched on."""
