@@ -127,8 +127,8 @@ def make_r3m_bc(settings: R3mBcSettings, domains: Mapping[str, Domain]) -> Metho
         policy, metrics = update_head(head, optimizer, state.head, embed, steps.action, axis_name)
         return state._replace(head=policy), prefixed("actor", metrics)
 
-    def choose(state: R3mBcState, frame: jax.Array, key: jax.Array, *, explore: bool) -> jax.Array:
-        return clone(head, state.head, r3m.embed(network, state.encoder, frame))
+    def choose(params: R3mBcState, stack: jax.Array, key: jax.Array, *, explore: bool) -> jax.Array:
+        return clone(head, params.head, r3m.embed(network, params.encoder, stack))
 
     return offline_method(
         init,
