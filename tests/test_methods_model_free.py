@@ -119,14 +119,14 @@ def test_draws_belong_to_examples_and_fill_their_ranges() -> None:
 # --- schedules ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["bc", "drq_bc"])
-def test_the_noise_falls_with_the_count_of_updates(method: str) -> None:
+@pytest.mark.parametrize(("method", "loss"), [("bc", "loss"), ("drq_bc", "cloning")])
+def test_the_noise_falls_with_the_count_of_updates(method: str, loss: str) -> None:
     length = tiny.OTHERS[method].noise.updates
     for count, share in [(0, 0.0), (length // 2, 0.5), (length, 1.0), (3 * length, 1.0)]:
         _, metrics = updated(method, count)
         wanted = 1.0 - share * 0.9
         np.testing.assert_allclose(metrics["target/actor/noise"], wanted, rtol=1e-6)
-    first, last = (updated(method, count)[1]["target/actor/cloning"] for count in (0, length))
+    first, last = (updated(method, count)[1][f"target/actor/{loss}"] for count in (0, length))
     assert first != last, "the loss has the noise"
 
 

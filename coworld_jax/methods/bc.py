@@ -56,7 +56,7 @@ from coworld_jax.fields import count as whole
 from coworld_jax.method import TARGET, Domain, Method
 from coworld_jax.types import Batch, Metrics
 
-LOGGED = {"actor/cloning": "cloning_loss"}
+LOGGED = {"actor/loss": "cloning_loss"}
 
 
 @dataclass(frozen=True)
