@@ -14,7 +14,7 @@ import pytest
 import tiny
 from weights import r3m_weights
 
-from coworld_jax import fields, losses
+from coworld_jax import fields, losses, parallel
 from coworld_jax.agents import model_free as agents
 from coworld_jax.agents import r3m
 from coworld_jax.agents.cloning import clone, init_head, update_head
@@ -119,14 +119,14 @@ def test_draws_belong_to_examples_and_fill_their_ranges() -> None:
 # --- schedules ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["bc", "drq_bc"])
-def test_the_noise_falls_with_the_count_of_updates(method: str) -> None:
+@pytest.mark.parametrize(("method", "loss"), [("bc", "loss"), ("drq_bc", "cloning")])
+def test_the_noise_falls_with_the_count_of_updates(method: str, loss: str) -> None:
     length = tiny.OTHERS[method].noise.updates
     for count, share in [(0, 0.0), (length // 2, 0.5), (length, 1.0), (3 * length, 1.0)]:
         _, metrics = updated(method, count)
         wanted = 1.0 - share * 0.9
         np.testing.assert_allclose(metrics["target/actor/noise"], wanted, rtol=1e-6)
-    first, last = (updated(method, count)[1]["target/actor/cloning"] for count in (0, length))
+    first, last = (updated(method, count)[1][f"target/actor/{loss}"] for count in (0, length))
     assert first != last, "the loss has the noise"
 
 
@@ -187,6 +187,28 @@ def test_the_first_update_is_that_of_the_agent(method: str) -> None:
         )
     for new, old in zip(jax.tree.leaves(after), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(new, old, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["drq_bc", *(pytest.param(name, marks=SLOW) for name in ("bc", "cql", "curl", "r3m_bc"))],
+)
+def test_two_devices_make_the_updates_of_one(method: str) -> None:
+    """Each has half of the batch: means, moments and contrasts span both."""
+
+    def run(devices: int) -> Any:
+        made_, state = tiny.start(tiny.of_method(method))
+        mesh = parallel.make_mesh(devices, tiny.BATCH)
+        resident = parallel.replicate({TARGET: tiny.store(2)}, mesh)
+        return tiny.scan(made_, "agent", 2, parallel.replicate(state, mesh), resident, {}, mesh)
+
+    (one, logged), (two, logged_by_two) = run(1), run(2)
+    for metric, value in logged.items():
+        np.testing.assert_allclose(
+            logged_by_two[metric], value, rtol=2e-3, atol=1e-4, err_msg=metric
+        )
+    for got, want in zip(jax.tree.leaves(two.learnt), jax.tree.leaves(one.learnt), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
 
 
 # --- players --------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ CONFIG = Config(
 
 # Chunks of TIME rows; with fewer channels, CURL's encoder would put out zeros alone.
 _PIXELS = {
-    "updates": 4,
+    "updates": 8,
     "network": PixelNetworkConfig(channels=4, trunk=4, hidden=8),
     "learning": OptimisationConfig(batch=BATCH),
 }
@@ -128,7 +128,7 @@ OTHERS = {
     ),
     "multitask": MultitaskSettings(updates=4, reward_head="separate", **_COMMON),
     "r3m_bc": R3mBcSettings(
-        weights=r3m_weights(), updates=4, hidden=8, learning=_PIXELS["learning"]
+        weights=r3m_weights(), updates=8, hidden=8, learning=_PIXELS["learning"]
     ),
     "offline_dv2": OfflineDV2Settings(
         model_updates=2, updates=4, network=_CATEGORICAL,

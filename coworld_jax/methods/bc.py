@@ -56,7 +56,7 @@ from coworld_jax.method import TARGET, Domain, Method
 from coworld_jax.methods.parts.offline import offline_method, summary
 from coworld_jax.types import Batch, Metrics
 
-LOGGED = {"actor/cloning": "cloning_loss"}
+LOGGED = {"actor/loss": "cloning_loss"}
 
 
 @dataclass(frozen=True)
