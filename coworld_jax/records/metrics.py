@@ -137,11 +137,14 @@ class MetricsWriter:
         if self._wandb is not None:
             self._wandb.log({"updates": int(updates), "env_steps": int(env_steps), **finite})
 
-    def truncate(self, updates: int, again: Collection[str] = ()) -> int:
+    def truncate(
+        self, updates: int, env_steps: float = math.inf, again: Collection[str] = ()
+    ) -> int:
         """Drops the lines beyond ``updates``, where a resumed run starts again; returns how many.
 
         Args:
             updates: of the last line that stays.
+            env_steps: of the last line with just these updates: a run also plays between updates.
             again: beginnings of the names of metrics that the run will write again at ``updates``
                 itself; lines there that hold such a metric go as well.
 
@@ -152,7 +155,9 @@ class MetricsWriter:
 
         def stays(record: dict[str, Any]) -> bool:
             repeated = any(name.startswith(tuple(again)) for name in record)
-            return bool(record["updates"] < updates + (not repeated))
+            if record["updates"] != updates:
+                return bool(record["updates"] < updates)
+            return bool(record["env_steps"] <= env_steps) and not repeated
 
         dropped = self._rewrite(stays)
         self._file = self._open_file()

@@ -121,7 +121,8 @@ class Run:
             self.collectors[domain].resume(record)
         updates = self.position.updates
         again = [name for name in self.pools if self.evaluator.scored_at(name) != updates]
-        self.metrics.truncate(updates, [evaluation_prefix(domain) for domain in again])
+        prefixes = [evaluation_prefix(domain) for domain in again]
+        self.metrics.truncate(updates, self.position.env_steps, prefixes)
         self.started = time.monotonic() - self.position.wall_time
         self.progress.message(f"Resumed {self.workdir} at update {updates}.")
 
