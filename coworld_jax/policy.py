@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from coworld_jax import parallel
 from coworld_jax.method import Memory, Player, State, make_key
+
+
+def _act(
+    player: Player,
+    explore: bool,
+    params: Any,
+    memory: Memory,
+    observation: jax.Array,
+    key: jax.Array,
+    calls: jax.Array,
+) -> tuple[Memory, jax.Array]:
+    """One step; draws depend on ``key`` and ``calls``. The action is ``[1, A]``."""
+    key = jax.random.fold_in(key, calls)
+    return player.act(params, memory, observation[None], key, explore=explore)
+
+
+_step = jax.jit(_act, static_argnums=(0, 1))
+
+
+class Acting(NamedTuple):
+    """One step of a player in one episode, as a pure function that can be compiled with others.
+
+    Equal ones share a program: it depends on the player, and not on the parameters.
+    """
+
+    player: Player
+    explore: bool
+
+    def __call__(
+        self, params: Any, memory: tuple[Memory, jax.Array, jax.Array], observation: jax.Array
+    ) -> tuple[tuple[Memory, jax.Array, jax.Array], jax.Array]:
+        """``(parameters, memory, frame or state) -> (memory, action [A])``."""
+        inner, key, calls = memory
+        inner, action = _act(self.player, self.explore, params, inner, observation, key, calls)
+        return (inner, key, calls + 1), action[0]
 
 
 class AgentPolicy:
@@ -30,6 +64,8 @@ class AgentPolicy:
 
     Attributes:
         reads: what its actors are called with, see `envs.Policy`.
+        parameters: the copy.
+        act: a pure step of one episode; with `start`, a jittable environment compiles it.
     """
 
     def __init__(
@@ -39,8 +75,8 @@ class AgentPolicy:
         self._device = parallel.acting_device()
         # A view, as device_get gives it on the CPU, would keep the caller from donating.
         copies = jax.tree.map(lambda leaf: np.array(leaf, copy=True), player.params(state))
-        self._params = jax.device_put(copies, self._device)
-        self._step = functools.partial(_step, player, explore)
+        self.parameters = jax.device_put(copies, self._device)
+        self.act = Acting(player, explore)
         self._start = player.start(1)
         frame = (image_size, image_size, 3)
         self._shape = frame if player.reads == "image" else (state_size,)
@@ -54,17 +90,20 @@ class AgentPolicy:
 
         The actor raises a ValueError for an array that is no frame (or no state).
         """
-        key = jax.device_put(make_key(seed), self._device)
-        memory, calls = jax.device_put(self._start, self._device), 0
+        memory, key, calls = jax.device_put(self.start(seed), self._device)
 
         def choose(observation: np.ndarray) -> np.ndarray:
             nonlocal memory, calls
             self._check(observation)
-            memory, action = self._step(self._params, memory, observation, key, calls)
+            memory, action = _step(*self.act, self.parameters, memory, observation, key, calls)
             calls += 1
             return np.asarray(action[0])
 
         return choose
+
+    def start(self, seed: int) -> tuple[Memory, jax.Array, np.int32]:
+        """The memory of `act` before the first observation of the episode of ``seed``."""
+        return self._start, make_key(seed), np.int32(0)
 
     def _check(self, observation: Any) -> None:
         """Make sure that an observation is one.
@@ -85,17 +124,3 @@ class AgentPolicy:
                 f"The policy was given {form}, but it reads states: float32 {list(self._shape)}, "
                 "the simulator's own numbers, one state at a time."
             )
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _step(
-    player: Player,
-    explore: bool,
-    params: Any,
-    memory: Memory,
-    observation: jax.Array,
-    key: jax.Array,
-    calls: jax.Array,
-) -> tuple[Memory, jax.Array]:
-    key = jax.random.fold_in(key, calls)
-    return player.act(params, memory, observation[None], key, explore=explore)

@@ -25,7 +25,7 @@ from coworld_jax.method import (
     make_key,
     source_names,
 )
-from coworld_jax.methods import DEFAULT, METHODS
+from coworld_jax.methods import DEFAULT, METHODS, find_method
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.records.checkpoint import Checkpointer
 from coworld_jax.records.files import CHECKPOINTS, CONFIG, read_flat_config, read_tasks
@@ -36,15 +36,18 @@ def method_names() -> tuple[str, ...]:
     return (DEFAULT, *(name for name in METHODS if name != DEFAULT))
 
 
+def is_method(text: str) -> bool:
+    """Whether ``text`` has the form of a method's name: of the table, or ``module:name``."""
+    return text in METHODS or ":" in text
+
+
 def default_config(method: str = DEFAULT) -> Config:
     """A method with its default settings, and no domains yet.
 
     Raises:
         ValueError: no such method; the nearest name is given.
     """
-    if method not in METHODS:
-        raise ValueError(f"Unknown method {method}: {configuration.closest(method, METHODS)}")
-    return Config(method=method, settings=METHODS[method].settings())
+    return Config(method=method, settings=find_method(method).settings())
 
 
 def config_from_flat(flat: Mapping[str, Any]) -> Config:
@@ -64,7 +67,7 @@ def needed_domains(config: Config) -> tuple[str, ...]:
     Raises:
         ValueError: the configuration does not name a task or the data of one of them.
     """
-    needed = METHODS[config.method].domains(config.settings)
+    needed = find_method(config.method).domains(config.settings)
     configuration.require_domains(config, needed)
     sources = source_names(len(config.source)) if SOURCE in needed else ()
     return (*sources, TARGET) if TARGET in needed else sources
@@ -90,7 +93,7 @@ def make_method(config: Config, specs: Mapping[str, EnvironmentSpec]) -> Method:
         name: Domain(spec.action_size, spec.state_size, spec.episode_steps)
         for name, spec in specs.items()
     }
-    return METHODS[config.method].make(config.settings, domains)
+    return find_method(config.method).make(config.settings, domains)
 
 
 def read_config(workdir: Path) -> Config:
@@ -137,7 +140,7 @@ def _grown(recorded: Config, config: Config) -> Config:
     before, after = recorded.settings, config.settings
     larger = {
         name: getattr(after, name)
-        for name in METHODS[config.method].may_grow
+        for name in find_method(config.method).may_grow
         if getattr(after, name) > getattr(before, name)
     }
     return replace(recorded, settings=replace(before, **larger))

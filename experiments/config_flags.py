@@ -11,7 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from coworld_jax import config as configuration
-from coworld_jax.workdir import config_from_flat, default_config, method_names
+from coworld_jax.workdir import config_from_flat, default_config, is_method, method_names
 from experiments.command import as_path
 
 _PREFIX = "config."
@@ -41,7 +41,7 @@ def normalise(arguments: Sequence[str], method: str = "") -> list[str]:
     name, *rest = arguments
     rest, config, asked = _take_config(rest)
     config = _found(config)
-    in_string = [part for part in config.partition(":")[2].split(",") if part in method_names()]
+    in_string = [part for part in config.partition(":")[2].split(",") if is_method(part)]
     chosen = method or asked or (in_string[0] if in_string else method_names()[0])
     known = configuration.flatten(default_config(chosen))
     if (method or asked) and not in_string:

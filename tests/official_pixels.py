@@ -115,11 +115,13 @@ class Adam:
 
     def step(self, w: Arrays, grads: Arrays) -> Arrays:
         self.count += 1
+        if self.count == 1:
+            self.m = {name: jnp.zeros_like(g) for name, g in grads.items()}
+            self.v = dict(self.m)
         new = dict(w)
         for name, g in grads.items():
-            zero = jnp.zeros_like(g)
-            self.m[name] = self.b1 * self.m.get(name, zero) + (1 - self.b1) * g  # noqa: RUF100
-            self.v[name] = 0.999 * self.v.get(name, zero) + 0.001 * g * g
+            self.m[name] = self.b1 * self.m[name] + (1 - self.b1) * g
+            self.v[name] = 0.999 * self.v[name] + 0.001 * g * g
             mhat = self.m[name] / (1 - self.b1**self.count)
             vhat = self.v[name] / (1 - 0.999**self.count)
             new[name] = w[name] - self.lr * mhat / (jnp.sqrt(vhat) + ADAM_EPS)

@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 from coworld_jax import config as configuration
-from coworld_jax.agents.dreamer.settings import NETWORKS
+from coworld_jax.agents.dreamer.settings import NETWORKS, NetworkConfig
 from coworld_jax.config import Config
 from coworld_jax.data import load_episode
 from coworld_jax.envs import EnvironmentPool, RandomPolicy
@@ -35,6 +35,7 @@ from experiments.configs.sizes import SIZES, sized_config
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {"dmc": dmc, "metaworld": metaworld, "robodesk": robodesk}
 NAMES = [(file, pair) for file, module in FILES.items() for pair in module.PAIRS]
+MODEL_FREE = ("bc", "cql", "curl", "drq_bc", "r3m_bc")
 SECONDS = 600
 EPISODE = 500  # env_steps of an episode, in all suites
 
@@ -50,7 +51,7 @@ def plan(made: Config, episode_steps: int = EPISODE) -> tuple[Phase, ...]:
     """The plan of a configuration on tasks with episodes of this length."""
     names = [*source_names(len(made.source)), TARGET] if made.source else ["source", TARGET]
     domains = {name: Domain(4, 24, episode_steps) for name in names}
-    phases = METHODS[made.method].make(made.settings, domains).plan
+    phases = METHODS[made.method].make(tiny.with_weights(made.settings), domains).plan
     check_plan(phases, dict.fromkeys(names, episode_steps))
     return phases
 
@@ -82,10 +83,37 @@ def test_every_method_has_its_settings_in_every_suite(file, size, method):
     pair = next(name for name, line in FILES[file].PAIRS.items() if len(line.source) == 1)
     made = configuration.check(config(file, f"{pair},{size},{method}"))
     assert made.method == method and type(made.settings) is METHODS[method].settings
-    assert made.settings.network == config(file, f"{pair},{size}").settings.network
-    assert made.settings.learning == config(file, f"{pair},{size}").settings.learning
+    if hasattr(made.settings, "network") and isinstance(made.settings.network, NetworkConfig):
+        assert made.settings.network == config(file, f"{pair},{size}").settings.network
+        assert made.settings.learning == config(file, f"{pair},{size}").settings.learning
     assert set(needed_domains(made)) <= {"source", TARGET}
     assert plan(made)[-1].scores
+
+
+# Updates, batch, learning rate, frame, rewards before the bootstrap: the official ones.
+@pytest.mark.parametrize("size", ["paper", "released"])
+@pytest.mark.parametrize("file", FILES)
+def test_methods_without_a_world_model_have_their_official_sizes(file, size):
+    found = {}
+    for method in MODEL_FREE:
+        settings = config(file, f"{size},{method}").settings
+        found[method] = [settings.updates, settings.learning.batch, settings.learning.learning_rate]
+        if method != "r3m_bc":
+            assert (settings.network.channels, settings.network.trunk) == (32, 50)
+            assert settings.network.hidden == 1024 and settings.frames.stack == 3
+            found[method].append(settings.frames.image_size)
+        if hasattr(settings, "noise"):
+            assert settings.noise.updates == 125_000
+        if hasattr(settings, "critic"):
+            found[method].append(settings.critic.n_step)
+    assert found == {
+        "bc": [150_000, 256, 3e-4, 84],
+        "cql": [150_000, 256, 3e-4, 84, 1],
+        "curl": [300_000, 128, 1e-3, 100, 1],
+        "drq_bc": [150_000, 256, 3e-4, 84, 3],
+        "r3m_bc": [20_000, 32, 1e-3],
+    }
+    assert config(file, f"{size},curl").settings.crop == 84
 
 
 # Table 8: beta_2, k, alpha.

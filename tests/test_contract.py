@@ -61,12 +61,21 @@ CASES = {
     "coworld, two sources": Case(
         "coworld", with_settings(coupling={"selection": "phase"}), coupled_apart, sources=2
     ),
+    "bc": Case("bc", tiny.OTHERS["bc"]),
+    "cql": Case("cql", tiny.OTHERS["cql"]),
+    "curl": Case("curl", tiny.OTHERS["curl"]),
     "dreamer": Case("dreamer", tiny.OTHERS["dreamer"]),
+    "drq_bc": Case("drq_bc", tiny.OTHERS["drq_bc"]),
     "finetune": Case("finetune", tiny.OTHERS["finetune"]),
+    "lompo": Case("lompo", tiny.OTHERS["lompo"]),
+    "lompo_finetune": Case("lompo_finetune", tiny.OTHERS["lompo_finetune"]),
     "multitask": Case("multitask", tiny.OTHERS["multitask"]),
+    "offline_dv2": Case("offline_dv2", tiny.OTHERS["offline_dv2"]),
+    "r3m_bc": Case("r3m_bc", tiny.OTHERS["r3m_bc"]),
 }
-# The same updates as in another case, for several sources or with other inputs.
-SLOW = ("coworld, two sources",)
+# The same updates as in another case, for several sources or with other inputs, and a network that
+# has no small size.
+SLOW = ("coworld, two sources", "lompo_finetune", "r3m_bc")
 
 
 class Made(NamedTuple):
@@ -136,7 +145,7 @@ def applied(name: str, phase: Phase) -> Applied:
     method, domains, (state, _) = made(name)
     batches = {}
     for index, domain in enumerate(phase.reads):
-        chunk = tiny.batch(index, STATE_SIZE)
+        chunk = jax.tree.map(lambda rows: rows[: method.length], tiny.batch(index, STATE_SIZE))
         # As training hands them out: surplus coordinates are zero, and all batches have the
         # largest action size.
         widest = max(one.action_size for one in domains.values())
@@ -232,7 +241,7 @@ def test_plan_players_and_domains_agree(name: str) -> None:
         assert set(phase.reads) <= filled, f"{phase} reads an empty replay"
         filled |= {phase.plays}
     assert set(method.players) <= set(domains)
-    assert (method.length, method.batch) == (tiny.TIME, tiny.BATCH)
+    assert 1 < method.length <= tiny.TIME and method.batch == tiny.BATCH
     assert sources_of(domains) == tuple(name for name in domains if name != TARGET)
     unknown = set(entry.may_grow) - set(vars(case.settings))
     assert not unknown, f"may_grow names no setting: {unknown}"

@@ -385,7 +385,8 @@ def test_the_example_of_gymnax_works_in_an_environment_of_its_own(tmp_path):
     cosine, sine, _ = episode.extras["state"].T
     assert len(episode.reward) == 201 and (episode.reward[1:] < 0).all()
     # The red rod points where the state says: up for an angle of 0, to the left for a quarter.
-    red = (episode.image[..., 0] > episode.image[..., 2] + 60).astype(float)
+    colours = episode.image.astype(float)
+    red = (colours[..., 0] > colours[..., 2] + 60).astype(float)
     places = np.linspace(-1, 1, 64)
     across = (red.sum(1) @ places) / red.sum((1, 2))
     down = (red.sum(2) @ places) / red.sum((1, 2))

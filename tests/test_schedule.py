@@ -21,7 +21,7 @@ def plan(config: Config = tiny.CONFIG, sources: int = 1, episode_steps: int = 10
         name: domain._replace(episode_steps=episode_steps)
         for name, domain in tiny.domains(sources).items()
     }
-    return METHODS[config.method].make(config.settings, domains).plan
+    return METHODS[config.method].make(tiny.with_weights(config.settings), domains).plan
 
 
 def source_phase(name: str, update: str, updates: int, env_steps: int, reads=("source",)) -> Phase:
@@ -136,7 +136,9 @@ def test_released_preset_has_the_first_updates_of_the_authors_run():
 def test_presets_plan_on_500_step_episodes(method, size):
     phases = plan(sized_config(method, size), episode_steps=500)
     check_plan(phases, {"source": 500})
-    assert phases[0].name == "prefill" and phases[-1].scores
+    assert phases[-1].scores
+    if any(phase.plays for phase in phases):
+        assert phases[0].name == "prefill"
     if method == "coworld":
         assert phases[1].name == "pretrain" and phases[-1].update == "target"
 

@@ -29,6 +29,7 @@ JOINED = {
     "last": ({"is_last": flag(5, LAST, dtype=np.uint8)}, "is_last", "is set in row 5"),
     "row before": ({"is_last": flag(LAST - 1)}, "is_last", f"is set in row {LAST - 1}"),
     "first": ({"is_first": flag(0, 5)}, "is_first", "is set in row 5"),
+    "second row": ({"is_first": flag(0, 1)}, "is_first", "is set in row 1"),
     "only first": ({"is_first": flag(LAST)}, "is_first", f"is set in row {LAST}"),
 }  # fmt: skip
 

@@ -143,3 +143,16 @@ def test_the_share_of_actions_outside_is_that_of_env_steps(tmp_path):
     episode.action[2, 1] = -1.5
     save_episode(tmp_path, episode, name="000003")
     assert load_directory(tmp_path, minimum_rows=1).actions_outside == 1 / 25
+
+
+def test_files_in_two_units_are_not_merged(tmp_path):
+    """There would be no one inverse of the scaling."""
+    space = json.dumps({"type": "Box", "low": LOW, "high": HIGH})
+    for index, bounds in enumerate((space, None)):
+        source = save_minari(tmp_path / f"source{index}", LOW, HIGH) / "data"
+        path = (source / "main_data.hdf5").rename(tmp_path / f"{index}.hdf5")
+        if bounds is not None:
+            with h5py.File(path, "a") as file:
+                file.attrs["action_space"] = bounds
+    with pytest.raises(DataError, match="1.hdf5: key 'action_space' has bounds None, but .*apart"):
+        import_episodes(tmp_path, tmp_path.with_name("out"), form="minari")

@@ -279,7 +279,7 @@ def test_actor_and_critic_targets_use_the_states_they_belong_to(case: Case) -> N
 def test_acting_sees_what_filtering_sees(case: Case) -> None:
     agent, state, model = case.agent, case.state, case.agent.model
     image = tiny.batch(3).image[:3]
-    acting, keys = initial_acting_state(agent, B), jax.random.split(jax.random.key(4), 3)
+    acting, keys = initial_acting_state(agent.model, B), jax.random.split(jax.random.key(4), 3)
     actions, noise = [acting.action], []
     step = jax.jit(
         lambda acting, frame, key: act(

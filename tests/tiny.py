@@ -10,17 +10,33 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from weights import r3m_weights
 
 from coworld_jax import parallel
+from coworld_jax.agents import lompo, offline_dv2
 from coworld_jax.agents.dreamer.settings import LearningConfig, NetworkConfig
+from coworld_jax.agents.model_free.settings import (
+    CriticConfig,
+    NoiseConfig,
+    OptimisationConfig,
+    PixelNetworkConfig,
+)
 from coworld_jax.config import Config, EpisodesConfig, RunConfig
 from coworld_jax.method import Domain, Method, TrainState, init_train_state
 from coworld_jax.methods import METHODS
+from coworld_jax.methods.bc import BcSettings
 from coworld_jax.methods.coworld import CoWorldSettings
 from coworld_jax.methods.coworld.settings import CurriculumConfig
+from coworld_jax.methods.cql import CqlSettings
+from coworld_jax.methods.curl import CurlSettings
 from coworld_jax.methods.dreamer import DreamerSettings
+from coworld_jax.methods.drq_bc import DrqBcSettings
 from coworld_jax.methods.finetune import FinetuneSettings
+from coworld_jax.methods.lompo import LompoSettings
+from coworld_jax.methods.lompo_finetune import LompoFinetuneSettings, OnlineAgentConfig
 from coworld_jax.methods.multitask import MultitaskSettings
+from coworld_jax.methods.offline_dv2 import OfflineDV2Settings
+from coworld_jax.methods.r3m_bc import R3mBcSettings
 from coworld_jax.schedule import OnlineConfig
 from coworld_jax.store import EpisodeStore
 from coworld_jax.training.scan import run_updates
@@ -68,16 +84,56 @@ CONFIG = Config(
 )
 
 
+# Chunks of TIME rows; with fewer channels, CURL's encoder would put out zeros alone.
+_PIXELS = {
+    "updates": 4,
+    "network": PixelNetworkConfig(channels=4, trunk=4, hidden=8),
+    "learning": OptimisationConfig(batch=BATCH),
+}
+
 _ONLINE = OnlineConfig(prefill_episodes=2, train_every=5)
 _COMMON = {"network": NETWORK, "learning": LEARNING, "schedule": _ONLINE}
 
+_CATEGORICAL = offline_dv2.NetworkConfig(
+    heads=3, groups=2, classes=3, deter=8, hidden=8, depth=1, units=8, reward_layers=1,
+    critic_layers=1, actor_layers=1,
+)  # fmt: skip
+
+_LOMPO = {
+    "network": lompo.NetworkConfig(
+        heads=3, stoch=3, deter=8, hidden=8, depth=1, units=8, reward_layers=1, critic_layers=1,
+        actor_layers=1,
+    ),
+    "learning": lompo.LearningConfig(batch=BATCH, length=TIME, agent_batch=4),
+    "imagination": lompo.ImaginationConfig(horizon=2),
+    "buffers": lompo.BuffersConfig(
+        real_steps=12, imagined_steps=32, first_steps=20, refresh_every=2
+    ),
+}  # fmt: skip
+
 OTHERS = {
+    "bc": BcSettings(**_PIXELS),
+    "cql": CqlSettings(candidates=2, **_PIXELS),
+    "curl": CurlSettings(**_PIXELS),
     "dreamer": DreamerSettings(updates=4, model_updates=2, **_COMMON),
+    "drq_bc": DrqBcSettings(critic=CriticConfig(n_step=1), noise=NoiseConfig(updates=8), **_PIXELS),
     "finetune": FinetuneSettings(
         source_updates=2, model_updates=2, target_updates=2, ewc_scale=1.0, ewc_sequences=4,
         ewc_modules=("world_model", "actor", "critic"), **_COMMON,
     ),
+    "lompo": LompoSettings(model_updates=2, updates=4, **_LOMPO),
+    "lompo_finetune": LompoFinetuneSettings(
+        source_updates=2, model_updates=2, updates=2,
+        online=OnlineAgentConfig(NETWORK, LEARNING, _ONLINE), **_LOMPO,
+    ),
     "multitask": MultitaskSettings(updates=4, reward_head="separate", **_COMMON),
+    "r3m_bc": R3mBcSettings(
+        weights=r3m_weights(), updates=4, hidden=8, learning=_PIXELS["learning"]
+    ),
+    "offline_dv2": OfflineDV2Settings(
+        model_updates=2, updates=4, network=_CATEGORICAL,
+        learning=offline_dv2.LearningConfig(batch=BATCH, length=TIME, horizon=2),
+    ),
 }  # fmt: skip
 """The other methods, every part of them switched on."""
 
@@ -89,6 +145,11 @@ def of_method(method: str) -> Config:
         if method == CONFIG.method
         else replace(CONFIG, method=method, settings=OTHERS[method])
     )
+
+
+def with_weights(settings: Any) -> Any:
+    """``settings``, with the tests' file where they name one of weights."""
+    return replace(settings, weights=r3m_weights()) if hasattr(settings, "weights") else settings
 
 
 def with_settings(config: Config = CONFIG, **sections: object) -> Config:

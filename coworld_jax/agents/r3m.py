@@ -13,7 +13,7 @@ from coworld_jax import augment
 from coworld_jax.networks import ResNet, resnet_params
 
 _SHORT_SIDE = 256
-_CROP = 224
+CROP = 224
 _MEAN = (0.485, 0.456, 0.406)  # of ImageNet
 _STD = (0.229, 0.224, 0.225)
 _PREFIX = "convnet."
@@ -23,7 +23,7 @@ def load_params(weights: Mapping[str, np.ndarray]) -> tuple[ResNet, dict[str, An
     """The encoder of a checkpoint; its language head is left out.
 
     Args:
-        weights: of ``data.torch_file.read_tensors``: names hold ``convnet.`` after any prefix, as
+        weights: of ``torch_file.read_tensors``: names hold ``convnet.`` after any prefix, as
             in ``r3m.module.convnet.conv1.weight``.
 
     Raises:
@@ -44,10 +44,14 @@ def prepare(image: jax.Array) -> jax.Array:
     Returns:
         uint8 ``[N, 224, 224, 3]``.
     """
-    height, width = image.shape[1:3]
+    resized = augment.resize_bilinear(image, *resized_shape(*image.shape[1:3]))
+    return augment.centre_crop(resized, CROP)
+
+
+def resized_shape(height: int, width: int) -> tuple[int, int]:
+    """Height and width with a short side of 256; the long one is rounded down."""
     short = min(height, width)
-    size = (int(_SHORT_SIDE * side / short) for side in (height, width))
-    return augment.centre_crop(augment.resize_bilinear(image, *size), _CROP)
+    return int(_SHORT_SIDE * height / short), int(_SHORT_SIDE * width / short)
 
 
 def normalise(image: jax.Array) -> jax.Array:

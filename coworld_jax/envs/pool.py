@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
@@ -54,7 +55,57 @@ class JobQueue:
         return self._waiting.get()[-1]
 
 
-class EnvironmentPool:
+class Keeper:
+    """Keeps the workers of a pool alive while they work, and counts how often one was replaced.
+
+    Args:
+        max_deaths: of a worker during one piece of work, after which that is given up.
+    """
+
+    def __init__(self, max_deaths: int) -> None:
+        self.lock = threading.Lock()
+        self.closed = False  # nothing is started any more
+        self.restarts = 0
+        self._max_deaths = max_deaths
+
+    def until_done(self, worker: WorkerProcess, what: str, work: Callable[[], Any]) -> Any:
+        """``work()`` with a living worker, again if that dies.
+
+        Raises:
+            WorkerFailed: it died too often, or the pool was closed.
+        """
+        for deaths in range(1, self._max_deaths + 1):
+            try:
+                self._ensure_alive(worker)
+                return work()
+            except WorkerDied as death:
+                worker.reap()
+                if self.closed:
+                    raise WorkerFailed(f"The pool was closed during {what}.") from death
+                if deaths == self._max_deaths:
+                    raise WorkerFailed(
+                        f"{death} during {what}; given up after {deaths} deaths in a row."
+                    ) from death
+                with self.lock:
+                    self.restarts += 1
+                _LOG.warning("%s; it is started again and begins anew with %s.", death, what)
+        raise AssertionError("the loop returns or raises")
+
+    def _ensure_alive(self, worker: WorkerProcess) -> None:
+        if worker.process is not None:
+            return
+        with self.lock:  # close() kills whatever was started before it
+            if self.closed:
+                raise WorkerDied(f"{worker.name} was not started")
+            worker.start()
+        try:
+            worker.greet()
+        except WorkerFailed:
+            worker.reap()
+            raise
+
+
+class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
     """Workers that collect episodes, or for a jittable task threads: then this is a `JittablePool`.
 
     Args:
@@ -100,12 +151,9 @@ class EnvironmentPool:
             )
         request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
         backend = choose_backend(optional=is_own(request.task))
-        self._max_deaths = max_deaths
+        self._keeper = Keeper(max_deaths)
         self._ahead = 2 * workers  # episodes that map() keeps under way
         self._jobs = JobQueue()
-        self._lock = threading.Lock()
-        self._restarts = 0
-        self._closed = False
         self._workers = [WorkerProcess(index, request, backend) for index in range(workers)]
         started: list[Future[EnvironmentSpec]] = [Future() for _ in self._workers]
         # Daemons: a program that ends without close() does not wait for them, and their workers
@@ -125,7 +173,7 @@ class EnvironmentPool:
     @property
     def restarts(self) -> int:
         """How many workers died and were replaced."""
-        return self._restarts
+        return self._keeper.restarts
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -150,8 +198,8 @@ class EnvironmentPool:
             RuntimeError: the pool is closed.
         """
         future: Future[Episode] = Future()
-        with self._lock:
-            if self._closed:
+        with self._keeper.lock:
+            if self._keeper.closed:
                 raise RuntimeError(f"The pool of {self._workers[0].task} is closed.")
             self._jobs.put(Job(seed, policy, future), urgent=urgent)
         return future
@@ -179,9 +227,9 @@ class EnvironmentPool:
 
         Returns when the threads have ended: after the policy calls under way, or 10 s.
         """
-        with self._lock:
-            if not self._closed:
-                self._closed = True
+        with self._keeper.lock:
+            if not self._keeper.closed:
+                self._keeper.closed = True
                 for _ in self._threads:
                     self._jobs.put(None)
             for worker in self._workers:
@@ -189,9 +237,6 @@ class EnvironmentPool:
         for thread in self._threads:
             # Not for ever: an interrupt at the wrong instruction may have left a future locked.
             thread.join(_JOIN_SECONDS)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self,
@@ -205,7 +250,7 @@ class EnvironmentPool:
         """A thread's life: start the worker, then collect until told to end."""
         self._fulfil(started, worker, "its start", lambda: worker.spec)
         while (job := self._jobs.get()) is not None:
-            if self._closed:
+            if self._keeper.closed:
                 job.future.cancel()
             if job.future.set_running_or_notify_cancel():
                 self._fulfil(
@@ -220,43 +265,11 @@ class EnvironmentPool:
         self, future: Future[Any], worker: WorkerProcess, what: str, work: Callable[[], Any]
     ) -> None:
         try:
-            result = self._until_done(worker, what, work)
+            result = self._keeper.until_done(worker, what, work)
         except BaseException as error:  # noqa: BLE001  # raised where the result is asked for
             future.set_exception(error)
         else:
             future.set_result(result)
-
-    def _until_done(self, worker: WorkerProcess, what: str, work: Callable[[], Any]) -> Any:
-        """``work()`` with a living worker, again if that dies."""
-        for deaths in range(1, self._max_deaths + 1):
-            try:
-                self._ensure_alive(worker)
-                return work()
-            except WorkerDied as death:
-                worker.reap()
-                if self._closed:
-                    raise WorkerFailed(f"The pool was closed during {what}.") from death
-                if deaths == self._max_deaths:
-                    raise WorkerFailed(
-                        f"{death} during {what}; given up after {deaths} deaths in a row."
-                    ) from death
-                with self._lock:
-                    self._restarts += 1
-                _LOG.warning("%s; it is started again and begins anew with %s.", death, what)
-        raise AssertionError("the loop returns or raises")
-
-    def _ensure_alive(self, worker: WorkerProcess) -> None:
-        if worker.process is not None:
-            return
-        with self._lock:  # close() kills whatever was started before it
-            if self._closed:
-                raise WorkerDied(f"{worker.name} was not started")
-            worker.start()
-        try:
-            worker.greet()
-        except WorkerFailed:
-            worker.reap()
-            raise
 
 
 def check_reads(policy: Policy, spec: EnvironmentSpec) -> None:

@@ -35,6 +35,8 @@ def contrastive_loss(logits: jax.Array, index: jax.Array) -> jax.Array:
 
     Returns:
         ``[B]``, nats. **Gradient:** to ``logits``.
+
+    Reference: CURL, Laskin et al. (2020), Algorithm 1.
     """
     chex.assert_rank([logits, index], [2, 1])
     log_prob = jax.nn.log_softmax(logits, axis=1)

@@ -37,6 +37,8 @@ def twin_td_loss(q: jax.Array, target: jax.Array) -> jax.Array:
 
     Returns:
         ``[B]``. **Gradient:** to ``q`` alone.
+
+    Reference: clipped double Q-learning, Fujimoto et al. (2018), Algorithm 1, where it is a mean.
     """
     chex.assert_equal_shape([q[0], target])
     return jnp.sum(jnp.square(q - jax.lax.stop_gradient(target)[None]), axis=0)
@@ -63,9 +65,15 @@ def conservative_loss(
 
 
 def policy_loss(q: jax.Array) -> jax.Array:
-    """``-min(Q1, Q2)`` at the policy's action: ``[2, B] -> [B]``.
+    """``-min(Q1, Q2)`` at the policy's action.
 
-    **Gradient:** to the lower critic of each state.
+    Args:
+        q: critics at the policy's action, ``[2, B]``.
+
+    Returns:
+        ``[B]``. **Gradient:** to the lower critic of each state.
+
+    Reference: DrQ-v2, Yarats et al. (2021); TD3 takes the first critic alone.
     """
     chex.assert_axis_dimension(q, 0, 2)
     return -jnp.min(q, axis=0)
@@ -108,7 +116,7 @@ def temperature_loss(
 
 
 def cloning_loss(action: jax.Array, data_action: jax.Array) -> jax.Array:
-    """Mean over the action's coordinates of ``(a - a_data)²``.
+    """Mean over the action's coordinates of ``(a - sg(a_data))²``.
 
     Args:
         action: the policy's, ``[B, A]``.
@@ -116,6 +124,8 @@ def cloning_loss(action: jax.Array, data_action: jax.Array) -> jax.Array:
 
     Returns:
         ``[B]``. **Gradient:** to ``action`` alone.
+
+    Reference: TD3+BC, Fujimoto & Gu (2021), as V-D4RL has it.
     """
     chex.assert_equal_shape([action, data_action])
     return jnp.mean(jnp.square(action - jax.lax.stop_gradient(data_action)), axis=-1)

@@ -45,7 +45,13 @@ def log_prob_std(log_prob: jax.Array) -> jax.Array:
 
 
 def largest_std(std: jax.Array) -> jax.Array:
-    """``max_k ||σ_k||₂``: ``[K, ..., D] -> [...]``. **Gradient:** to the largest member.
+    """``max_k ||σ_k||₂`` over the ensemble.
+
+    Args:
+        std: deviations ``σ_k`` of Gaussian predictions, ``[K, ..., D]``.
+
+    Returns:
+        ``[...]``. **Gradient:** to the largest member.
 
     Reference: MOPO, Yu et al. (2020), as LOMPO's ``max_var`` has it.
     """

@@ -1,5 +1,6 @@
 """The networks of every agent: the only place that knows flax.linen."""
 
+from coworld_jax.networks.cloning import CloningHead
 from coworld_jax.networks.convolution import convolve, convolve_transpose
 from coworld_jax.networks.ensemble import EnsembleRSSM
 from coworld_jax.networks.features import FeatureActor, FeatureCritic
@@ -14,6 +15,7 @@ __all__ = [
     "MLP",
     "RSSM",
     "ActorHead",
+    "CloningHead",
     "Decoder",
     "Encoder",
     "EnsembleRSSM",

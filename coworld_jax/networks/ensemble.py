@@ -24,11 +24,12 @@ class PriorHeads(nn.Module):
     outputs: int
 
     @nn.compact
-    def __call__(self, deter: jax.Array, head: jax.Array | None) -> jax.Array:
+    def __call__(self, deter: jax.Array, head: jax.Array | int | None) -> jax.Array:
         """One head ``[..., D] -> [..., outputs]``, or for None all: ``[K, ..., outputs]``.
 
         Args:
-            head: int ``[]`` in ``0 ... K - 1``; only that head computes and gets gradient.
+            head: int ``[]`` in ``0 ... K - 1``; only that head computes and gets gradient. Or one
+                for each entry of the first axis of ``deter``, ``[T]``.
         """
         layers = []
         for name, inputs, outputs in (
@@ -38,15 +39,15 @@ class PriorHeads(nn.Module):
             kernel = self.param(f"{name}_kernel", _stacked_glorot, (self.heads, inputs, outputs))
             bias = self.param(f"{name}_bias", nn.initializers.zeros, (self.heads, outputs))
             layers.append((kernel, bias))
-        if head is not None:
-            (kernel, bias), (out_kernel, out_bias) = [(k[head], b[head]) for k, b in layers]
-            return _affine(elu(_affine(deter, kernel, bias)), out_kernel, out_bias)
 
-        def one(layers: list[tuple[jax.Array, jax.Array]]) -> jax.Array:
+        def one(layers: list[tuple[jax.Array, jax.Array]], deter: jax.Array) -> jax.Array:
             first, last = layers
             return _affine(elu(_affine(deter, *first)), *last)
 
-        return jax.vmap(one)(layers)
+        if head is None:
+            return jax.vmap(one, in_axes=(0, None))(layers, deter)
+        chosen = [(kernel[head], bias[head]) for kernel, bias in layers]
+        return one(chosen, deter) if jnp.ndim(head) == 0 else jax.vmap(one)(chosen, deter)
 
 
 class EnsembleRSSM(nn.Module):
@@ -111,8 +112,12 @@ class EnsembleRSSM(nn.Module):
         candidate = jnp.tanh(candidate_x + nn.sigmoid(reset_x + reset_h) * candidate_h)
         return keep * deter + (1.0 - keep) * candidate
 
-    def prior(self, deter: jax.Array, head: jax.Array) -> dict[str, jax.Array]:
-        """Statistics of ``p_k(z | h)`` for one k: ``[..., D]`` to the fields of `types.Latent`."""
+    def prior(self, deter: jax.Array, head: jax.Array | int = 0) -> dict[str, jax.Array]:
+        """Statistics of ``p_k(z | h)`` for one k: ``[..., D]`` to the fields of `types.Latent`.
+
+        Args:
+            head: see `PriorHeads`; the first one where nobody draws, as for pictures.
+        """
         return self._stats(self.prior_heads(deter, head))
 
     def priors(self, deter: jax.Array) -> dict[str, jax.Array]:

@@ -11,18 +11,24 @@ from coworld_jax.networks.layers import Linear, elu
 
 
 class FeatureActor(nn.Module):
-    """A deterministic policy: ELU layers, then ``tanh``."""
+    """A deterministic policy: ELU layers, then ``tanh``.
+
+    A simulator with fewer coordinates than ``action_size`` takes the first ``taken`` of them; the
+    others are zero, as in its episodes.
+    """
 
     action_size: int
     layers: int = 4
     units: int = 256
+    taken: int | None = None  # all of them
 
     @nn.compact
     def __call__(self, feat: jax.Array) -> jax.Array:
         """``[..., F] -> [..., A]``, in (-1, 1)."""
         for layer in range(self.layers):
             feat = elu(Linear(self.units, name=f"hidden{layer}")(feat))
-        return jnp.tanh(Linear(self.action_size, name="output")(feat))
+        action = jnp.tanh(Linear(self.action_size, name="output")(feat))
+        return action if self.taken is None else action.at[..., self.taken :].set(0.0)
 
 
 class FeatureCritic(nn.Module):

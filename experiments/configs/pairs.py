@@ -24,7 +24,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from coworld_jax.config import Config, closest, flatten, override
-from coworld_jax.workdir import method_names
+from coworld_jax.workdir import is_method, method_names
 from experiments.configs.sizes import SIZES, Suite, sized_config
 
 
@@ -60,7 +60,7 @@ def make_config(suite: Suite, pairs: Mapping[str, Pair], text: str) -> ConfigDic
     """
     parts = [part for part in text.split(",") if part]
     methods = method_names()
-    method = parts.pop() if parts and parts[-1] in methods else methods[0]
+    method = parts.pop() if parts and is_method(parts[-1]) else methods[0]
     size = parts.pop() if parts and parts[-1] in SIZES else ("paper" if parts else "small")
     if not parts:
         return as_config_dict(sized_config(method, size, suite))

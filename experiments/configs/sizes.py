@@ -9,9 +9,12 @@
 
 The paper's Table 8 counts a round's env_steps, of which every fifth pays for an update: 2e4 for the
 source and 5e4 for the target, on DeepMind Control 2e4 for both, in frames, two to an env_step.
-``small`` and ``quickstart`` have their own, shorter schedule. The other methods get the updates
-that CoWorld's agents get, so that a comparison is fair. A method without a line in `_SETTINGS` has
-its default settings at every size.
+``small`` and ``quickstart`` have their own, shorter schedule. The other methods that are built from
+DreamerV2 agents get the updates that CoWorld's agents get, so that a comparison is fair. Methods
+with official code of their own have its hyperparameters at ``paper`` and ``released``; those
+without a world model get the 300k iterations that the paper grants them (section 4.5), and their
+files say how these are read. A method without a line in `_SETTINGS` has its default settings at
+every size.
 """
 
 from __future__ import annotations
@@ -20,16 +23,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from coworld_jax.agents import lompo, offline_dv2
 from coworld_jax.agents.dreamer.settings import LEARNING, NETWORKS, LearningConfig, NetworkConfig
+from coworld_jax.agents.model_free.settings import (
+    FramesConfig,
+    NoiseConfig,
+    OptimisationConfig,
+    PixelNetworkConfig,
+)
 from coworld_jax.config import Config, RunConfig
+from coworld_jax.methods.bc import BcSettings
 from coworld_jax.methods.coworld.settings import (
     CouplingConfig,
     CoWorldSettings,
     CurriculumConfig,
 )
+from coworld_jax.methods.cql import CqlSettings
+from coworld_jax.methods.curl import CurlSettings
 from coworld_jax.methods.dreamer import DreamerSettings
+from coworld_jax.methods.drq_bc import DrqBcSettings
 from coworld_jax.methods.finetune import FinetuneSettings
+from coworld_jax.methods.lompo import LompoSettings
+from coworld_jax.methods.lompo_finetune import LompoFinetuneSettings, OnlineAgentConfig
 from coworld_jax.methods.multitask import MultitaskSettings
+from coworld_jax.methods.offline_dv2 import OfflineDV2Settings
+from coworld_jax.methods.r3m_bc import R3mBcSettings
 from coworld_jax.schedule import OnlineConfig
 from coworld_jax.workdir import default_config
 
@@ -121,6 +139,7 @@ _RUNS = {
 class Size(NamedTuple):
     """What the settings of every method are made from."""
 
+    name: str
     network: NetworkConfig
     learning: LearningConfig
     curriculum: CurriculumConfig
@@ -194,11 +213,124 @@ def _multitask(size: Size) -> MultitaskSettings:
     )
 
 
+class Pixels(NamedTuple):
+    """What the methods without a world model share at a size."""
+
+    updates: int
+    image_size: int  # of the frames; CURL takes windows of its own from them
+    network: PixelNetworkConfig
+    batch: int
+    learning_rate: float
+
+
+_OFFICIAL = Pixels(150_000, 84, PixelNetworkConfig(), batch=256, learning_rate=3e-4)
+_PIXELS = {
+    "paper": _OFFICIAL,
+    "released": _OFFICIAL,
+    "small": Pixels(
+        10_000, 64, PixelNetworkConfig(channels=16, hidden=256), batch=64, learning_rate=3e-4
+    ),
+    "quickstart": Pixels(
+        600, 64, PixelNetworkConfig(channels=16, hidden=256), batch=32, learning_rate=1e-3
+    ),
+}
+
+
+def _pixel_sections(pixels: Pixels) -> dict[str, Any]:
+    """What DrQ+BC, CQL and BC have alike; the noise falls for five sixths of the updates."""
+    return {
+        "updates": pixels.updates,
+        "frames": FramesConfig(image_size=pixels.image_size),
+        "network": pixels.network,
+        "learning": OptimisationConfig(pixels.batch, pixels.learning_rate),
+        "noise": NoiseConfig(updates=pixels.updates * 5 // 6),
+    }
+
+
+def _drq_bc(size: Size) -> DrqBcSettings:
+    return DrqBcSettings(**_pixel_sections(_PIXELS[size.name]))
+
+
+def _cql(size: Size) -> CqlSettings:
+    return CqlSettings(**_pixel_sections(_PIXELS[size.name]))
+
+
+def _bc(size: Size) -> BcSettings:
+    return BcSettings(**_pixel_sections(_PIXELS[size.name]))
+
+
+def _curl(size: Size) -> CurlSettings:
+    """One update per iteration, so twice as many; frames of 100 pixels where the size is full."""
+    pixels, full = _PIXELS[size.name], size.name in _FULL
+    return CurlSettings(
+        updates=2 * pixels.updates,
+        crop=84 if full else 54,
+        frames=FramesConfig(image_size=100 if full else pixels.image_size),
+        network=pixels.network,
+        learning=OptimisationConfig(batch=pixels.batch // 2, learning_rate=1e-3),
+    )
+
+
+def _r3m_bc(size: Size) -> R3mBcSettings:
+    """The official length, or the other methods' where that is shorter."""
+    return R3mBcSettings(updates=min(20_000, _PIXELS[size.name].updates))
+
+
+def _model_updates(size: Size, official: int) -> int:
+    """Of a world model that learns before its behaviour: all that the target's model gets."""
+    return official if size.name in _FULL else size.model_updates + size.target_updates
+
+
+def _offline_dv2(size: Size) -> OfflineDV2Settings:
+    return OfflineDV2Settings(
+        model_updates=_model_updates(size, 25_000),
+        updates=200_000 if size.name in _FULL else size.target_updates,
+        network=offline_dv2.NETWORKS[size.name],
+        learning=offline_dv2.LEARNING[size.name],
+    )
+
+
+# Updates of LOMPO's agent, which cost a fraction of those of a world model.
+_LOMPO_UPDATES = {"paper": 100_000, "released": 100_000, "small": 20_000, "quickstart": 1000}
+
+
+def _lompo(size: Size) -> LompoSettings:
+    return LompoSettings(
+        model_updates=_model_updates(size, 25_000),
+        updates=_LOMPO_UPDATES[size.name],
+        network=lompo.NETWORKS[size.name],
+        learning=lompo.LEARNING[size.name],
+        buffers=lompo.BUFFERS[size.name],
+    )
+
+
+def _lompo_finetune(size: Size) -> LompoFinetuneSettings:
+    half = _lompo(size)
+    batches = {"batch": half.learning.batch, "length": half.learning.length}
+    return LompoFinetuneSettings(
+        source_updates=size.source_updates,
+        model_updates=half.model_updates,
+        updates=half.updates,
+        online=OnlineAgentConfig(size.network, replace(size.learning, **batches), _online(size)),
+        network=half.network,
+        learning=half.learning,
+        buffers=half.buffers,
+    )
+
+
 _SETTINGS: dict[str, Callable[[Size], Any]] = {
+    "bc": _bc,
     "coworld": _coworld,
+    "cql": _cql,
+    "curl": _curl,
     "dreamer": _dreamer,
+    "drq_bc": _drq_bc,
     "finetune": _finetune,
+    "lompo": _lompo,
+    "lompo_finetune": _lompo_finetune,
     "multitask": _multitask,
+    "r3m_bc": _r3m_bc,
+    "offline_dv2": _offline_dv2,
 }
 
 
@@ -209,7 +341,8 @@ def make_size(size: str, suite: Suite) -> Size:
         network = replace(network, cell=suite.cell)
         learning = replace(learning, reward_scale=suite.reward_scale)
     schedules = {"small": _SMALL, "quickstart": _QUICKSTART}
-    return Size(network, learning, schedules[size] if size in schedules else suite.schedule, suite)
+    schedule = schedules[size] if size in schedules else suite.schedule
+    return Size(size, network, learning, schedule, suite)
 
 
 def sized_config(method: str, size: str, suite: Suite = LOCOMOTION) -> Config:

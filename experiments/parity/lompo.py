@@ -11,7 +11,7 @@ import numpy as np
 
 from coworld_jax.agents import ensemble
 from coworld_jax.agents.dreamer.world_model import Observation, draw, normalise_image
-from coworld_jax.agents.latent_model import (
+from coworld_jax.agents.lompo.model import (
     ImaginedSteps,
     LatentModel,
     ModelDraws,

@@ -14,13 +14,13 @@ import numpy as np
 from coworld_jax import losses
 from coworld_jax.agents import ensemble
 from coworld_jax.agents.dreamer.world_model import Observation, balanced_kl, draw
-from coworld_jax.agents.optimizers import keras_adam
-from coworld_jax.agents.penalised import (
+from coworld_jax.agents.offline_dv2.behavior import (
     PenalisedAgent,
     PenalisedState,
     actor_loss,
     update_penalised,
 )
+from coworld_jax.agents.optimizers import keras_adam
 from coworld_jax.networks import MLP, ActorHead, EnsembleRSSM
 from coworld_jax.types import Latent
 from experiments.parity.compare import STEP, Claim

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coworld_jax import augment
 from coworld_jax.agents import r3m
 from coworld_jax.networks import resnet_params
 from experiments.parity.compare import Claim
@@ -60,9 +61,9 @@ def claims(arrays: Arrays) -> dict[str, Claim]:
 
 def _resized_in_floats(image: jax.Array) -> jax.Array:
     """R3M's own resize of tensors, which its evaluation does not take: no rounding to uint8."""
-    size = (image.shape[0], 256, 256, image.shape[3])
-    resized = jax.image.resize(image.astype(jnp.float32), size, "linear", antialias=False)
-    return resized[:, 16:240, 16:240]
+    size = (image.shape[0], *r3m.resized_shape(*image.shape[1:3]), image.shape[3])
+    resized = jax.image.resize(image.astype(jnp.float32), size, "linear")
+    return augment.centre_crop(resized, r3m.CROP)
 
 
 def _weights(arrays: Arrays) -> dict[str, np.ndarray]:

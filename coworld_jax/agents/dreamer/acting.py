@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from coworld_jax import distributions
 from coworld_jax.agents.dreamer import probing, world_model
 from coworld_jax.agents.dreamer.agent import Agent, AgentState
+from coworld_jax.agents.dreamer.world_model import WorldModel
 from coworld_jax.agents.gradient import Params
 from coworld_jax.method import Player, State
 from coworld_jax.types import Latent
 
-_ACTING = ("encoder", "rssm", "scaling")  # the parts of a world model that acting needs
+ACTING = ("encoder", "rssm", "scaling")  # the parts of a world model that acting needs
 
 
 class ActingState(NamedTuple):
@@ -25,10 +26,27 @@ class ActingState(NamedTuple):
     action: jax.Array  # [B, A]
 
 
-def initial_acting_state(agent: Agent, batch: int) -> ActingState:
+def initial_acting_state(model: WorldModel, batch: int) -> ActingState:
     """Before the first frame of an episode."""
-    latent = world_model.initial_latent(agent.model, batch)
-    return ActingState(latent, jnp.zeros((batch, agent.model.action_size)))
+    latent = world_model.initial_latent(model, batch)
+    return ActingState(latent, jnp.zeros((batch, model.action_size)))
+
+
+def look(
+    model: WorldModel,
+    world_params: Params,
+    memory: ActingState,
+    observation: jax.Array,
+    key: jax.Array,
+) -> Latent:
+    """The posterior after one more observation, ``[B, ...]``; its sample consumes ``key``."""
+    normal = world_model.normalise(model, world_params, observation)
+    embed = world_model.encode(model, world_params, normal)
+    projected = model.rssm.apply(world_params["rssm"], embed, method="project")
+    noise = world_model.latent_noise(model, key, 1, observation.shape[0])[0]
+    return world_model.observe_step(
+        model, world_params, memory.latent, memory.action, projected, noise
+    )
 
 
 def act(
@@ -52,14 +70,7 @@ def act(
         The new memory, and the coordinates that the simulator takes, in (-1, 1).
     """
     key_latent, key_action = jax.random.split(key)
-    model, world_params = agent.model, params["world_model"]
-    normal = world_model.normalise(model, world_params, observation)
-    embed = world_model.encode(model, world_params, normal)
-    projected = model.rssm.apply(world_params["rssm"], embed, method="project")
-    noise = world_model.latent_noise(model, key_latent, 1, observation.shape[0])[0]
-    latent = world_model.observe_step(
-        model, world_params, memory.latent, memory.action, projected, noise
-    )
+    latent = look(agent.model, params["world_model"], memory, observation, key_latent)
     loc, scale = agent.actor.apply(params["actor"], world_model.features(latent))
     if explore:
         uniform = jax.random.uniform(key_action, loc.shape)
@@ -89,7 +100,7 @@ def make_player(
 
     def params(state: State) -> dict[str, Any]:
         mine = pick(state)
-        world = {name: mine.world_model[name] for name in _ACTING if name in mine.world_model}
+        world = {name: mine.world_model[name] for name in ACTING if name in mine.world_model}
         return {"world_model": world, "actor": mine.actor}
 
     def act_on(
@@ -102,18 +113,18 @@ def make_player(
     ) -> dict[str, jax.Array]:
         mine = pick(state)
         critics = {"critic": mine.critic} | {name: of(state) for name, of in others.items()}
-        wide = probing.widen(agent, action)
+        wide = probing.widen(agent.model, action)
         found = probing.episode_values(agent, mine.world_model, critics, observation, wide, key)
         return {name: found[name] for name in critics}  # jit has sorted them
 
     def predict(state: State, observation: jax.Array, action: jax.Array, context: int) -> jax.Array:
-        wide = probing.widen(agent, action)
-        return probing.open_loop(agent, pick(state).world_model, observation, wide, context)
+        wide = probing.widen(agent.model, action)
+        return probing.open_loop(agent.model, pick(state).world_model, observation, wide, context)
 
     return Player(
         reads=agent.model.reads,
         params=params,
-        start=lambda batch: initial_acting_state(agent, batch),
+        start=lambda batch: initial_acting_state(agent.model, batch),
         act=act_on,
         discount=agent.learning.discount,
         values=values,

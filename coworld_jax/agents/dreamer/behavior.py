@@ -21,6 +21,7 @@ from coworld_jax.agents.dreamer.world_model import (
     without_stats,
 )
 from coworld_jax.agents.gradient import Params
+from coworld_jax.agents.noise import example_noise
 from coworld_jax.types import Latent
 
 
@@ -62,7 +63,7 @@ def rollout_noise(
     (time, batch), horizon = starts, agent.learning.horizon
     steps = (horizon - 1) * time
     latent = world_model.latent_noise(agent.model, key_latent, steps, batch, axis_name)
-    action = world_model.example_noise(
+    action = example_noise(
         jax.random.uniform, key_action, (steps,), batch, (agent.model.action_size,), axis_name
     )
     shape = (horizon - 1, time * batch, -1)

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 
 from coworld_jax.agents.dreamer import scaling, world_model
 from coworld_jax.agents.dreamer.agent import Agent
+from coworld_jax.agents.dreamer.world_model import WorldModel
 from coworld_jax.agents.gradient import Params
 from coworld_jax.types import Latent
 
 
-def widen(agent: Agent, action: jax.Array) -> jax.Array:
+def widen(model: WorldModel, action: jax.Array) -> jax.Array:
     """``action`` with zeros in the coordinates that only the networks have, ``[..., A]``."""
-    surplus = agent.model.action_size - action.shape[-1]
+    surplus = model.action_size - action.shape[-1]
     return jnp.pad(jnp.asarray(action), [(0, 0)] * (action.ndim - 1) + [(0, surplus)])
 
 
@@ -31,18 +32,33 @@ def episode_values(
 ) -> dict[str, jax.Array]:
     """Values of several critics along filtered episodes.
 
-    Frames are encoded one time step after the other, so that a long episode costs no memory.
-
     Args:
         critics: parameters of critics that read this world model's features, by name.
-        observation: uint8 ``[T, N, 64, 64, 3]``, or raw states ``[T, N, D]``.
-        action: ``[T, N, A]``; ``action[t]`` led to ``observation[t]``.
-        key: consumed by the posterior samples.
+        observation, action, key: see `episode_features`.
 
     Returns:
         The value of each critic, ``[T, N]``.
     """
-    model = agent.model
+    feat = episode_features(agent.model, world_params, observation, action, key)
+    return {name: agent.critic.apply(params, feat) for name, params in critics.items()}
+
+
+def episode_features(
+    model: WorldModel,
+    world_params: Params,
+    observation: jax.Array,
+    action: jax.Array,
+    key: jax.Array,
+) -> jax.Array:
+    """Features of filtered episodes, ``[T, N, F]``.
+
+    Frames are encoded one time step after the other, so that a long episode costs no memory.
+
+    Args:
+        observation: uint8 ``[T, N, 64, 64, 3]``, or raw states ``[T, N, D]``.
+        action: ``[T, N, A]``; ``action[t]`` led to ``observation[t]``.
+        key: consumed by the posterior samples.
+    """
     time, count = action.shape[:2]
     noise = world_model.latent_noise(model, key, time, count)
 
@@ -57,13 +73,12 @@ def episode_values(
         return world_model.without_stats(latent), world_model.features(latent)
 
     start = world_model.initial_latent(model, action.shape[1])
-    _, feat = jax.lax.scan(step, start, (observation, action, noise))
-    return {name: agent.critic.apply(params, feat) for name, params in critics.items()}
+    return jax.lax.scan(step, start, (observation, action, noise))[1]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def open_loop(
-    agent: Agent, world_params: Params, observation: jax.Array, action: jax.Array, context: int
+    model: WorldModel, world_params: Params, observation: jax.Array, action: jax.Array, context: int
 ) -> jax.Array:
     """Reconstructions of the first ``context`` frames, then predictions from actions alone.
 
@@ -77,7 +92,6 @@ def open_loop(
         With modes for samples, means of the images, about [0, 1], ``[T, N, 64, 64, 3]``, or those
         of the states in the simulator's units, ``[T, N, D]``.
     """
-    model = agent.model
     normal = world_model.normalise(model, world_params, observation[:context])
     embed = world_model.encode(model, world_params, normal)
     seen = world_model.observe(model, world_params, embed, action[:context], None)

@@ -8,7 +8,6 @@ An agent reads images, or the simulator's state vector, scaled by `scaling`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +16,16 @@ import jax.numpy as jnp
 from coworld_jax import distributions, losses
 from coworld_jax.agents.dreamer import scaling
 from coworld_jax.agents.gradient import Params
-from coworld_jax.networks import MLP, RSSM, Decoder, Encoder, StateDecoder, StateEncoder
+from coworld_jax.agents.noise import example_noise
+from coworld_jax.networks import (
+    MLP,
+    RSSM,
+    Decoder,
+    Encoder,
+    EnsembleRSSM,
+    StateDecoder,
+    StateEncoder,
+)
 from coworld_jax.types import Batch, Latent
 
 
@@ -25,7 +33,7 @@ class WorldModel(NamedTuple):
     """The networks of one world model; ``continuation`` is None without a discount head."""
 
     encoder: Encoder | StateEncoder
-    rssm: RSSM
+    rssm: RSSM | EnsembleRSSM
     decoder: Decoder | StateDecoder
     reward: MLP
     continuation: MLP | None
@@ -196,24 +204,6 @@ def latent_noise(
     """Noise for `draw`, ``[T, B, groups]``, that each example draws from a key of its own."""
     sampler = jax.random.uniform if model.rssm.latent == "categorical" else jax.random.normal
     return example_noise(sampler, key, (time,), batch, (model.rssm.groups,), axis_name)
-
-
-def example_noise(
-    sampler: Callable[..., jax.Array],
-    key: jax.Array,
-    leading: tuple[int, ...],
-    batch: int,
-    trailing: tuple[int, ...],
-    axis_name: str | None = None,
-) -> jax.Array:
-    """Noise ``[*leading, B, *trailing]`` in which example b depends on (key, b) alone.
-
-    Under a mapped axis, b counts across the devices: any number of them draws the same noise.
-    """
-    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(batch))
-    shape = (*leading, *trailing)
-    return jax.vmap(lambda k: sampler(k, shape), out_axes=len(leading))(keys)
 
 
 def observe_step(

@@ -18,7 +18,12 @@ from coworld_jax.agents.model_free.curl import (
     init_curl,
     update_curl,
 )
-from coworld_jax.agents.model_free.drq_bc import CloningState, update_bc, update_drq_bc
+from coworld_jax.agents.model_free.drq_bc import (
+    CloningState,
+    init_cloning,
+    update_bc,
+    update_drq_bc,
+)
 from coworld_jax.agents.model_free.features import (
     FeatureAgent,
     FeatureState,
@@ -40,6 +45,7 @@ __all__ = [
     "Trace",
     "Transitions",
     "exploration_std",
+    "init_cloning",
     "init_curl",
     "init_features",
     "init_pixel_agent",

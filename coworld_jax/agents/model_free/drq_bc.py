@@ -90,6 +90,20 @@ class CloningState(NamedTuple):
     opt: optax.OptState  # of both
 
 
+def init_cloning(agent: PixelAgent, key: jax.Array, frames: tuple[int, int, int]) -> CloningState:
+    """A fresh agent; its critic is not made.
+
+    Args:
+        frames: height, width and channels of a stack.
+    """
+    key_encoder, key_actor = jax.random.split(key)
+    frame = jnp.zeros((1, *frames))
+    encoder = agent.encoder.init(key_encoder, frame)
+    feat = jnp.zeros(jax.eval_shape(agent.encoder.apply, encoder, frame).shape)
+    actor = agent.actor.init(key_actor, feat)
+    return CloningState(encoder, actor, agent.optimizer.init({"encoder": encoder, "actor": actor}))
+
+
 def update_bc(
     agent: PixelAgent,
     state: CloningState,

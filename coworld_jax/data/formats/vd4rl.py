@@ -82,7 +82,7 @@ def _episodes(path: Path, step_type: np.ndarray, drop_cut: bool) -> list[slice]:
     firsts, lasts = np.flatnonzero(step_type == _FIRST), np.flatnonzero(step_type == _LAST)
     edges = 0, len(step_type)
     if drop_cut:
-        if not firsts.size or not lasts.size or firsts[0] > lasts[-1]:
+        if not firsts.size or not lasts.size:
             return []
         edges = int(firsts[0]), int(lasts[-1]) + 1
         firsts, lasts = firsts[firsts < edges[1]], lasts[lasts >= edges[0]]

@@ -18,7 +18,7 @@ from coworld_jax.envs.interface import Policy, Request
 from coworld_jax.envs.jittable.rollout import WIDTH, DrawnPolicy, JaxPolicy, Row, rollout
 from coworld_jax.envs.jittable.stepping import SteppedEnvironment
 from coworld_jax.envs.policies import RandomPolicy
-from coworld_jax.envs.pool import EnvironmentPool, Job, check_reads, collect, episode_extras
+from coworld_jax.envs.pool import EnvironmentPool, Job, Keeper, check_reads, collect, episode_extras
 from coworld_jax.envs.suites import check_request, find_jittable
 from coworld_jax.types import Episode
 
@@ -56,8 +56,7 @@ class JittablePool(EnvironmentPool):
         self._environment = make(request)
         self.spec = self._environment.spec
         self._ahead = 2 * WIDTH * workers
-        self._restarts, self._workers = 0, []
-        self._closed = False
+        self._keeper, self._workers = Keeper(max_deaths), []
         self._waiting: deque[Job] = deque()  # the urgent ones first
         self._urgent = 0  # of them
         self._changed = threading.Condition()  # of the two above
@@ -72,7 +71,7 @@ class JittablePool(EnvironmentPool):
         """See `EnvironmentPool.submit`."""
         future: Future[Episode] = Future()
         with self._changed:
-            if self._closed:
+            if self._keeper.closed:
                 raise RuntimeError(f"The pool of {self.spec.task} is closed.")
             place = self._urgent if urgent else len(self._waiting)
             self._waiting.insert(place, Job(seed, policy, future))
@@ -83,7 +82,7 @@ class JittablePool(EnvironmentPool):
     def close(self) -> None:
         """Cancel the episodes that have not begun; returns when the others have ended."""
         with self._changed:
-            self._closed = True
+            self._keeper.closed = True
             while self._waiting:
                 self._waiting.pop().future.cancel()
             self._changed.notify_all()
@@ -107,8 +106,8 @@ class JittablePool(EnvironmentPool):
     def _take(self) -> list[Job]:
         """The next episodes that one call can play; none when the pool is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            if self._closed:
+            self._changed.wait_for(lambda: self._waiting or self._keeper.closed)
+            if self._keeper.closed:
                 return []
             policy = self._waiting[0].policy
             count = WIDTH if isinstance(policy, JaxPolicy | RandomPolicy) else 1

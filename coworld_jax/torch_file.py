@@ -35,7 +35,7 @@ class TorchFileError(ValueError):
     """The file is no checkpoint that can be read; the message says why."""
 
 
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
+def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     """Every tensor of a checkpoint.
 
     Args:
@@ -48,6 +48,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     Raises:
         TorchFileError: no such file, another format, damaged, or with objects other than tensors.
     """
+    path = Path(path)
     if not path.is_file():
         raise TorchFileError(f"{path} does not exist: name a checkpoint of torch.save.")
     if not zipfile.is_zipfile(path):

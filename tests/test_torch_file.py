@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coworld_jax.data.torch_file import TorchFileError, read_tensors
+from coworld_jax.torch_file import TorchFileError, read_tensors
 
 
 class FloatStorage:

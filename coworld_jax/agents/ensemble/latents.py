@@ -18,6 +18,11 @@ from coworld_jax.types import Latent
 Params = dict[str, Any]
 
 
+def draw_heads(rssm: EnsembleRSSM, key: jax.Array, steps: int) -> jax.Array:
+    """One head for each step, uniformly: int32 ``[steps]``. ``key`` is consumed."""
+    return jax.random.randint(key, (steps,), 0, rssm.heads)
+
+
 def observe(
     rssm: EnsembleRSSM,
     params: Params,
@@ -42,19 +47,19 @@ def observe(
 
     def step(
         carry: tuple[jax.Array, jax.Array], inputs: tuple[Any, ...]
-    ) -> tuple[tuple[jax.Array, jax.Array], tuple[Latent, dict[str, jax.Array]]]:
-        projected, action, is_first, head, noise = inputs
+    ) -> tuple[tuple[jax.Array, jax.Array], Latent]:
+        projected, action, is_first, noise = inputs
         stoch, deter, action = (jnp.where(is_first[:, None], 0.0, x) for x in (*carry, action))
         deter = rssm.apply(params, stoch, deter, action, method="recur")
         stats = rssm.apply(params, deter, projected, method="posterior")
         post = Latent(deter, draw(stats, noise), stats)
-        prior = rssm.apply(params, deter, head, method="prior")
-        return (post.stoch, deter), (post, prior)
+        return (post.stoch, deter), post
 
     batch = embed.shape[1]
     start = jnp.zeros((batch, rssm.stoch)), jnp.zeros((batch, rssm.deter))
-    _, (post, prior) = jax.lax.scan(step, start, (projected, action, is_first, heads, noise))
-    return Observation(post, prior, embed)
+    _, post = jax.lax.scan(step, start, (projected, action, is_first, noise))
+    # No step needs a prior: all of them are computed at once, each by its own head alone.
+    return Observation(post, rssm.apply(params, post.deter, heads, method="prior"), embed)
 
 
 def imagine_step(

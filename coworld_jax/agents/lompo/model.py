@@ -97,6 +97,11 @@ def model_terms(
     return terms, (seen, {"image": decoded, "reward": predicted})
 
 
+def add_noise(model: LatentModel, action: jax.Array, noise: jax.Array) -> jax.Array:
+    """``clip(a + σ ε, ±1)`` for standard normal ``noise``; all ``[..., A]``."""
+    return jnp.clip(action + model.noise_scale * noise, -1.0, 1.0)
+
+
 def imagine_steps(
     model: LatentModel,
     params: Params,
@@ -121,8 +126,7 @@ def imagine_steps(
     ) -> tuple[Latent, tuple[jax.Array, jax.Array, Latent]]:
         head, noise, explore = inputs
         obs = features(latent)
-        action = actor.apply(actor_params, obs) + model.noise_scale * explore
-        action = jnp.clip(action, -1.0, 1.0)
+        action = add_noise(model, actor.apply(actor_params, obs), explore)
         following = imagine_step(model.rssm, params["rssm"], latent, action, head, noise)
         following = without_stats(following)
         return following, (obs, action, following)

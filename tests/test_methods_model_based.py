@@ -1,0 +1,435 @@
+"""Offline DV2, LOMPO and LOMPO Finetune: heads, penalties, buffers, and what stays as it is.
+
+Whole runs of these methods are in test_train_methods.py, what they share with all others in
+test_contract.py.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from coworld_jax import fields, parallel
+from coworld_jax.agents import ensemble, lompo
+from coworld_jax.agents.dreamer.world_model import without_stats
+from coworld_jax.agents.lompo import buffer, updates
+from coworld_jax.agents.offline_dv2 import agent as offline
+from coworld_jax.agents.offline_dv2 import behavior
+from coworld_jax.method import TARGET, Domain, Method, TrainState, init_train_state
+from coworld_jax.methods import METHODS
+from coworld_jax.records.checkpoint import state_digest
+from coworld_jax.training.scan import run_updates
+from coworld_jax.types import Batch
+
+OFFLINE = tiny.OTHERS["offline_dv2"]
+LOMPO = tiny.OTHERS["lompo"]
+FINETUNE = tiny.OTHERS["lompo_finetune"]
+K = OFFLINE.network.heads
+
+
+def offline_agent(penalty: str = "mean_distance", scale: float = 10.0, **learning: Any) -> Any:
+    """The agent, and a fresh state."""
+    settings = replace(OFFLINE.learning, **learning)
+    agent = offline.make_agent(OFFLINE.network, settings, (penalty, scale), tiny.ACTION)
+    return agent, jax.jit(lambda key: offline.init_agent(agent, key))(jax.random.key(1))
+
+
+def lompo_agent(taken: int = tiny.ACTION, **imagination: Any) -> Any:
+    """The agent, and a fresh state."""
+    agent = lompo.make_lompo_agent(
+        LOMPO.network,
+        LOMPO.learning,
+        replace(LOMPO.imagination, **imagination),
+        LOMPO.buffers,
+        tiny.ACTION,
+        taken,
+    )
+    return agent, jax.jit(lambda key: lompo.init_lompo(agent, key))(jax.random.key(1))
+
+
+def twins(seed: int) -> Batch:
+    """A batch whose chunks are all the same."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x[:, :1], x.shape), tiny.batch(seed))
+
+
+# --- heads ----------------------------------------------------------------------------------------
+
+
+def key_that_leaves_out_a_head(rssm: Any) -> tuple[jax.Array, set[int]]:
+    """A key of an update, and the heads that it draws."""
+    for seed in range(50):
+        heads = ensemble.draw_heads(rssm, jax.random.split(jax.random.key(seed))[0], tiny.TIME)
+        if len(set(heads.tolist())) < K:
+            return jax.random.key(seed), set(heads.tolist())
+    raise AssertionError("every key draws all heads")
+
+
+@pytest.mark.parametrize("name", ["offline_dv2", "lompo"])
+def test_only_heads_that_were_drawn_are_trained(name: str) -> None:
+    if name == "lompo":
+        agent, state = lompo_agent()
+        update = updates.update_model
+    else:
+        # Adam's steps have the size of the rate wherever a gradient is; decay would move all.
+        agent, state = offline_agent(free_nats=0.0, weight_decay=0.0)
+        update = offline.update_world_model
+    key, drawn = key_that_leaves_out_a_head(agent.model.rssm)
+    after, _ = jax.jit(functools.partial(update, agent))(state, tiny.batch(0), key)
+    old, new = (s.model["rssm"]["params"]["prior_heads"] for s in (state, after))
+    for layer, leaf in old.items():
+        changed = [bool(jnp.any(leaf[k] != new[layer][k])) for k in range(K)]
+        assert changed == [k in drawn for k in range(K)], layer
+
+
+def test_each_step_is_predicted_by_its_own_head() -> None:
+    agent, state = lompo_agent()
+    rssm, params = agent.model.rssm, state.model["rssm"]
+    rng = np.random.default_rng(0)
+    embed, action, noise = (
+        jnp.asarray(rng.normal(size=(tiny.TIME, tiny.BATCH, size)), jnp.float32)
+        for size in (rssm.embed, tiny.ACTION, rssm.groups)
+    )
+    heads = jnp.asarray([2, 0, 2, 1])
+    first = jnp.zeros((tiny.TIME, tiny.BATCH), bool)
+    seen = ensemble.observe(rssm, params, embed, action, first, heads, noise)
+    for t, head in enumerate(heads):
+        every = rssm.apply(params, seen.post.deter[t], method="priors")
+        np.testing.assert_allclose(seen.prior["mean"][t], every["mean"][head], rtol=1e-5, atol=1e-6)
+        assert not np.allclose(seen.prior["mean"][t], every["mean"][head - 1])
+
+
+# --- Offline DV2 ----------------------------------------------------------------------------------
+
+
+def actor_gradient(penalty: str, scale: float) -> tuple[Any, dict[str, jax.Array]]:
+    """Of one imagined batch."""
+    agent, state = offline_agent(penalty, scale)
+    rows, horizon = 6, agent.learning.horizon
+    rng = np.random.default_rng(0)
+    rssm, model = agent.model.rssm, {k: state.model[k] for k in ("rssm", "reward")}
+    seen, _ = offline.observe(agent, state.model, tiny.batch(0), jax.random.key(0))
+    # Not the first rows: there the recurrent state of a fresh model is zero for all heads.
+    start = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[-rows:], without_stats(seen.post))
+    noise = tuple(
+        jnp.asarray(rng.uniform(size=(horizon, rows, size)), jnp.float32)
+        for size in (rssm.groups, tiny.ACTION)
+    )
+
+    @jax.jit
+    def gradient(actor: Any) -> tuple[Any, dict[str, jax.Array]]:
+        def mean(actor: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            loss, made = behavior.actor_loss(
+                actor, agent.behavior, state.behavior, model, start, jnp.asarray([1, 2]), noise
+            )
+            return loss.mean(), {name: made[name] for name in ("reward", "plain_reward", "penalty")}
+
+        return jax.grad(mean, has_aux=True)(actor)
+
+    return gradient(state.behavior.actor)
+
+
+@pytest.mark.parametrize("penalty", ["mean_distance", "log_prob"])
+def test_a_penalty_lowers_rewards_and_steers_the_actor(penalty: str) -> None:
+    free, without = actor_gradient(penalty, 0.0)
+    steered, made = actor_gradient(penalty, 10.0)
+    assert np.all(made["penalty"] > 0.0)
+    wanted = made["plain_reward"] - 10.0 * made["penalty"]
+    np.testing.assert_allclose(made["reward"], wanted, rtol=1e-5)
+    np.testing.assert_array_equal(without["reward"], without["plain_reward"])
+    # A penalty that is no function of the actions would leave the gradient as it is.
+    gap = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), steered, free)
+    assert max(jax.tree.leaves(gap)) > 1e-4
+
+
+def test_no_penalty_is_none() -> None:
+    _, made = actor_gradient("none", 10.0)
+    assert not np.any(made["penalty"])
+    np.testing.assert_array_equal(made["reward"], made["plain_reward"])
+
+
+def test_the_behaviour_leaves_the_model_as_it_is() -> None:
+    agent, state = offline_agent()
+    run = jax.jit(functools.partial(offline.update_behavior, agent))
+    after, _ = run(state, tiny.batch(0), jax.random.key(2), jnp.int32(0))
+    for part in ("model", "model_opt"):
+        assert state_digest(getattr(after, part)) == state_digest(getattr(state, part))
+    old, new = state.behavior, after.behavior
+    assert state_digest(new.actor) != state_digest(old.actor)
+    # The slow critic is copied after the first update, and then not for a while.
+    assert state_digest(new.slow_critic) == state_digest(new.critic)
+    later, _ = run(after, tiny.batch(1), jax.random.key(3), jnp.int32(1))
+    assert state_digest(later.behavior.slow_critic) == state_digest(new.slow_critic)
+    assert state_digest(later.behavior.critic) != state_digest(new.critic)
+
+
+def test_the_first_action_of_a_chunk_counts_for_offline_dv2_not_at_all() -> None:
+    agent, state = offline_agent()
+    chunk = tiny.batch(0)
+    seen = jax.jit(lambda b: offline.observe(agent, state.model, b, jax.random.key(0))[0].feat)
+    other = chunk._replace(action=chunk.action.at[0].add(0.5))
+    np.testing.assert_array_equal(seen(other), seen(chunk))
+    other = chunk._replace(action=chunk.action.at[1].add(0.5))
+    assert not np.array_equal(seen(other), seen(chunk))
+
+
+# --- the ring -------------------------------------------------------------------------------------
+
+
+def numbered(first: int, count: int, length: int) -> buffer.Sequences:
+    """Sequences whose features, actions and rewards are their own numbers."""
+    index = first + jnp.arange(count, dtype=jnp.float32)[:, None]
+    place = jnp.broadcast_to(100.0 * index + jnp.arange(length + 1.0)[None], (count, length + 1))
+    return buffer.Sequences(
+        feat=jnp.stack([place, -place], axis=-1),
+        action=place[:, :-1, None] + 0.25,
+        reward=place[:, :-1] + 0.5,
+    )
+
+
+def test_a_ring_holds_what_a_loop_of_a_queue_holds() -> None:
+    capacity, block, length = 6, 2, 3
+    ring, queue = buffer.init_ring(capacity, length, 2, 1), deque(maxlen=capacity)
+    write = jax.jit(buffer.write)
+    for step in range(7):
+        new = numbered(step * block, block, length)
+        ring = write(ring, new)
+        queue.extend(np.asarray(new.reward))
+        assert int(ring.filled) == len(queue)
+        assert int(ring.position) == (step + 1) * block % capacity
+        held = np.asarray(ring.rows.reward[: int(ring.filled)])
+        assert {row.tobytes() for row in held} == {row.tobytes() for row in queue}
+
+
+def test_a_sample_is_a_step_and_the_feature_that_follows_it() -> None:
+    ring = buffer.write(buffer.init_ring(8, 3, 2, 1), numbered(0, 4, 3))
+    steps = jax.jit(lambda key: buffer.sample(ring, key, 400, 0.9))(jax.random.key(0))
+    np.testing.assert_array_equal(steps.next_obs[:, 0], steps.obs[:, 0] + 1.0)
+    np.testing.assert_array_equal(steps.action[:, 0], steps.obs[:, 0] + 0.25)
+    np.testing.assert_array_equal(steps.reward, steps.obs[:, 0] + 0.5)
+    np.testing.assert_array_equal(steps.discount, np.full(400, 0.9, np.float32))
+    # Every step of the four sequences that are there, and none of the empty ones.
+    wanted = {100.0 * sequence + step for sequence in range(4) for step in range(3)}
+    assert set(np.asarray(steps.obs[:, 0]).tolist()) == wanted
+
+
+def test_blocks_that_would_wrap_around_are_refused() -> None:
+    with pytest.raises(AssertionError):
+        buffer.write(buffer.init_ring(5, 3, 2, 1), numbered(0, 2, 3))
+
+
+# --- LOMPO ----------------------------------------------------------------------------------------
+
+
+def test_encoded_chunks_pair_a_row_with_the_action_that_leaves_it() -> None:
+    agent, state = lompo_agent()
+    chunk = tiny.batch(0)
+    after, metrics = jax.jit(functools.partial(updates.update_real, agent))(
+        state, chunk, jax.random.key(0)
+    )
+    rows = after.real.rows
+    for b in range(tiny.BATCH):
+        np.testing.assert_array_equal(rows.action[b], chunk.action[1:, b])
+        np.testing.assert_array_equal(rows.reward[b], chunk.reward[1:, b])
+    assert rows.feat.shape[1:] == (tiny.TIME, agent.feature_size)
+    assert metrics["buffer/real_steps"] == tiny.BATCH * (tiny.TIME - 1)
+    assert state_digest(after.imagined) == state_digest(state.imagined)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_noise_is_shared_by_all_rows_or_belongs_to_each(shared: bool) -> None:
+    agent, state = lompo_agent(shared_noise=shared, noise_scale=0.0)
+    encoded, _ = jax.jit(functools.partial(updates.update_real, agent))(
+        state, twins(0), jax.random.key(0)
+    )
+    made, _ = jax.jit(functools.partial(updates.update_imagined, agent))(
+        state, twins(0), jax.random.key(0)
+    )
+    assert tiny.BATCH == 2
+    pairs = [
+        encoded.real.rows.feat[:2],  # the same chunk twice
+        made.imagined.rows.feat[:2],  # rollouts from the first row of both
+    ]
+    for one, other in pairs:
+        assert np.array_equal(one, other) == shared
+    # Time steps never share.
+    assert not np.allclose(pairs[0][0, 1], pairs[0][0, 2])
+
+
+def test_made_up_rewards_are_less_by_the_penalty() -> None:
+    plain, priced = (
+        jax.jit(functools.partial(updates.update_imagined, agent))(
+            state, tiny.batch(0), jax.random.key(0)
+        )
+        for agent, state in (lompo_agent(penalty_scale=0.0), lompo_agent(penalty_scale=2.0))
+    )
+    count = tiny.TIME * tiny.BATCH
+    gap = (plain[0].imagined.rows.reward - priced[0].imagined.rows.reward)[:count]
+    assert np.all(gap > 0.0)
+    np.testing.assert_allclose(gap.mean(), 2.0 * priced[1]["buffer/penalty"], rtol=1e-3)
+
+
+@functools.cache
+def method_of(name: str) -> Method:
+    return METHODS[name].make(tiny.OTHERS[name], tiny.domains())
+
+
+def fresh(method: Method) -> TrainState:
+    """What a run begins with."""
+    return jax.jit(lambda key: init_train_state(method, key))(jax.random.key(5))
+
+
+@functools.cache
+def agent_update() -> Any:
+    return jax.jit(method_of("lompo").updates["target agent"])
+
+
+@functools.cache
+def filled_state() -> Any:
+    """LOMPO with sequences in both buffers."""
+    agent, state = lompo_agent()
+    for index, update in enumerate((updates.update_real, updates.update_imagined)):
+        run = jax.jit(functools.partial(update, agent))
+        state, _ = run(state, tiny.batch(index), jax.random.key(index))
+    return state
+
+
+@pytest.mark.parametrize(("count", "due"), [(0, False), (1, True), (2, False), (3, True)])
+def test_buffers_get_new_sequences_by_the_count(count: int, due: bool) -> None:
+    state = filled_state()
+    after, _ = agent_update()(state, {TARGET: tiny.batch(2)}, jax.random.key(1), jnp.int32(count))
+    assert LOMPO.buffers.refresh_every == 2
+    for ring in ("real", "imagined"):
+        old, new = getattr(state, ring), getattr(after, ring)
+        assert (state_digest(old) != state_digest(new)) == due
+        if due:
+            changed = np.flatnonzero(np.any(new.rows.reward != old.rows.reward, axis=1))
+            block = tiny.BATCH * (1 if ring == "real" else tiny.TIME)
+            start = int(old.position)
+            assert changed.tolist() == list(range(start, start + block))
+    for part in ("model", "model_opt"):
+        assert state_digest(getattr(after, part)) == state_digest(getattr(state, part))
+
+
+def test_a_scan_in_pieces_is_the_scan_in_one() -> None:
+    """The buffers are due at every second update: in the middle of the scan, or in its own."""
+    method = method_of("lompo")
+    resident = {TARGET: tiny.store(0)}
+
+    def learn(*pieces: int) -> str:
+        state, done = fresh(method), 0
+        shape = (pieces[0], method.length, method.batch)
+        run = jax.jit(functools.partial(run_updates, method.updates["target agent"], shape=shape))
+        for piece in pieces:
+            state, _ = run(state, resident, {}, jnp.int32(done))
+            done += piece
+        return state_digest(state.learnt)
+
+    assert learn(4) == learn(1, 1, 1, 1)
+
+
+DEVICES = [
+    ("lompo", "target agent"),
+    pytest.param("lompo", "target imagine", marks=pytest.mark.slow),
+    pytest.param("lompo", "target model", marks=pytest.mark.slow),
+    pytest.param("offline_dv2", "model", marks=pytest.mark.slow),
+    pytest.param("offline_dv2", "behavior", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("name", "update"), DEVICES)
+def test_two_devices_learn_as_one_does(name: str, update: str) -> None:
+    method = method_of(name)
+    found = []
+    for devices in (1, 2):
+        mesh = parallel.make_mesh(devices, method.batch)
+        state, resident = fresh(method), {TARGET: tiny.store(0)}
+        state, resident = parallel.replicate((state, resident), mesh)
+        state, metrics = tiny.scan(method, update, 2, state, resident, {}, mesh)
+        found.append(tiny.copied((state.learnt, metrics)))
+    for one, two in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(two, one, rtol=2e-3, atol=2e-5)
+
+
+def test_devices_that_cannot_share_the_agents_batch_are_told_so() -> None:
+    settings = replace(LOMPO, learning=replace(LOMPO.learning, agent_batch=3))
+    method = METHODS["lompo"].make(settings, tiny.domains())
+    mesh = parallel.make_mesh(2, method.batch)
+    state, resident = parallel.replicate((fresh(method), {TARGET: tiny.store(0)}), mesh)
+    with pytest.raises(ValueError, match="learning.agent_batch is 3, which 2 devices"):
+        tiny.scan(method, "target agent", 1, state, resident, {}, mesh)
+
+
+# --- LOMPO Finetune -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moments", ["fresh", "kept"])
+def test_the_change_of_domain_empties_the_buffers_and_keeps_the_weights(moments: str) -> None:
+    method = METHODS["lompo_finetune"].make(replace(FINETUNE, moments=moments), tiny.domains())
+    state = jax.jit(method.init)(jax.random.key(0))
+    # As after a source half: nothing is zero any more.
+    state = state._replace(lompo=jax.tree.map(lambda leaf: leaf + 1, state.lompo))
+    after, _ = jax.jit(method.updates["change"])(state, {}, jax.random.key(2), jnp.int32(0))
+    assert int(after.lompo.real.filled) == 0 and not np.any(after.lompo.real.rows.feat)
+    for old, new in (
+        (state.online, after.online),
+        (state.lompo.model, after.lompo.model),
+        (state.lompo.agent[:3], after.lompo.agent[:3]),
+    ):
+        assert state_digest(new) == state_digest(old)
+    kept = state_digest(after.lompo.model_opt) == state_digest(state.lompo.model_opt)
+    assert kept == (moments == "kept")
+    kept = state_digest(after.lompo.agent.critic_opt) == state_digest(state.lompo.agent.critic_opt)
+    assert kept == (moments == "kept")
+
+
+def test_a_domain_with_fewer_actions_makes_up_no_others() -> None:
+    domains = tiny.domains() | {"source": Domain(2, 0, 10)}
+    method = METHODS["lompo_finetune"].make(FINETUNE, domains)
+    state = jax.jit(method.init)(jax.random.key(0))
+    for domain in ("source", TARGET):
+        run = jax.jit(method.updates[f"{domain} imagine"])
+        after, _ = run(state, {domain: tiny.batch(0)}, jax.random.key(1), jnp.int32(0))
+        action = after.lompo.imagined.rows.action[: tiny.TIME * tiny.BATCH]
+        assert np.all(action[..., :2] != 0.0)
+        assert np.any(action[..., 2] != 0.0) == (domain == TARGET)
+
+
+def test_the_source_is_played_by_an_agent_or_at_random() -> None:
+    online, none = (
+        METHODS["lompo_finetune"].make(replace(FINETUNE, source_updates=n), tiny.domains()).plan
+        for n in (2, 0)
+    )
+    assert [phase.env_steps for phase in online if phase.plays] == [20, 10]
+    assert [phase.env_steps for phase in none if phase.plays] == [20]
+    assert [phase.name for phase in online if phase.scores] == ["play the source", "target: agent"]
+
+
+def test_settings_that_do_not_fit_together_are_refused() -> None:
+    learning = replace(FINETUNE.learning, batch=6)
+    with pytest.raises(ValueError, match="online.learning.batch is 2, but learning.batch is 6"):
+        fields.check(replace(FINETUNE, learning=learning))
+    with pytest.raises(ValueError, match="learning.length is 1: it must be at least 2"):
+        fields.check(replace(LOMPO, learning=replace(LOMPO.learning, length=1)))
+    with pytest.raises(ValueError, match="learning.horizon is 1: it must be at least 2"):
+        fields.check(replace(OFFLINE, learning=replace(OFFLINE.learning, horizon=1)))
+    with pytest.raises(ValueError, match="penalty is 'mixture'"):
+        fields.check(replace(OFFLINE, penalty="mixture"))
+
+
+def test_buffers_are_whole_batches_and_begin_no_fuller_than_they_can_be() -> None:
+    sizes = replace(LOMPO.buffers, real_steps=13, imagined_steps=17, first_steps=1000)
+    agent, _ = lompo_agent()
+    agent = agent._replace(buffers=sizes)
+    # 6 steps of encoded chunks and 16 made-up ones to a batch.
+    assert (agent.real_blocks, agent.imagined_blocks, agent.first_blocks) == (3, 2, 2)
+    real, imagined = lompo.empty_buffers(agent)
+    assert real.rows.reward.shape == (3 * tiny.BATCH, tiny.TIME - 1)
+    assert imagined.rows.reward.shape == (2 * tiny.TIME * tiny.BATCH, 2)
