@@ -73,13 +73,13 @@ class Held:
 
     reads = "image"
 
-    def __init__(self, name, begun, go):
-        self.name, self.begun, self.go = name, begun, go
+    def __init__(self, name, begun, go, pool):
+        self.name, self.begun, self.go, self.size = name, begun, go, pool.spec.action_size
 
     def episode(self, seed):
         self.begun.append(self.name)
         assert self.go.wait(60)
-        return lambda frame: np.zeros(2, np.float32)
+        return lambda frame: np.zeros(self.size, np.float32)
 
 
 @pytest.mark.parametrize("task", [TASK, "planar/reach"])
@@ -87,11 +87,11 @@ def test_collections_go_before_evaluations_that_wait(task):
     """One worker: an episode is under way, three of an evaluation wait, then a collection comes."""
     begun, go = [], threading.Event()
     with EnvironmentPool(task, workers=1, episode_steps=2) as pool:
-        futures: list[Future] = [pool.submit(0, Held("first", begun, go))]
+        futures: list[Future] = [pool.submit(0, Held("first", begun, go, pool))]
         for index in range(3):
-            futures.append(pool.submit(index, Held("evaluation", begun, go), urgent=False))
+            futures.append(pool.submit(index, Held("evaluation", begun, go, pool), urgent=False))
         for index in range(2):
-            futures.append(pool.submit(index, Held("collection", begun, go)))
+            futures.append(pool.submit(index, Held("collection", begun, go, pool)))
         go.set()
         for future in futures:
             future.result(60)

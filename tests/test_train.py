@@ -119,7 +119,6 @@ def test_a_killed_run_ends_as_if_it_had_not_been(finished, data, tmp_path, saved
     assert summary["state_digest"] == finished[1]["state_digest"]
     assert summary["env_steps"] == finished[1]["env_steps"]
     updates = [r["updates"] for r in read_metrics(workdir / "metrics.jsonl")]
-    assert updates == sorted(updates)
     wanted = [r["updates"] for r in read_metrics(finished[0] / "metrics.jsonl")]
     assert updates == wanted
 

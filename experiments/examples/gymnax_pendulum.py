@@ -5,8 +5,8 @@
         --policy=random --episodes=2 --out=DIR
 
 gymnax 1.0.1 asks for gymnasium < 1.4, older than the one that this project's suites are tested
-with: give it an environment of its own (``python -m venv``), with ``pip install -e .`` in it. It
-imports six without asking for it.
+with: give it an environment of its own (``python -m venv``), with ``pip install -e .[train]``
+in it. It imports six without asking for it.
 """
 
 from typing import Any
