@@ -23,7 +23,7 @@ TRAIN = [
 setup(
     name="coworld_jax",
     version="0.1.0",
-    description="CoWorld in JAX: offline visual reinforcement learning helped by an online source",
+    description="CoWorld and its baselines in JAX: offline visual reinforcement learning",
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

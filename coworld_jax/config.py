@@ -30,7 +30,10 @@ class EpisodesConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How the run is carried out; nothing here but ``profile`` changes what is learnt."""
+    """How the run is carried out.
+
+    Only ``profile`` and ``skip_bad_files`` change what is learnt, and ``devices`` its last digits.
+    """
 
     chunk: int = count(100)  # updates per jitted call, at most
     workers: int = count(1)  # simulator processes per domain

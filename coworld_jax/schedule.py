@@ -28,13 +28,13 @@ def prefill(name: str, domain: Domain, online: OnlineConfig) -> Phase:
 def learn_online(
     phase: Phase, online: OnlineConfig, updates: int, first_updates: int = 0
 ) -> tuple[Phase, ...]:
-    """``phase`` with so many updates, each paid for by ``train_every`` env_steps of its domain.
+    """``phase`` with so many updates, one for each ``train_every`` env_steps of its domain.
 
     Args:
         phase: with its name, update and domains.
         online: how it is played.
-        updates: paid for by env_steps.
-        first_updates: further updates at its beginning, which no env_steps pay for.
+        updates: one for each ``train_every`` env_steps.
+        first_updates: further updates at its beginning, made before any new data are collected.
 
     Returns:
         That phase, or nothing where it has no updates.

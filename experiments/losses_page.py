@@ -18,14 +18,14 @@ PAGE = Path(losses.__file__).with_name("README.md")
 _HEAD = """\
 # The losses
 
-Every function here is pure: arrays and numbers in, arrays out. Results are unreduced, so that your
-code takes the mean and chooses the weights. They need jax, numpy and chex, and nothing else of this
-project: `from coworld_jax.losses import value_constraint_loss`.
+Every function here is pure: arrays and numbers in, arrays out. Results are unreduced unless the
+entry says `[]`, so that your code takes the mean and chooses the weights. They need jax, numpy and
+chex, and nothing else of this project: `from coworld_jax.losses import value_constraint_loss`.
 [own_agent.py](../../experiments/examples/own_agent.py) uses three of them in an agent of its own.
 
-Sizes: `T` time, `B` batch, `E` embedding, `N` coordinates of a state, `S` stochastic state. `sg` is
-a stopped gradient. This page is written from the docstrings by
-`python -m experiments.losses_page`; a test compares the two.
+Sizes: `T` time, `B` batch, `A` action, `E` embedding, `N` coordinates of a state, `S` stochastic
+state, `D` deterministic state, `K` heads. `sg` is a stopped gradient. This page is written from the
+docstrings by `python -m experiments.losses_page`; a test compares the two.
 """
 
 

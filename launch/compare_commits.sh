@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The speed of an update now against another commit: both are measured in turns.
+# The speed of an update now against another commit: interleaved measurements.
 #
 #   bash launch/compare_commits.sh 3aad25f --preset=released --batch=16 --length=16 --chunk=2
 #

@@ -76,6 +76,19 @@ def test_resume_drops_a_torn_line_and_what_lies_beyond_the_checkpoint(tmp_path: 
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
+def test_lines_of_the_checkpoints_own_update_that_came_after_it_go_too(tmp_path: Path) -> None:
+    with MetricsWriter(tmp_path) as writer:
+        writer.write(10, 0, {"loss": 1.0})
+        lines = writer.lines
+        writer.write(10, 5, {"collection": 2.0})
+        writer.write(20, 5, {"loss": 3.0})
+    with MetricsWriter(tmp_path) as writer:
+        assert writer.lines == 3 and writer.truncate(10, lines) == 2 and writer.lines == 1
+        writer.write(10, 5, {"collection": 2.0})
+        assert writer.lines == 2
+    assert [record["updates"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [10, 10]
+
+
 def test_a_kill_during_truncate_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,17 +315,3 @@ def test_durations_read_as_people_say_them() -> None:
         "1h00m",
         "3h07m",
     ]
-
-
-def test_lines_that_a_resumed_run_writes_again_are_dropped(tmp_path: Path) -> None:
-    """Play between updates, and an evaluation that was under way, come after the checkpoint."""
-    with MetricsWriter(tmp_path) as writer:
-        writer.write(4, 20, {"loss": 1.0})
-        writer.write(4, 30, {"source/collection/return_mean": 1.0})
-        writer.write(2, 20, {"source/evaluation/return_mean": 2.0})
-        writer.write(4, 30, {"source/evaluation/return_mean": 3.0})
-        writer.write(4, 30, {"target/evaluation/return_mean": 4.0})
-        writer.write(4, 35, {"source/collection/return_mean": 5.0})
-        assert writer.truncate(4, 30, ["source/evaluation/"]) == 2
-    values = [list(record.values())[-1] for record in read_metrics(tmp_path / "metrics.jsonl")]
-    assert values == [1.0, 1.0, 2.0, 4.0]

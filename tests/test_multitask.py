@@ -11,17 +11,25 @@ import pytest
 import tiny
 
 from coworld_jax.methods import METHODS
-from coworld_jax.methods.multitask import joint_batch
+from coworld_jax.methods.multitask import joint_batch, target_chunks
 
 SETTINGS = tiny.OTHERS["multitask"]
 
 
-def test_a_joint_batch_has_the_sources_chunks_then_the_targets():
+def test_a_joint_batch_mixes_the_chunks_of_both_domains():
     source, target = tiny.batch(0), tiny.batch(1)
-    joint = joint_batch(source, target, 1)
-    np.testing.assert_array_equal(joint.reward[:, 0], source.reward[:, 1])
-    np.testing.assert_array_equal(joint.image[:, 1], target.image[:, 0])
+    joint = joint_batch(source, target, target_chunks(SETTINGS, 2))
+    np.testing.assert_array_equal(joint.reward[:, 0], source.reward[:, 0])
+    np.testing.assert_array_equal(joint.image[:, 1], target.image[:, 1])
     assert joint.action.shape == source.action.shape
+
+
+def test_devices_share_the_pattern_of_a_batch():
+    quarter = replace(SETTINGS, target_share=0.25)
+    whole = target_chunks(quarter, 16)
+    assert whole.sum() == 4 and np.array_equal(whole, np.tile(target_chunks(quarter, 4), 4))
+    with pytest.raises(ValueError, match="target_share is 0.25 of 2 chunks"):
+        target_chunks(quarter, 2)
 
 
 @pytest.fixture(scope="module")
@@ -68,5 +76,5 @@ def test_every_part_learns(updated):
 
 
 def test_a_share_that_leaves_a_domain_without_a_chunk_is_refused():
-    with pytest.raises(ValueError, match=r"target_share is 0.1 of learning.batch 2"):
+    with pytest.raises(ValueError, match=r"target_share is 0.1 of 2 chunks"):
         METHODS["multitask"].make(replace(SETTINGS, target_share=0.1), tiny.domains())

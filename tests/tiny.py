@@ -1,4 +1,4 @@
-"""The smallest configuration and data on which the method still runs, shared by the tests."""
+"""The smallest configuration and data on which each method still runs, shared by the tests."""
 
 from __future__ import annotations
 

@@ -20,6 +20,22 @@ def term_means(terms: Mapping[str, jax.Array]) -> Metrics:
     return {name: jnp.mean(term) for name, term in terms.items()}
 
 
+def joined(
+    own: Mapping[str, jax.Array],
+    replaced: Mapping[str, jax.Array],
+    added: Mapping[str, jax.Array],
+) -> Metrics:
+    """Loss terms of one agent with those that another module puts in, by name.
+
+    Args:
+        replaced: stand in the place of own terms; each names one.
+        added: further terms; none has the name of an own one.
+    """
+    assert not set(added) & set(own), f"{set(added) & set(own)} would replace a term silently"
+    assert set(replaced) <= set(own), f"{set(replaced) - set(own)} replace no term"
+    return {**own, **replaced, **added}
+
+
 def weighted_sum(means: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
     """``Σ weight * mean``: each term has a weight, each weight a term."""
     chex.assert_equal(set(means), set(weights))

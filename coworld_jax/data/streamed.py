@@ -51,7 +51,7 @@ class StreamedFeed:
         """Batches for sampling keys ``[K]``: ``[K, T, B, ...]``, on the default device.
 
         Args:
-            keys: those of the updates, as `phases.update_keys` makes them.
+            keys: those of the updates, as `training.scan.update_keys` makes them.
         """
         rows = np.asarray(self._rows(keys))
         ahead, self._ahead = self._ahead, None

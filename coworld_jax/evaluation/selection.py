@@ -12,32 +12,35 @@ from matplotlib.figure import Figure
 from coworld_jax.evaluation.pictures import COLORS, save_figure
 
 _CHOSEN = "/chosen/"  # metrics <domain>/chosen/<candidate>: the share of updates
+_LEARNT = "time/updates_per_second"  # in every record of updates, and in no other
 
 
 def chosen_shares(
     records: Sequence[Mapping[str, Any]],
-) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """By domain and candidate: updates ``[K]``, and the share since the record before ``[K]``.
+) -> dict[str, dict[str, np.ndarray]]:
+    """By domain and candidate: updates, how many a record stands for, and the share in them.
 
     Args:
         records: lines of ``metrics.jsonl``, in order.
+
+    Returns:
+        Three arrays ``[K]`` for each candidate.
     """
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    found: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
+    before = 0
     for record in records:
+        if _LEARNT not in record:
+            continue
+        made, before = record["updates"] - before, record["updates"]
         for name, value in record.items():
             domain, chosen, candidate = name.partition(_CHOSEN)
             if chosen:
                 points = found.setdefault(domain, {}).setdefault(candidate, [])
-                points.append((record["updates"], value))
+                points.append((record["updates"], made, value))
     return {
-        domain: {name: _columns(points) for name, points in candidates.items()}
+        domain: {name: np.array(points, float).T for name, points in candidates.items()}
         for domain, candidates in found.items()
     }
-
-
-def _columns(points: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
-    updates, shares = np.array(points, float).T
-    return updates, shares
 
 
 def selection_figure(
@@ -50,7 +53,7 @@ def selection_figure(
         records: lines of ``metrics.jsonl``.
 
     Returns:
-        The mean share of each candidate, by domain.
+        The share of all updates in which each candidate was chosen, by domain.
     """
     shares = chosen_shares(records)
     if not shares:
@@ -59,7 +62,7 @@ def selection_figure(
     panels = figure.subplots(len(shares), 1, squeeze=False)[:, 0]
     for axes, (domain, candidates) in zip(panels, shares.items(), strict=True):
         updates = next(iter(candidates.values()))[0]
-        stacked = [share for _, share in candidates.values()]
+        stacked = [share for _, _, share in candidates.values()]
         axes.stackplot(updates, stacked, labels=[*candidates], colors=COLORS[: len(candidates)])
         axes.set_ylim(0.0, 1.0)
         axes.set_xlabel("updates")
@@ -68,6 +71,9 @@ def selection_figure(
         axes.legend(fontsize=8, loc="upper right")
     save_figure(figure, path)
     return {
-        domain: {name: float(share.mean()) for name, (_, share) in candidates.items()}
+        domain: {
+            name: float(np.average(share, weights=made))
+            for name, (_, made, share) in candidates.items()
+        }
         for domain, candidates in shares.items()
     }

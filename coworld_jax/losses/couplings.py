@@ -45,8 +45,7 @@ def bridge_loss(bridge_embed: jax.Array, state_embed: jax.Array) -> jax.Array:
         state_embed: the source encoder's embedding of the states there, ``[T, B, E]``.
 
     Returns:
-        ``[T, B]``, summed over the embedding. **Gradient:** to ``bridge_embed`` alone: the source's
-        representation is not bent towards what can be seen.
+        ``[T, B]``, summed over the embedding. **Gradient:** to ``bridge_embed`` alone.
 
     Reference: none. The paper's Table 4 has such a source and does not say how it is aligned.
     """

@@ -44,7 +44,6 @@ import jax
 from coworld_jax.agents.model_free import CloningState, exploration_std, init_cloning, update_bc
 from coworld_jax.agents.model_free.acting import make_player, pixel_policy
 from coworld_jax.agents.model_free.data import chunk_length, draw, transitions
-from coworld_jax.agents.model_free.offline import offline_method, summary
 from coworld_jax.agents.model_free.settings import (
     FramesConfig,
     NoiseConfig,
@@ -54,6 +53,7 @@ from coworld_jax.agents.model_free.settings import (
 )
 from coworld_jax.fields import count as whole
 from coworld_jax.method import TARGET, Domain, Method
+from coworld_jax.methods.parts.offline import offline_method, summary
 from coworld_jax.types import Batch, Metrics
 
 LOGGED = {"actor/cloning": "cloning_loss"}

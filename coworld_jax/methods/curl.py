@@ -51,7 +51,6 @@ from coworld_jax.agents.model_free import CurlAgent, CurlState, init_curl, updat
 from coworld_jax.agents.model_free.acting import Choose, Critic, make_player
 from coworld_jax.agents.model_free.curl import encode, squashed_action
 from coworld_jax.agents.model_free.data import chunk_length, draw_windows, transitions
-from coworld_jax.agents.model_free.offline import offline_method, summary
 from coworld_jax.agents.model_free.settings import (
     CriticConfig,
     FramesConfig,
@@ -61,6 +60,7 @@ from coworld_jax.agents.model_free.settings import (
 from coworld_jax.fields import count as whole
 from coworld_jax.fields import share
 from coworld_jax.method import TARGET, Domain, Method
+from coworld_jax.methods.parts.offline import offline_method, summary
 from coworld_jax.networks import PixelActor, PixelEncoder, TwinCritic
 from coworld_jax.types import Batch, Metrics
 

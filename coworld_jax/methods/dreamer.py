@@ -16,9 +16,11 @@ uses it (arXiv 2305.15260, section 2.1): the agent of `coworld_jax.agents.dreame
 such a warm-up (20,000 updates in the authors' code), and a fair comparison grants it too.
 
 What the paper leaves open: it does not say for how long the agent of its datasets is trained, nor
-how an offline DreamerV2 without penalty would do. ``updates`` is therefore a plain number; in the
-presets it is the number of updates that CoWorld's agent of the same domain gets. A run may go on
-with more updates in the same workdir, for no update depends on how many follow.
+how an offline DreamerV2 without penalty would do. ``updates`` is therefore a plain number. The
+presets give it the updates of CoWorld's source. For the target, set ``updates`` and
+``model_updates`` to those of CoWorld's target, which its plan prints: 6,000 and 1,000 at the size
+``small``. A run may go on with more updates in the same workdir, for no update depends on how many
+follow.
 
 ``observation = "state"`` reads the simulator's state vector in the place of images (source only).
 Its unit is measured on the random episodes, in a phase of its own (`agents.dreamer.scaling`).

@@ -50,7 +50,6 @@ from coworld_jax.agents.model_free import exploration_std, init_pixel_agent, upd
 from coworld_jax.agents.model_free.acting import make_player, pixel_critic, pixel_policy
 from coworld_jax.agents.model_free.actor_critic import PixelState
 from coworld_jax.agents.model_free.data import chunk_length, draw, transitions
-from coworld_jax.agents.model_free.offline import offline_method, summary
 from coworld_jax.agents.model_free.settings import (
     CriticConfig,
     FramesConfig,
@@ -61,6 +60,7 @@ from coworld_jax.agents.model_free.settings import (
 )
 from coworld_jax.fields import count as whole
 from coworld_jax.method import TARGET, Domain, Method
+from coworld_jax.methods.parts.offline import offline_method, summary
 from coworld_jax.types import Batch, Metrics
 
 LOGGED = {

@@ -61,13 +61,12 @@ from coworld_jax.agents.lompo import (
     LearningConfig,
     NetworkConfig,
     init_lompo,
-    lompo_phases,
-    lompo_updates,
     make_acting,
     make_lompo_agent,
     pick,
 )
 from coworld_jax.method import TARGET, Domain, Method
+from coworld_jax.methods.parts.lompo import lompo_phases, lompo_updates
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ from coworld_jax.method import (
     only_source,
     widest_action,
 )
+from coworld_jax.methods.parts.lompo import lompo_phases, lompo_updates
 from coworld_jax.schedule import OnlineConfig, learn_online, prefill
 from coworld_jax.types import Batch, Metrics
 
@@ -97,14 +98,14 @@ class LompoFinetuneSettings:
                 )
 
 
-class FinetuneState(NamedTuple):
+class LompoFinetuneState(NamedTuple):
     """The agent that plays the source, and LOMPO."""
 
     online: AgentState
     lompo: LompoState
 
 
-class Finetune(NamedTuple):
+class LompoFinetune(NamedTuple):
     """The static parts; LOMPO's networks are one set, as each simulator takes their actions."""
 
     online: Agent
@@ -138,7 +139,7 @@ def make_lompo_finetune(settings: LompoFinetuneSettings, domains: Mapping[str, D
             taken,
         )
 
-    parts = Finetune(
+    parts = LompoFinetune(
         online=agent._replace(action_size=domains[name].action_size),
         source=of_domain(domains[name].action_size),
         target=of_domain(domains[TARGET].action_size),
@@ -159,7 +160,9 @@ def make_lompo_finetune(settings: LompoFinetuneSettings, domains: Mapping[str, D
     )
 
 
-def _plan(parts: Finetune, settings: LompoFinetuneSettings, source: Domain) -> tuple[Phase, ...]:
+def _plan(
+    parts: LompoFinetune, settings: LompoFinetuneSettings, source: Domain
+) -> tuple[Phase, ...]:
     """Play the source; LOMPO on its replay; the change; LOMPO on the target's data."""
     name, schedule = parts.source_name, settings.online.schedule
     learn = Phase("play the source", "online", reads=(name,), plays=name, scores=(name,))
@@ -170,42 +173,42 @@ def _plan(parts: Finetune, settings: LompoFinetuneSettings, source: Domain) -> t
     return (
         prefill(name, source, schedule),
         *played,
-        *lompo.lompo_phases(parts.source, name, *lengths, scored=False),
+        *lompo_phases(parts.source, name, *lengths, scored=False),
         Phase("change of domain", "change", 1),
-        *lompo.lompo_phases(parts.target, TARGET, *lengths, scored=True),
+        *lompo_phases(parts.target, TARGET, *lengths, scored=True),
     )
 
 
-def _init(parts: Finetune, key: jax.Array) -> FinetuneState:
+def _init(parts: LompoFinetune, key: jax.Array) -> LompoFinetuneState:
     """Two fresh agents; the first child of ``key`` belongs to the run."""
     _, key_online, key_lompo = jax.random.split(key, 3)
-    return FinetuneState(
+    return LompoFinetuneState(
         init_agent(parts.online, key_online), lompo.init_lompo(parts.source, key_lompo)
     )
 
 
-def _updates(parts: Finetune, settings: LompoFinetuneSettings) -> dict[str, Update]:
+def _updates(parts: LompoFinetune, settings: LompoFinetuneSettings) -> dict[str, Update]:
     name = parts.source_name
 
     def online(
-        state: FinetuneState,
+        state: LompoFinetuneState,
         batches: Mapping[str, Batch],
         key: jax.Array,
         count: jax.Array,
         axis_name: str | None = None,
-    ) -> tuple[FinetuneState, Metrics]:
+    ) -> tuple[LompoFinetuneState, Metrics]:
         agent, metrics = update_agent(
             parts.online, state.online, batches[name], key, axis_name=axis_name
         )
         return state._replace(online=agent), prefixed(name, metrics)
 
     def change(
-        state: FinetuneState,
+        state: LompoFinetuneState,
         batches: Mapping[str, Batch],
         key: jax.Array,
         count: jax.Array,
         axis_name: str | None = None,
-    ) -> tuple[FinetuneState, Metrics]:
+    ) -> tuple[LompoFinetuneState, Metrics]:
         real, imagined = lompo.empty_buffers(parts.target)
         learnt = state.lompo._replace(real=real, imagined=imagined)
         if settings.moments == "fresh":
@@ -213,7 +216,7 @@ def _updates(parts: Finetune, settings: LompoFinetuneSettings) -> dict[str, Upda
         return state._replace(lompo=learnt), {}
 
     def half(agent: Lompo, domain: str) -> dict[str, Update]:
-        return lompo.lompo_updates(
+        return lompo_updates(
             agent, domain, lambda state: state.lompo, lambda state, new: state._replace(lompo=new)
         )
 

@@ -6,9 +6,9 @@ target's dataset and on the source, which is played online. There are no couplin
 domains share, they share through the world model.
 
 One update takes a batch of the source's replay and one of the target's dataset. The joint batch
-keeps B chunks: ``target_share`` of them come from the target, the others from the source. The world
-model learns from the joint batch; each domain's behaviour learns in imagination from the
-posteriors of its own chunks.
+keeps B chunks: ``target_share`` of them come from the target, the others from the source, mixed
+evenly. The world model learns from the joint batch; its losses are logged under the source. Each
+domain's behaviour learns in imagination from the posteriors of its own chunks.
 
 What the paper leaves open, and what was chosen:
 
@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from coworld_jax import losses
@@ -122,11 +123,7 @@ def make_multitask(settings: MultitaskSettings, domains: Mapping[str, Domain]) -
         ValueError: several sources, or a batch that cannot be shared so.
     """
     name, learning = only_source(domains, "Multi-Task DV2"), settings.learning
-    if not 0 < target_chunks(settings, learning.batch) < learning.batch:
-        raise ValueError(
-            f"target_share is {settings.target_share} of learning.batch {learning.batch}: both "
-            "domains need at least one chunk of a batch."
-        )
+    target_chunks(settings, learning.batch)
     agent = make_agent(settings.network, learning, widest_action(domains))
     multitask = Multitask(
         source=agent._replace(action_size=domains[name].action_size),
@@ -154,7 +151,7 @@ def make_multitask(settings: MultitaskSettings, domains: Mapping[str, Domain]) -
             *learn_online(joint, online, settings.updates, online.first_updates),
         ),
         players={
-            name: make_player(multitask.source, lambda state: source_agent(state), {}),
+            name: make_player(multitask.source, source_agent, {}),
             TARGET: make_player(multitask.target, lambda state: target_agent(multitask, state), {}),
         },
         length=learning.length,
@@ -162,9 +159,22 @@ def make_multitask(settings: MultitaskSettings, domains: Mapping[str, Domain]) -
     )
 
 
-def target_chunks(settings: MultitaskSettings, batch: int) -> int:
-    """How many of the chunks of a batch come from the target."""
-    return round(settings.target_share * batch)
+def target_chunks(settings: MultitaskSettings, batch: int) -> np.ndarray:
+    """Which chunks of a batch come from the target, bool ``[B]``, mixed evenly.
+
+    Chunk b does where ``⌊(b + 1) share⌋ > ⌊b share⌋``. Every device has the same pattern, for its
+    batch holds a whole number of them: N devices then learn from the chunks of one.
+
+    Raises:
+        ValueError: the share is no whole number of chunks, or leaves a domain without one.
+    """
+    chunks = settings.target_share * batch
+    if not (0 < chunks < batch and chunks.is_integer()):
+        raise ValueError(
+            f"target_share is {settings.target_share} of {batch} chunks (learning.batch, divided "
+            "by the devices): both domains need a whole number of them, at least one."
+        )
+    return np.diff(np.floor(np.arange(batch + 1) * settings.target_share)) > 0
 
 
 def _init(multitask: Multitask, key: jax.Array) -> MultitaskState:
@@ -204,13 +214,14 @@ def target_agent(multitask: Multitask, state: MultitaskState) -> AgentState:
     return _agent(state, model, state.target)
 
 
-def joint_batch(source: Batch, target: Batch, chunks: int) -> Batch:
-    """The source's chunks, then ``chunks`` of the target, ``[T, B, ...]``."""
-    return jax.tree.map(
-        lambda mine, other: jnp.concatenate([mine[:, chunks:], other[:, :chunks]], axis=1),
-        source,
-        target,
-    )
+def joint_batch(source: Batch, target: Batch, from_target: np.ndarray) -> Batch:
+    """Chunk b of the target where ``from_target[b]``, else that of the source, ``[T, B, ...]``."""
+
+    def mix(mine: jax.Array, other: jax.Array) -> jax.Array:
+        chosen = from_target.reshape(1, -1, *[1] * (mine.ndim - 2))
+        return jnp.where(chosen, other, mine)
+
+    return jax.tree.map(mix, source, target)
 
 
 def joint_update(
@@ -230,17 +241,16 @@ def joint_update(
     **Gradient:** the world model's loss to the world model; each actor's and critic's to itself.
     """
     key_model, key_source, key_target = jax.random.split(key, 3)
-    chunks = target_chunks(multitask.settings, target_batch.reward.shape[1])
-    batch = joint_batch(source_batch, target_batch, chunks)
-    first = batch.reward.shape[1] - chunks  # chunk of the target
+    from_target = target_chunks(multitask.settings, target_batch.reward.shape[1])
+    batch = joint_batch(source_batch, target_batch, from_target)
+    theirs, ours = np.flatnonzero(from_target), np.flatnonzero(~from_target)
 
     def own_rewards(params: Params, seen: Observation, prediction: Prediction) -> Terms:
         if not multitask.separate:
             return Terms()
-        theirs = params | {"reward": params[_TARGET_REWARD]}
-        model = multitask.target.model
-        reward = world_model.predict_reward(model, theirs, seen.feat[:, first:])
-        both = jnp.concatenate([prediction.reward[:, :first], reward], axis=1)
+        head = params | {"reward": params[_TARGET_REWARD]}
+        reward = world_model.predict_reward(multitask.target.model, head, seen.feat[:, theirs])
+        both = prediction.reward.at[:, theirs].set(reward)
         return Terms(replaced={"reward": losses.reward_loss(both, batch.reward)})
 
     agent, seen, metrics = update_world_model(
@@ -250,8 +260,8 @@ def joint_update(
     source, source_metrics = update_behavior(
         multitask.source,
         source_agent(state),
-        jax.tree.map(lambda leaf: leaf[:, :first], seen.post),
-        batch.discount[:, :first],
+        jax.tree.map(lambda leaf: leaf[:, ours], seen.post),
+        batch.discount[:, ours],
         key_source,
         BehaviorExtra(),
         axis_name,
@@ -259,8 +269,8 @@ def joint_update(
     target, target_metrics = update_behavior(
         multitask.target,
         target_agent(multitask, state),
-        jax.tree.map(lambda leaf: leaf[:, first:], seen.post),
-        batch.discount[:, first:],
+        jax.tree.map(lambda leaf: leaf[:, theirs], seen.post),
+        batch.discount[:, theirs],
         key_target,
         BehaviorExtra(),
         axis_name,

@@ -57,10 +57,10 @@ from coworld_jax.agents.cloning import HeadState, clone, init_head, update_head
 from coworld_jax.agents.gradient import Params, prefixed
 from coworld_jax.agents.model_free.acting import make_player
 from coworld_jax.agents.model_free.data import chunk_length, transitions
-from coworld_jax.agents.model_free.offline import offline_method
 from coworld_jax.agents.model_free.settings import FramesConfig, OptimisationConfig
 from coworld_jax.fields import count as whole
 from coworld_jax.method import TARGET, Domain, Method
+from coworld_jax.methods.parts.offline import offline_method
 from coworld_jax.networks import CloningHead, ResNet
 from coworld_jax.torch_file import read_tensors
 from coworld_jax.types import Batch, Metrics
@@ -127,8 +127,8 @@ def make_r3m_bc(settings: R3mBcSettings, domains: Mapping[str, Domain]) -> Metho
         policy, metrics = update_head(head, optimizer, state.head, embed, steps.action, axis_name)
         return state._replace(head=policy), prefixed("actor", metrics)
 
-    def choose(state: R3mBcState, frame: jax.Array, key: jax.Array, *, explore: bool) -> jax.Array:
-        return clone(head, state.head, r3m.embed(network, state.encoder, frame))
+    def choose(params: Any, stack: jax.Array, key: jax.Array, *, explore: bool) -> jax.Array:
+        return clone(head, params.head, r3m.embed(network, params.encoder, stack))
 
     return offline_method(
         init,

@@ -18,10 +18,10 @@ import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,7 @@ class _Ranking(PreservationPolicy):
         return [checkpoint.step == best for checkpoint in checkpoints]
 
 
-class Checkpointer:
+class Checkpointer(AbstractContextManager["Checkpointer"]):
     """The checkpoints of one run in one directory: the latest ``keep``, and the best by score.
 
     A score may come when its checkpoint has long been written: ``scores.json`` beside the
@@ -168,20 +168,8 @@ class Checkpointer:
         if step == latest:
             return False
         flat, _ = jax.tree_util.tree_flatten_with_path(state)
-        leaves = [_describe(path, leaf) for path, leaf in flat]
         values = _to_host([leaf for _, leaf in flat])
-        for entry, (_, leaf), value in zip(leaves, flat, values, strict=True):
-            entry["crc"] = zlib.crc32(value.tobytes())
-            if _is_key(leaf):
-                entry["impl"] = str(jax.random.key_impl(leaf))
-        try:
-            # Written to text and read back: the caller may go on changing its own record while the
-            # background thread writes this one.
-            record = json.loads(json.dumps({"leaves": leaves, "host": dict(host)}))
-        except TypeError as error:
-            raise ValueError(
-                f"The host record of step {step} does not fit JSON: {error}."
-            ) from error
+        record = _record(step, flat, values, host)
         # Leaves go by number, for paths hold characters that a file system may not like; the record
         # has the paths. Orbax refuses arrays without elements, and their shape says it all.
         arrays = {str(index): value for index, value in enumerate(values) if value.size}
@@ -233,33 +221,7 @@ class Checkpointer:
                 f"No checkpoint of step {step} in {self.directory}: it has "
                 f"{', '.join(map(str, steps))}."
             )
-        with _reading(self.directory, step, steps):
-            record = self._manager.restore(
-                step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-            )["record"]
-            host = record["host"]
-        flat, structure = jax.tree_util.tree_flatten_with_path(template)
-        wanted = [_describe(path, leaf) for path, leaf in flat]
-        _check_leaves(self.directory / str(step), record["leaves"], wanted)
-        # By path, for a record whose fields have changed places still holds the same leaves.
-        numbers = {entry["path"]: index for index, entry in enumerate(record["leaves"])}
-        order = [numbers[jax.tree_util.keystr(path)] for path, _ in flat]
-        blanks = {str(index): _blank(leaf) for index, (_, leaf) in zip(order, flat, strict=True)}
-        asked = {name: blank for name, blank in blanks.items() if blank.size}
-        with _reading(self.directory, step, steps):
-            arrays = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(asked))
-            )["state"]
-            for name, value in arrays.items():
-                entry = record["leaves"][int(name)]
-                if entry["crc"] != zlib.crc32(np.ascontiguousarray(value).tobytes()):
-                    raise ValueError(f"the checksum of {entry['path']} is another")
-        values = blanks | arrays
-        placed = [
-            _place(values[str(index)], leaf, record["leaves"][index])
-            for index, (_, leaf) in zip(order, flat, strict=True)
-        ]
-        return jax.tree_util.tree_unflatten(structure, placed), host
+        return _restore(self._manager, self.directory, step, template)
 
     def steps(self) -> list[int]:
         """Every complete checkpoint in order; waits for a save under way."""
@@ -296,9 +258,6 @@ class Checkpointer:
         """Waits for the save under way and ends the background threads."""
         self._manager.close()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -306,6 +265,64 @@ class Checkpointer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _record(
+    step: int,
+    flat: Sequence[tuple[tuple[Any, ...], Any]],
+    values: Sequence[np.ndarray],
+    host: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What JSON keeps of a checkpoint: form and checksum of every leaf, and the host's record.
+
+    Raises:
+        ValueError: JSON cannot hold the host's record.
+    """
+    leaves = [_describe(path, leaf) for path, leaf in flat]
+    for entry, (_, leaf), value in zip(leaves, flat, values, strict=True):
+        entry["crc"] = zlib.crc32(value.tobytes())
+        if _is_key(leaf):
+            entry["impl"] = str(jax.random.key_impl(leaf))
+    try:
+        # Written to text and read back: the caller may go on changing its own record while the
+        # background thread writes this one.
+        record: dict[str, Any] = json.loads(json.dumps({"leaves": leaves, "host": dict(host)}))
+    except TypeError as error:
+        raise ValueError(f"The host record of step {step} does not fit JSON: {error}.") from error
+    return record
+
+
+def _restore(
+    manager: ocp.CheckpointManager, directory: Path, step: int, template: Any
+) -> tuple[Any, dict[str, Any]]:
+    """See `Checkpointer.restore`; the step exists."""
+    with _reading(directory, step, sorted(manager.all_steps())):
+        record = manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))[
+            "record"
+        ]
+        host = record["host"]
+    flat, structure = jax.tree_util.tree_flatten_with_path(template)
+    wanted = [_describe(path, leaf) for path, leaf in flat]
+    _check_leaves(directory / str(step), record["leaves"], wanted)
+    # By path, for a record whose fields have changed places still holds the same leaves.
+    numbers = {entry["path"]: index for index, entry in enumerate(record["leaves"])}
+    order = [numbers[jax.tree_util.keystr(path)] for path, _ in flat]
+    blanks = {str(index): _blank(leaf) for index, (_, leaf) in zip(order, flat, strict=True)}
+    asked = {name: blank for name, blank in blanks.items() if blank.size}
+    with _reading(directory, step, sorted(manager.all_steps())):
+        arrays = manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(asked))
+        )["state"]
+        for name, value in arrays.items():
+            entry = record["leaves"][int(name)]
+            if entry["crc"] != zlib.crc32(np.ascontiguousarray(value).tobytes()):
+                raise ValueError(f"the checksum of {entry['path']} is another")
+    values = blanks | arrays
+    placed = [
+        _place(values[str(index)], leaf, record["leaves"][index])
+        for index, (_, leaf) in zip(order, flat, strict=True)
+    ]
+    return jax.tree_util.tree_unflatten(structure, placed), host
 
 
 @contextmanager

@@ -7,12 +7,13 @@ a killed run loses at most the line that it was writing. The others are mirrors 
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -71,6 +72,9 @@ class MetricsWriter:
             old name there. Nothing is sent anywhere when it is empty.
         config: the resolved configuration, for wandb's table of runs.
 
+    Attributes:
+        lines: in the record.
+
     Raises:
         ModuleNotFoundError: the package of a mirror is missing; nothing has been written then.
         ValueError: the existing record is damaged elsewhere than at its end.
@@ -95,6 +99,7 @@ class MetricsWriter:
         self._workdir.mkdir(parents=True, exist_ok=True)
         self._path.touch()
         self._rewrite(lambda record: True)
+        self.lines = len(_read(self._path))
         self._file = self._open_file()
         self._tensorboard = self._open_tensorboard(None)
         self._wandb = None
@@ -130,6 +135,7 @@ class MetricsWriter:
             **{name: value if name in finite else None for name, value in numbers.items()},
         }
         self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+        self.lines += 1
         if self._tensorboard is not None:
             for name, value in finite.items():
                 self._tensorboard.add_scalar(name, value, int(updates))
@@ -137,29 +143,27 @@ class MetricsWriter:
         if self._wandb is not None:
             self._wandb.log({"updates": int(updates), "env_steps": int(env_steps), **finite})
 
-    def truncate(
-        self, updates: int, env_steps: float = math.inf, again: Collection[str] = ()
-    ) -> int:
+    def truncate(self, updates: int, lines: int | None = None) -> int:
         """Drops the lines beyond ``updates``, where a resumed run starts again; returns how many.
 
         Args:
             updates: of the last line that stays.
-            env_steps: of the last line with just these updates: a run also plays between updates.
-            again: beginnings of the names of metrics that the run will write again at ``updates``
-                itself; lines there that hold such a metric go as well.
+            lines: that there were at the checkpoint (`lines`). Later ones go as well, for the run
+                will write them again.
 
         The file is replaced in one step: a kill leaves the old or the new one. TensorBoard is told
         to hide the same points; wandb keeps them under the points that are logged again.
         """
         self._file.close()
 
+        numbers = itertools.count()
+
         def stays(record: dict[str, Any]) -> bool:
-            repeated = any(name.startswith(tuple(again)) for name in record)
-            if record["updates"] != updates:
-                return bool(record["updates"] < updates)
-            return bool(record["env_steps"] <= env_steps) and not repeated
+            early = lines is None or next(numbers) < lines
+            return bool(early and record["updates"] <= updates)
 
         dropped = self._rewrite(stays)
+        self.lines -= dropped
         self._file = self._open_file()
         if self._tensorboard is not None:
             self._tensorboard.close()

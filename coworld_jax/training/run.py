@@ -18,7 +18,6 @@ from coworld_jax.config import Config
 from coworld_jax.data import Replay
 from coworld_jax.envs import EnvironmentPool
 from coworld_jax.evaluation.evaluator import Evaluator
-from coworld_jax.evaluation.scores import evaluation_prefix
 from coworld_jax.method import TARGET, Method, TrainState, init_train_state, make_key
 from coworld_jax.records.checkpoint import Checkpointer, DamagedCheckpointError
 from coworld_jax.records.files import (
@@ -120,9 +119,7 @@ class Run:
         for domain, record in host["replays"].items():
             self.collectors[domain].resume(record)
         updates = self.position.updates
-        again = [name for name in self.pools if self.evaluator.scored_at(name) != updates]
-        prefixes = [evaluation_prefix(domain) for domain in again]
-        self.metrics.truncate(updates, self.position.env_steps, prefixes)
+        self.metrics.truncate(updates, host["lines"])
         self.started = time.monotonic() - self.position.wall_time
         self.progress.message(f"Resumed {self.workdir} at update {updates}.")
 
@@ -157,6 +154,7 @@ class Run:
         host = {
             "position": dataclasses.asdict(self.position),
             "evaluations": self.evaluator.results,
+            "lines": self.metrics.lines,
             "replays": {name: collector.record() for name, collector in self.collectors.items()},
         }
         self.checkpoints.save(self.position.updates, self.state, host)

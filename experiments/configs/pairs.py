@@ -11,8 +11,7 @@ STRING names a pair, a size and a method, in this order, separated by commas; ea
 
 ``--config.method=METHOD`` is the same as METHOD in the string. `experiments.configs.sizes` has the
 sizes. The target's suite adds what the paper and the authors' code set for it. Every field remains
-a flag, ``--config.data`` is always needed, and whoever has other tasks in mind starts from
-``SIZE``.
+a flag, and ``--config.data`` is always needed. For other tasks, use ``SIZE``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The settings of each method at each size: ``paper``, ``released``, ``small``, ``quickstart``.
 
-``paper`` and ``released`` run the authors' loop, whose totals their clock was replayed for:
+``paper`` and ``released`` run the authors' loop. The totals come from replaying its counters:
 
 | target's suite | source updates, env_steps | target: world model alone, joint |
 |---|---|---|
@@ -10,11 +10,11 @@
 The paper's Table 8 counts a round's env_steps, of which every fifth pays for an update: 2e4 for the
 source and 5e4 for the target, on DeepMind Control 2e4 for both, in frames, two to an env_step.
 ``small`` and ``quickstart`` have their own, shorter schedule. The other methods that are built from
-DreamerV2 agents get the updates that CoWorld's agents get, so that a comparison is fair. Methods
-with official code of their own have its hyperparameters at ``paper`` and ``released``; those
-without a world model get the 300k iterations that the paper grants them (section 4.5), and their
-files say how these are read. A method without a line in `_SETTINGS` has its default settings at
-every size.
+DreamerV2 agents get the updates that CoWorld's agents get, but for the 99 first ones, so that a
+comparison is fair. Methods with official code of their own have its hyperparameters at ``paper``
+and ``released``. Those without a world model get the 300k iterations that the paper grants them
+(section 4.5); their files say how these are read. A method without a line in `_SETTINGS` has its
+default settings at every size.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Size(NamedTuple):
 
     @property
     def source_updates(self) -> int:
-        """All updates of CoWorld's source that env_steps pay for."""
+        """All updates of CoWorld's source but its first ones."""
         c = self.curriculum
         alternating = (c.rounds - 1 + c.final_source_phase) * c.source_updates
         return c.pretrain_updates + c.warmup_rounds * c.warmup_source_updates + alternating

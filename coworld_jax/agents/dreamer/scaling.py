@@ -41,7 +41,7 @@ def moments(states: jax.Array) -> jax.Array:
 
 
 def measure(scaling: Scaling, batch: jax.Array, count: jax.Array) -> Scaling:
-    """The scaling of all batches so far, those that random actions lead to.
+    """The scaling of all batches so far, over random play.
 
     Mean and mean square over ``count + 1`` batches are ``(count * old + new) / (count + 1)``.
 

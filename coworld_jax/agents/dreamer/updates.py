@@ -22,6 +22,7 @@ from coworld_jax.agents.gradient import (
     Params,
     apply_gradient,
     averaged,
+    joined,
     prefixed,
     term_means,
     weighted_sum,
@@ -104,10 +105,9 @@ def world_model_loss(
     prediction = world_model.predict(agent.model, params, observed)
     terms = world_model.likelihood_losses(prediction, seen.batch, seen.observation)
     further = extra.terms(params, observed, prediction)
-    means = term_means(terms | further.replaced | further.added)
-    means["kl"] = world_model.balanced_kl(
-        observed, learning.kl_balance, learning.free_nats, axis_name
-    )
+    # The clamp belongs to the batch mean, so this term comes reduced.
+    kl = world_model.balanced_kl(observed, learning.kl_balance, learning.free_nats, axis_name)
+    means = term_means(joined(terms | {"kl": kl}, further.replaced, further.added))
     weights = {reads: 1.0, "reward": learning.reward_scale, "kl": learning.kl_scale}
     weights |= extra.weights
     if agent.model.continuation is not None:
@@ -129,7 +129,7 @@ def update_world_model(
     Args:
         batch: ``[T, B, ...]``, uint8 images.
         key: consumed by the posterior samples.
-        extra: terms that a coupling adds to, or puts in the place of, the agent's own.
+        extra: terms that another module adds to, or puts in the place of, the agent's own.
         axis_name: mapped axis over which the batch is split; gradients are averaged over it.
 
     Returns:
@@ -194,7 +194,7 @@ def critic_loss(
     """
     loss, value = behavior.critic_terms(params, agent, imagined)
     further = extra.critic_terms(params, imagined, value)
-    means = term_means({"regression": loss} | further.added)
+    means = term_means(joined({"regression": loss}, further.replaced, further.added))
     total = weighted_sum(means, {"regression": 1.0} | extra.critic_weights)
     return total, means | term_means({"value": value} | further.logged)
 
@@ -214,7 +214,7 @@ def update_behavior(
         post: detached posteriors, ``[T, B, ...]``: the start states.
         discount: 1 - terminal of those states, ``[T, B]``.
         key: consumed by the imagined latents and actions.
-        extra: terms that a coupling adds.
+        extra: terms that another module adds.
         axis_name: mapped axis over which the batch is split.
 
     Returns:

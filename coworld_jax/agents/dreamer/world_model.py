@@ -125,13 +125,13 @@ def encode(model: WorldModel, params: Params, observation: jax.Array) -> jax.Arr
     axes = 1 if model.state_size else 3
     leading, single = observation.shape[:-axes], observation.shape[-axes:]
     flat = model.encoder.apply(params["encoder"], observation.reshape(-1, *single))
-    return flat.reshape(*leading, -1).astype(jnp.float32)  # for coupling A's KL
+    return flat.reshape(*leading, -1).astype(jnp.float32)  # for exact sums
 
 
 def encode_image(model: WorldModel, params: Params, image: jax.Array) -> jax.Array:
     """Embeddings of normalised images, by the bridge where the encoder itself reads states.
 
-    ``[..., 64, 64, 3] -> [..., E]``, float32. It is how a model is shown the other domain.
+    ``[..., 64, 64, 3] -> [..., E]``, float32. It also encodes images from elsewhere.
     """
     if model.bridge is None:
         return encode(model, params, image)

@@ -12,10 +12,9 @@ import jax.numpy as jnp
 
 from coworld_jax import distributions, losses
 from coworld_jax.agents.dreamer.world_model import Observation, draw
+from coworld_jax.agents.gradient import Params
 from coworld_jax.networks import EnsembleRSSM
 from coworld_jax.types import Latent
-
-Params = dict[str, Any]
 
 
 def draw_heads(rssm: EnsembleRSSM, key: jax.Array, steps: int) -> jax.Array:

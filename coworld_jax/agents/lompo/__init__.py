@@ -10,7 +10,6 @@ from coworld_jax.agents.lompo.agent import (
     make_lompo_agent,
     pick,
 )
-from coworld_jax.agents.lompo.plan import lompo_phases, lompo_updates
 from coworld_jax.agents.lompo.settings import (
     BUFFERS,
     LEARNING,
@@ -34,8 +33,6 @@ __all__ = [
     "empty_buffers",
     "fresh_moments",
     "init_lompo",
-    "lompo_phases",
-    "lompo_updates",
     "make_acting",
     "make_lompo_agent",
     "pick",

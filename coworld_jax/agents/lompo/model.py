@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from coworld_jax import losses
 from coworld_jax.agents.dreamer.world_model import Observation, features, without_stats
 from coworld_jax.agents.ensemble import disagreement, imagine_step, observe
+from coworld_jax.agents.gradient import Params
 from coworld_jax.networks import MLP, Decoder, Encoder, EnsembleRSSM, FeatureActor
 from coworld_jax.types import Latent, Metrics
-
-Params = dict[str, Any]
 
 
 class LatentModel(NamedTuple):

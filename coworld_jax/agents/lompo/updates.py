@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from coworld_jax.agents import ensemble
-from coworld_jax.agents.dreamer.world_model import Observation, example_noise, normalise_image
+from coworld_jax.agents.dreamer.world_model import Observation, normalise_image
 from coworld_jax.agents.gradient import (
     Params,
     apply_gradient,
@@ -32,6 +32,7 @@ from coworld_jax.agents.lompo.model import (
     model_terms,
 )
 from coworld_jax.agents.model_free import Transitions, update_features
+from coworld_jax.agents.noise import example_noise
 from coworld_jax.types import Batch, Latent, Metrics
 
 

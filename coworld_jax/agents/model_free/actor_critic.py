@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import optax
 
 from coworld_jax import augment, distributions, losses
+from coworld_jax.agents.gradient import Params
 from coworld_jax.networks import PixelActor, PixelEncoder, TwinCritic
 from coworld_jax.types import Metrics
 
-Params = dict[str, Any]
 Tree = TypeVar("Tree")  # parameters or a single array
 
 PAD = 4  # pixels by which frames are shifted at most

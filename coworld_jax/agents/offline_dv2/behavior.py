@@ -15,10 +15,9 @@ import optax
 from coworld_jax import distributions, losses, returns
 from coworld_jax.agents.dreamer.world_model import features, without_stats
 from coworld_jax.agents.ensemble import disagreement, imagine_step
+from coworld_jax.agents.gradient import Params
 from coworld_jax.networks import MLP, ActorHead, EnsembleRSSM
 from coworld_jax.types import Latent, Metrics
-
-Params = dict[str, Any]
 
 
 class PenalisedAgent(NamedTuple):

@@ -24,6 +24,7 @@ cannot give.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import jax
@@ -51,8 +52,8 @@ def source_reward_weight(
 ) -> jax.Array:
     """``η``: linear from its start to its end over ``total`` source updates of co-training.
 
-    Reference: CoWorld, section 4.2. It is stuck at 0.975 in the authors' code; equal start and end
-    give such a constant.
+    Reference: CoWorld, section 4.2. It stays at 0.975 in the authors' code: set both ends to 0.975
+    for that.
     """
     start, end = coupling.source_reward_weight_start, coupling.source_reward_weight_end
     share = jnp.clip(aligned_updates / max(total, 1), 0.0, 1.0)
@@ -135,22 +136,21 @@ def _spread(embed: jax.Array, axis_name: str | None) -> jax.Array:
 
 
 def alignment_losses(
-    coworld: CoWorld, state: CoWorldState, embed: jax.Array, image: jax.Array
+    coworld: CoWorld, sources: Sequence[Params], embed: jax.Array, image: jax.Array
 ) -> jax.Array:
-    """Coupling A's term for every source, ``[M, T, B]``, nats.
+    """Coupling A's term for each of some sources, ``[M, T, B]``, nats.
 
     Sources that read states are compared by their bridges.
 
     Args:
+        sources: world models.
         embed: of the target, ``[T, B, E]``; differentiated.
         image: target images, normalised, ``[T, B, 64, 64, 3]``.
 
     A less-trained encoder has a flatter softmax and therefore a smaller distance.
     """
-    agents = zip(coworld.sources, state.sources, strict=True)
-    others = [
-        world_model.encode_image(agent.model, one.world_model, image) for agent, one in agents
-    ]
+    model = coworld.sources[0].model
+    others = [world_model.encode_image(model, params, image) for params in sources]
     return jnp.stack([losses.alignment_loss(embed, other) for other in others])
 
 
@@ -185,25 +185,31 @@ def target_update(
     coupling, several = coworld.coupling, len(coworld.sources) > 1
     key_model, key_behavior = jax.random.split(key)
     image = world_model.normalise_image(batch.image)
+    models = [source.world_model for source in state.sources]
     names = [f"distance_{name}" for name in coworld.names]
+    chosen = jnp.zeros((), jnp.int32)
+    if state.distances is not None:  # for the whole phase
+        chosen = jnp.argmin(state.distances)
+        models = [chosen_of(models, chosen)]
 
     def terms(params: Params, seen: Observation, prediction: Prediction) -> Terms:
-        if not (coupling.state_alignment or several):
+        if not (coupling.state_alignment or len(models) > 1):
             return Terms()
-        every = alignment_losses(coworld, state, seen.embed, image)
-        near = distances(every, axis_name)
-        logged = dict(zip(names, near, strict=True)) if several else {}
-        aligned = {"alignment": every[_choice(state, near)] if several else every[0]}
-        return Terms(added=aligned if coupling.state_alignment else {}, logged=logged)
+        every, logged = alignment_losses(coworld, models, seen.embed, image), {}
+        aligned = every[0]
+        if len(models) > 1:
+            near = distances(every, axis_name)
+            aligned = every[jnp.argmin(near)]
+            logged = dict(zip(names, near, strict=True))
+        return Terms({"alignment": aligned} if coupling.state_alignment else {}, logged=logged)
 
     weights = {"alignment": coupling.alignment_scale} if coupling.state_alignment else {}
     target, seen, metrics = update_world_model(
         coworld.target, state.target, batch, key_model, ModelExtra(terms, weights), axis_name
     )
-    chosen = jnp.zeros((), jnp.int32)
+    if len(models) > 1:
+        chosen = jnp.argmin(jnp.stack([metrics[f"model/{name}"] for name in names]))
     if several:
-        near = jnp.stack([metrics[f"model/{name}"] for name in names])
-        chosen = _choice(state, near)
         picked = jax.nn.one_hot(chosen, len(names))
         metrics |= {f"chosen/{name}": picked[i] for i, name in enumerate(coworld.names)}
     if not behavior:
@@ -219,11 +225,6 @@ def target_update(
         axis_name,
     )
     return target, metrics | behavior_metrics
-
-
-def _choice(state: CoWorldState, near: jax.Array) -> jax.Array:
-    """Index of the source that couples: the nearest of this batch, or of the phase."""
-    return jnp.argmin(near if state.distances is None else state.distances)
 
 
 def value_constraint(coworld: CoWorld, source_critic: Params) -> BehaviorExtra:
@@ -265,7 +266,8 @@ def select_update(
     """
     image = world_model.normalise_image(batch.image)
     embed = world_model.encode(coworld.target.model, state.target.world_model, image)
-    near = distances(alignment_losses(coworld, state, embed, image), axis_name)
+    models = [source.world_model for source in state.sources]
+    near = distances(alignment_losses(coworld, models, embed, image), axis_name)
     assert state.distances is not None
     mean = jnp.where(count == 0, 0.0, state.distances)
     mean = mean + (near - mean) / (count + 1)

@@ -1,0 +1,1 @@
+"""What several methods share: phases and updates that know domains. A part is no method."""
