@@ -315,17 +315,3 @@ def test_durations_read_as_people_say_them() -> None:
         "1h00m",
         "3h07m",
     ]
-
-
-def test_lines_that_a_resumed_run_writes_again_are_dropped(tmp_path: Path) -> None:
-    """Play between updates, and an evaluation that was under way, come after the checkpoint."""
-    with MetricsWriter(tmp_path) as writer:
-        writer.write(4, 20, {"loss": 1.0})
-        writer.write(4, 30, {"source/collection/return_mean": 1.0})
-        writer.write(2, 20, {"source/evaluation/return_mean": 2.0})
-        writer.write(4, 30, {"source/evaluation/return_mean": 3.0})
-        writer.write(4, 30, {"target/evaluation/return_mean": 4.0})
-        writer.write(4, 35, {"source/collection/return_mean": 5.0})
-        assert writer.truncate(4, 30, ["source/evaluation/"]) == 2
-    values = [list(record.values())[-1] for record in read_metrics(tmp_path / "metrics.jsonl")]
-    assert values == [1.0, 1.0, 2.0, 4.0]
