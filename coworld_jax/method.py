@@ -104,6 +104,7 @@ class Method(NamedTuple):
     players: Mapping[str, Player]  # by domain
     length: int  # T, rows of a chunk
     batch: int  # B, chunks of an update, over all devices
+    before: int = 0  # rows by which a chunk may begin before its episode, see `store.sample_rows`
 
 
 class Entry(NamedTuple):

@@ -95,25 +95,40 @@ def pad_episode(episode: Episode, rows: int, state_size: int = 0) -> Batch:
 
 
 def sample_rows(
-    starts: jax.Array, lengths: jax.Array, count: jax.Array, key: jax.Array, time: int, batch: int
+    starts: jax.Array,
+    lengths: jax.Array,
+    count: jax.Array,
+    key: jax.Array,
+    time: int,
+    batch: int,
+    before: int = 0,
 ) -> jax.Array:
     """Row indices of ``batch`` chunks: an episode uniformly, then a start uniformly within it.
 
     No chunk crosses an episode. The result is a pure function of the table and the key, so that a
     resumed run, another host or a streamed feed sees the same batches.
 
+    Args:
+        before: rows by which a chunk may begin before its episode; they repeat the first row.
+
     Returns:
         int32 ``[time, batch]``.
     """
     key_episode, key_start = jax.random.split(key)
     episode = jax.random.randint(key_episode, (batch,), 0, count)
-    start = jax.random.randint(key_start, (batch,), 0, lengths[episode] - time + 1)
-    return (starts[episode] + start)[None, :] + jnp.arange(time, dtype=jnp.int32)[:, None]
+    start = jax.random.randint(key_start, (batch,), -before, lengths[episode] - time + 1)
+    rows = start[None, :] + jnp.arange(time, dtype=jnp.int32)[:, None]
+    return starts[episode][None, :] + jnp.maximum(rows, 0)
 
 
 @jax.named_scope("sample")
 def sample(
-    store: EpisodeStore, key: jax.Array, time: int, batch: int, axis_name: str | None = None
+    store: EpisodeStore,
+    key: jax.Array,
+    time: int,
+    batch: int,
+    axis_name: str | None = None,
+    before: int = 0,
 ) -> Batch:
     """``batch`` chunks of ``time`` rows, time-major; images stay uint8.
 
@@ -121,7 +136,7 @@ def sample(
     at least ``time`` rows: loaders and replays refuse shorter ones.
     """
     chex.assert_rank([store.image, store.action, store.reward], [4, 2, 1])
-    rows = sample_rows(store.starts, store.lengths, store.episodes, key, time, batch)
+    rows = sample_rows(store.starts, store.lengths, store.episodes, key, time, batch, before)
     if axis_name is not None:
         share = batch // jax.lax.axis_size(axis_name)
         first = jax.lax.axis_index(axis_name) * share

@@ -6,6 +6,7 @@ import json
 import tracemalloc
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from episodes import ROWS, make_episode, save_raw, save_three
@@ -19,7 +20,7 @@ from coworld_jax.data import (
     validate_directory,
     write_metadata,
 )
-from coworld_jax.store import sample
+from coworld_jax.store import sample, sample_rows
 
 # --- files ----------------------------------------------------------------------------------------
 
@@ -196,3 +197,20 @@ def test_loading_takes_the_data_and_one_episode(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert dataset.nbytes < peak < 1.15 * dataset.nbytes
+
+
+def test_chunks_that_begin_before_their_episode_repeat_its_first_row() -> None:
+    """As the official buffers of stacked frames do: all starts are equally likely."""
+    starts, lengths = jnp.array([0, 7]), jnp.array([7, 6])
+    rows = sample_rows(starts, lengths, jnp.int32(2), jax.random.key(0), 4, 4000, before=2)
+    first, episode = np.asarray(rows[0]), np.asarray(rows[-1]) >= 7
+    for column in np.asarray(rows).T[:50]:
+        begin, end = (7, 13) if column[-1] >= 7 else (0, 7)
+        steps = np.diff(column)
+        assert set(steps) <= {0, 1} and begin <= column.min() and column.max() < end
+        assert np.all(column[:-1][steps == 0] == begin), "only the first row is repeated"
+    # An episode of 7 rows has 4 + 2 starts, of which three show its first row first.
+    share = np.mean(first[~episode] == 0)
+    assert abs(share - 3 / 6) < 0.05
+    plain = sample_rows(starts, lengths, jnp.int32(2), jax.random.key(0), 4, 4000)
+    assert np.asarray(plain).min() == 0 and np.all(np.diff(np.asarray(plain), axis=0) == 1)

@@ -22,12 +22,15 @@ class StreamedFeed:
         length: T, rows of a chunk.
         batch: B, chunks of an update.
         action_size: of the agent; surplus coordinates are zeros.
+        before: see `store.sample_rows`.
 
     Raises:
         ValueError: the files have more action coordinates than ``action_size``.
     """
 
-    def __init__(self, dataset: Dataset, length: int, batch: int, action_size: int) -> None:
+    def __init__(
+        self, dataset: Dataset, length: int, batch: int, action_size: int, before: int = 0
+    ) -> None:
         self._arrays = (
             dataset.image,
             dataset.padded_action(action_size),
@@ -42,6 +45,7 @@ class StreamedFeed:
             jnp.int32(len(dataset.lengths)),
             time=length,
             batch=batch,
+            before=before,
         )
         self._rows = jax.jit(jax.vmap(sample))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamed-feed")

@@ -31,8 +31,8 @@ Learning rate 3e-4, batch 256 and γ 0.99 are V-D4RL's for offline data.
 
 What differs from the official code:
 
-* The first ``stack - 1`` rows of an episode (two of 501) are states of no transition, for a chunk
-  lies inside an episode. The official buffer repeats the first frame there; so does a player here.
+* An episode is drawn first, then a chunk in it. The official buffer draws among all rows, which is
+  the same where all episodes are equally long.
 * An episode is drawn first, then a row. The official buffer draws among all rows, which is the same
   where all episodes are equally long.
 * Shifts are whole pixels, which differ from the official bilinear sampler by at most 0.0023 grey
@@ -139,4 +139,5 @@ def make_cql(settings: CqlSettings, domains: Mapping[str, Domain]) -> Method:
         updates=settings.updates,
         length=chunk_length(frames, critic.n_step),
         batch=settings.learning.batch,
+        before=settings.frames.stack - 1,
     )

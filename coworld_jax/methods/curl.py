@@ -29,8 +29,8 @@ What the paper leaves open, and what was chosen:
 
 What differs from the official code:
 
-* The first ``stack - 1`` rows of an episode (two of 501) are states of no transition, for a chunk
-  lies inside an episode. A player repeats the first frame of an episode, as the official one does.
+* An episode is drawn first, then a chunk in it. The official buffer draws among all rows, which is
+  the same where all episodes are equally long.
 * On odd updates, the metrics of actor and temperature are zero.
 * log α is float32, not float64.
 * The values that a player gives hold the entropy of the policy, as the critic was trained.
@@ -147,6 +147,7 @@ def make_curl(settings: CurlSettings, domains: Mapping[str, Domain]) -> Method:
         updates=settings.updates,
         length=chunk_length(frames, critic.n_step),
         batch=settings.learning.batch,
+        before=settings.frames.stack - 1,
     )
 
 

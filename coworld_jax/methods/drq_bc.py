@@ -28,10 +28,6 @@ What the paper leaves open, and what was chosen:
 
 What differs from the official code:
 
-* Episode starts. The official buffer draws every row as a state, and repeats the first frame before
-  the beginning of an episode. Here a transition is one chunk of ``stack + n`` rows inside an
-  episode, so the first ``stack - 1`` rows of an episode (two of 501) are states of no transition.
-  All other rows are equally likely. A player does repeat the first frame.
 * An episode is drawn first, then a chunk in it. The official buffer draws among all rows, which is
   the same where all episodes are equally long, as CoWorld's are.
 * Shifts are whole pixels. The official bilinear sampler, called at whole pixels, differs by at most
@@ -130,4 +126,5 @@ def make_drq_bc(settings: DrqBcSettings, domains: Mapping[str, Domain]) -> Metho
         updates=settings.updates,
         length=chunk_length(frames, critic.n_step),
         batch=settings.learning.batch,
+        before=settings.frames.stack - 1,
     )

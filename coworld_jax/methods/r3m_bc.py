@@ -137,6 +137,7 @@ def make_r3m_bc(settings: R3mBcSettings, domains: Mapping[str, Domain]) -> Metho
         updates=settings.updates,
         length=chunk_length(FRAMES),
         batch=settings.learning.batch,
+        before=FRAMES.stack - 1,
     )
 
 

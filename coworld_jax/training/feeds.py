@@ -88,7 +88,9 @@ class TargetFeed:
         if resident:
             self.store = parallel.replicate(dataset.store(action_size), mesh)
         else:
-            self._streamed = StreamedFeed(dataset, method.length, method.batch, action_size)
+            self._streamed = StreamedFeed(
+                dataset, method.length, method.batch, action_size, method.before
+            )
             batch_bytes = method.batch * method.length * spec.image_size**2 * 3
             self.largest_chunk = max(1, _STREAMED_BYTES // batch_bytes)
 

@@ -18,7 +18,7 @@ from coworld_jax.store import EpisodeStore
 from coworld_jax.training import runtime
 from coworld_jax.training.feeds import TargetFeed
 from coworld_jax.training.plan import Learn
-from coworld_jax.training.scan import run_updates, update_keys
+from coworld_jax.training.scan import Shape, run_updates, update_keys
 from coworld_jax.types import Batch
 
 
@@ -101,9 +101,10 @@ class Learner:
         return resident, streamed
 
     def _compile(self, phase: Phase, count: int, arguments: Any) -> parallel.Compiled:
+        method = self._method
         program = functools.partial(
             run_updates,
-            self._method.updates[phase.update],
-            shape=(count, self._method.length, self._method.batch),
+            method.updates[phase.update],
+            shape=Shape(count, method.length, method.batch, method.before),
         )
         return parallel.compile_program(program, arguments, self._mesh, self._run.mapping)

@@ -7,12 +7,22 @@ The update is a pure function ``(state, batches, key, count) -> (state, metrics)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 
 from coworld_jax.method import TARGET, Clock, TrainState, Update
 from coworld_jax.store import EpisodeStore, sample
 from coworld_jax.types import Batch, Metrics
+
+
+class Shape(NamedTuple):
+    """What a compiled scan is for."""
+
+    updates: int
+    length: int  # T, rows of a chunk
+    batch: int  # B, over all devices
+    before: int = 0  # see `method.Method`
 
 
 def update_keys(clock: Clock, reads: tuple[str, ...]) -> tuple[dict[str, jax.Array], jax.Array]:
@@ -38,7 +48,7 @@ def run_updates(
     streamed: Mapping[str, Batch],
     count: jax.Array,
     *,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """``updates`` updates in one scan.
@@ -49,14 +59,14 @@ def run_updates(
         resident: episodes of a domain on the device.
         streamed: batches of the domains that are not resident, ``[updates, T, B, ...]``.
         count: updates made in this phase before, int32 ``[]``.
-        shape: updates, T, and B over all devices.
+        shape: see `Shape`.
         axis_name: mapped axis: every device takes its share of the same batch. Streamed batches
             are already sharded per device.
 
     Returns:
         The new state, and each metric for every update, ``[updates]``.
     """
-    updates, length, batch = shape
+    updates, length, batch, before = Shape(*shape)
     reads = (*resident, *streamed)
 
     def step(
@@ -65,7 +75,7 @@ def run_updates(
         (learnt, clock), count = carry
         key_sample, key_update = update_keys(clock, reads)
         batches = feed | {
-            domain: sample(store, key_sample[domain], length, batch, axis_name)
+            domain: sample(store, key_sample[domain], length, batch, axis_name, before)
             for domain, store in resident.items()
         }
         learnt, metrics = update(learnt, batches, key_update, count, axis_name)

@@ -24,6 +24,7 @@ def offline_method(
     updates: int,
     length: int,
     batch: int,
+    before: int = 0,
 ) -> Method:
     """A method that repeats one update on the target's data and never plays while it learns.
 
@@ -34,6 +35,7 @@ def offline_method(
         updates: of the one phase.
         length: rows of a chunk.
         batch: chunks of an update.
+        before: see `method.Method`.
     """
 
     def update(
@@ -55,6 +57,7 @@ def offline_method(
         players={TARGET: player},
         length=length,
         batch=batch,
+        before=before,
     )
 
 
