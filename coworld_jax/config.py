@@ -89,6 +89,22 @@ def flatten(config: Config) -> dict[str, Any]:
     return flat | {path: value for path, value, _ in fields.leaves(config.settings)}
 
 
+def require_own_names(method: str, settings: Any) -> None:
+    """Make sure that no setting of a method has the name of a common one.
+
+    Raises:
+        ValueError: one has.
+    """
+    common = {*_COMMON}
+    for name, section in (("schedule", EpisodesConfig()), ("run", RunConfig())):
+        common |= {path for path, _, _ in fields.leaves(section, f"{name}.")}
+    for path, _, _ in fields.leaves(settings):
+        if path in common:
+            raise ValueError(
+                f"The setting {path} of method {method} has the name of a common one: rename it."
+            )
+
+
 def closest(name: str, names: Iterable[str], prefix: str = "") -> str:
     """The end of a sentence that refuses an unknown ``name``: what the user may have meant.
 

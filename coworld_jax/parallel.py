@@ -43,8 +43,8 @@ def make_mesh(devices: int, batch: int) -> Mesh | None:
     if batch % count:
         fitting = [n for n in range(1, count + 1) if batch % n == 0][-1]
         raise ValueError(
-            f"learning.batch is {batch}, which {count} devices cannot share equally: use a "
-            f"multiple of {count}, or set run.devices to {fitting}."
+            f"A batch has {batch} chunks (learning.batch), which {count} devices cannot share "
+            f"equally: use a multiple of {count}, or set run.devices to {fitting}."
         )
     return None if count == 1 else Mesh(np.array(local[:count]), (AXIS,))
 

@@ -45,9 +45,12 @@ def default_config(method: str = DEFAULT) -> Config:
     """A method with its default settings, and no domains yet.
 
     Raises:
-        ValueError: no such method; the nearest name is given.
+        ValueError: no such method; the nearest name is given. Or a setting of it has the name of a
+            common one.
     """
-    return Config(method=method, settings=find_method(method).settings())
+    settings = find_method(method).settings()
+    configuration.require_own_names(method, settings)
+    return Config(method=method, settings=settings)
 
 
 def config_from_flat(flat: Mapping[str, Any]) -> Config:

@@ -103,7 +103,7 @@ def make_dreamer(settings: DreamerSettings, domains: Mapping[str, Domain]) -> Me
         init=lambda key: init_agent(agent, jax.random.split(key)[1]),
         updates=_updates(agent, name),
         plan=_plan(settings, name, domain),
-        players={name: make_player(agent, lambda state: state, {})},
+        players={name: make_player(agent, lambda state: state)},
         length=settings.learning.length,
         batch=settings.learning.batch,
     )

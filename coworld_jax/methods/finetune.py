@@ -144,8 +144,8 @@ def make_finetune(settings: FinetuneSettings, domains: Mapping[str, Domain]) -> 
         updates=_updates(finetune),
         plan=_plan(finetune, domains[name]),
         players={
-            name: make_player(finetune.source, lambda state: state.agent, {}),
-            TARGET: make_player(finetune.target, lambda state: state.agent, {}),
+            name: make_player(finetune.source, lambda state: state.agent),
+            TARGET: make_player(finetune.target, lambda state: state.agent),
         },
         length=settings.learning.length,
         batch=settings.learning.batch,

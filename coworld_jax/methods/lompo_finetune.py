@@ -150,7 +150,7 @@ def make_lompo_finetune(settings: LompoFinetuneSettings, domains: Mapping[str, D
         updates=_updates(parts, settings),
         plan=_plan(parts, settings, domains[name]),
         players={
-            name: make_player(parts.online, lambda state: state.online, {}),
+            name: make_player(parts.online, lambda state: state.online),
             TARGET: playing.make_player(
                 lompo.make_acting(parts.target), lambda state: lompo.pick(state.lompo)
             ),

@@ -151,8 +151,8 @@ def make_multitask(settings: MultitaskSettings, domains: Mapping[str, Domain]) -
             *learn_online(joint, online, settings.updates, online.first_updates),
         ),
         players={
-            name: make_player(multitask.source, source_agent, {}),
-            TARGET: make_player(multitask.target, lambda state: target_agent(multitask, state), {}),
+            name: make_player(multitask.source, source_agent),
+            TARGET: make_player(multitask.target, lambda state: target_agent(multitask, state)),
         },
         length=learning.length,
         batch=learning.batch,

@@ -93,11 +93,11 @@ def train(config: Config, workdir: str | Path, until: Until | None = None) -> di
 def stop_early(run: Run) -> None:
     """Save, and say where the run goes on.
 
-    An evaluation that is under way is waited for: a checkpoint of later updates has not the
-    parameters to begin it again.
+    An evaluation under way is waited for. A later checkpoint no longer has its parameters, so it
+    could not be repeated.
     """
     for domain in run.evaluator.under_way:
-        run.progress.message(f"Stopping, when the evaluation of {domain} is done.")
+        run.progress.message(f"Stopping after the evaluation of {domain}.")
         conclude(run, domain)
     if run.position.updates:
         run.save()

@@ -257,13 +257,15 @@ def without_scores(plan: Sequence[Phase]) -> tuple[Phase, ...]:
 
 def describe(plan: Sequence[Phase]) -> str:
     """The plan as a table: a line per phase, and a total."""
-    lines = [f"{'phase':<18}{'update':<22}{'plays':<10}{'updates':>10}{'env_steps':>12}"]
+    names = max(len("phase"), *(len(phase.name) for phase in plan)) + 2
+    kinds = max(len("random play"), *(len(phase.update) for phase in plan)) + 2
+    lines = [f"{'phase':<{names}}{'update':<{kinds}}{'plays':<10}{'updates':>10}{'env_steps':>12}"]
     for phase in plan:
         update = phase.update or "random play"
         lines.append(
-            f"{phase.name:<18}{update:<22}{phase.plays:<10}{phase.updates:>10,}"
+            f"{phase.name:<{names}}{update:<{kinds}}{phase.plays:<10}{phase.updates:>10,}"
             f"{phase.env_steps:>12,}"
         )
     updates, env_steps = sum(p.updates for p in plan), sum(p.env_steps for p in plan)
-    lines.append(f"{'total':<50}{updates:>10,}{env_steps:>12,}")
+    lines.append(f"{'total':<{names + kinds + 10}}{updates:>10,}{env_steps:>12,}")
     return "\n".join(lines)

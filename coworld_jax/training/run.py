@@ -62,7 +62,6 @@ class Run:
     config: Config
     workdir: Path
     method: Method
-    mesh: parallel.Mesh | None
     pools: Mapping[str, EnvironmentPool]
     collectors: Mapping[str, Collector]  # of the domains that are played
     feed: TargetFeed | None
@@ -210,7 +209,6 @@ def open_run(config: Config, workdir: Path) -> Iterator[Run]:
             config=config,
             workdir=workdir,
             method=method,
-            mesh=mesh,
             pools=pools,
             collectors=collectors,
             feed=feed,

@@ -1,6 +1,6 @@
 """DeepMind Control: Tables 3, 9 and 10. beta_2 = 1.5, k = 0.9, alpha = 1.
 
-``--config=experiments/configs/dmc.py:STRING``, where STRING is ``PAIR``, ``PAIR,SIZE`` or ``SIZE``
+``--config=experiments/configs/dmc.py:STRING``, where STRING is ``PAIR,SIZE,METHOD`` or a part of it
 (see `experiments.configs.pairs`, which also has the schedule). Returns of CoWorld are the paper's,
 mean ± std over 3 seeds of 10 episodes. Hours: ``walker_downhill,small`` 1.1, and 0.6 for its
 dataset, on two CPU cores that other work shared; the others are not yet measured.

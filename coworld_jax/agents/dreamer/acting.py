@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,8 @@ from coworld_jax.method import Player, State
 from coworld_jax.types import Latent
 
 ACTING = ("encoder", "rssm", "scaling")  # the parts of a world model that acting needs
+
+_NOBODY: Mapping[str, Any] = MappingProxyType({})
 
 
 class ActingState(NamedTuple):
@@ -88,7 +91,7 @@ def act(
 def make_player(
     agent: Agent,
     pick: Callable[[State], AgentState],
-    others: Mapping[str, Callable[[State], Params]],
+    others: Mapping[str, Callable[[State], Params]] = _NOBODY,
 ) -> Player:
     """The player of one agent.
 

@@ -70,14 +70,14 @@ class Prediction(NamedTuple):
     state: jax.Array | None = None  # mean of the scaled state, [T, B, N]
 
 
-def init_world_model(model: WorldModel, key: jax.Array, image_size: int = 64) -> Params:
+def init_world_model(model: WorldModel, key: jax.Array) -> Params:
     """Fresh parameters: a dictionary with one entry per network, float32."""
     keys = jax.random.split(key, 5 if model.bridge is None else 6)
     key_encoder, key_rssm, key_decoder, key_reward, key_continue = keys[:5]
     stoch, deter = jnp.zeros((1, model.rssm.stoch)), jnp.zeros((1, model.rssm.deter))
     action, embed = jnp.zeros((1, model.action_size)), jnp.zeros((1, model.rssm.embed))
     feat = jnp.concatenate([stoch, deter], axis=-1)
-    image = jnp.zeros((1, image_size, image_size, 3))
+    image = jnp.zeros((1, 64, 64, 3))
     state = jnp.zeros((1, model.state_size))
     params = {
         "encoder": model.encoder.init(key_encoder, state if model.state_size else image),

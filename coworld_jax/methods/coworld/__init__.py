@@ -206,7 +206,7 @@ def source_player(coworld: CoWorld, index: int) -> Player:
     def pick(state: CoWorldState) -> AgentState:
         return state.sources[index]
 
-    return make_player(coworld.sources[index], pick, {})
+    return make_player(coworld.sources[index], pick)
 
 
 def target_player(coworld: CoWorld) -> Player:
