@@ -51,6 +51,7 @@ LEARNING = PURE | {"flax", "optax"}
 READING = {"torch_file": {"io", "pathlib", "pickle", "zipfile"}}
 LANGUAGE = {
     "importlib",
+    "types",
     "__future__",
     "ast",
     "collections",

@@ -1,8 +1,8 @@
 """Meta-World: Table 2 and the Meta-World rows of Table 10. beta_2 = 1, k = 0.3, alpha = 2.
 
-``--config=experiments/configs/metaworld.py:STRING``, where STRING is ``PAIR,SIZE,METHOD``
-or a part of it (see `experiments.configs.pairs`, which also has the schedule). Returns of CoWorld are the
-paper's, mean ± std over 3 seeds of 10 episodes. Hours: not yet measured.
+``--config=experiments/configs/metaworld.py:STRING``, where STRING is ``PAIR,SIZE,METHOD`` or a
+part of it (see `experiments.configs.pairs`, which also has the schedule). Returns of CoWorld are
+the paper's, mean ± std over 3 seeds of 10 episodes. Hours: not yet measured.
 
 Table 2, dataset medium-replay, row "best source", and row "multi-source" (names that end in
 ``-multi``)

@@ -1,8 +1,8 @@
 """RoboDesk: Figure 4, Tables 4 and 5 and a row of Table 10. beta_2 = 1, k = 0.3, alpha = 2.
 
-``--config=experiments/configs/robodesk.py:STRING``, where STRING is ``PAIR,SIZE,METHOD``
-or a part of it (see `experiments.configs.pairs`, which also has the schedule). Returns are the paper's,
-mean ± std over 3 seeds of 10 episodes. Hours: not yet measured.
+``--config=experiments/configs/robodesk.py:STRING``, where STRING is ``PAIR,SIZE,METHOD`` or a part
+of it (see `experiments.configs.pairs`, which also has the schedule). Returns are the paper's, mean
+± std over 3 seeds of 10 episodes. Hours: not yet measured.
 
 The sources are Meta-World's, with 4 actions where RoboDesk has 5, another camera and rewards of 0
 to 10 where RoboDesk's are 0 to 1; the agents of a run share the larger action size. The dataset is
