@@ -21,9 +21,10 @@ def _act(
     key: jax.Array,
     calls: jax.Array,
 ) -> tuple[Memory, jax.Array]:
-    """One step; draws depend on ``key`` and ``calls``. The action is ``[1, A]``."""
+    """One step; draws depend on ``key`` and ``calls``. The action is ``[A]``."""
     key = jax.random.fold_in(key, calls)
-    return player.act(params, memory, observation[None], key, explore=explore)
+    memory, action = player.act(params, memory, observation[None], key, explore=explore)
+    return memory, action[0]
 
 
 _step = jax.jit(_act, static_argnums=(0, 1))
@@ -44,7 +45,7 @@ class Acting(NamedTuple):
         """``(parameters, memory, frame or state) -> (memory, action [A])``."""
         inner, key, calls = memory
         inner, action = _act(self.player, self.explore, params, inner, observation, key, calls)
-        return (inner, key, calls + 1), action[0]
+        return (inner, key, calls + 1), action
 
 
 class AgentPolicy:
@@ -97,7 +98,7 @@ class AgentPolicy:
             self._check(observation)
             memory, action = _step(*self.act, self.parameters, memory, observation, key, calls)
             calls += 1
-            return np.asarray(action[0])
+            return np.asarray(action)
 
         return choose
 

@@ -82,10 +82,11 @@ def parameter_sums(tree: Any) -> dict[str, float]:
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             continue
-        part = jax.tree_util.keystr(path).partition("'")[0].rstrip("[")
-        sums[part] = (sums[part] if part in sums else 0.0) + float(
-            np.abs(np.asarray(leaf, np.float64)).sum()
-        )
+        name = jax.tree_util.keystr(path)
+        several = name.startswith(".sources")
+        part = name.partition("'")[0].rstrip("[") if several else name.partition("[")[0]
+        total = float(np.abs(np.asarray(leaf, np.float64)).sum())
+        sums[part] = total + (sums[part] if part in sums else 0.0)
     return sums
 
 

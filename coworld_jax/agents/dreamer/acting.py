@@ -81,9 +81,6 @@ def act(
     else:
         action = distributions.truncated_normal_mode(loc)
     action = action.at[:, agent.action_size :].set(0.0)  # surplus coordinates stay zero
-    # What is remembered is what is done: without the barrier both are computed, and may differ in
-    # the last bit.
-    action = jax.lax.optimization_barrier(action)
     memory = ActingState(world_model.without_stats(latent), action)
     return memory, action[:, : agent.action_size]
 
