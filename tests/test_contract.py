@@ -114,18 +114,20 @@ def phases(name: str) -> list[Phase]:
     return [*{(p.update, p.reads): p for p in method.plan if p.update}.values()]
 
 
-def applications() -> list[Any]:
-    """Case and phase of every update, as parameters of a test."""
-    return [
-        pytest.param(
-            name,
-            phase,
-            id=f"{name}: {phase.update}",
-            marks=[pytest.mark.slow] if name in SLOW else [],
-        )
-        for name in CASES
-        for phase in phases(name)
-    ]
+def applications(quick: tuple[str, ...] = ()) -> list[Any]:
+    """Case and phase of every update, as parameters of a test.
+
+    Args:
+        quick: updates that are not slow; all but those of `SLOW` if empty.
+    """
+    found = []
+    for name in CASES:
+        for phase in phases(name):
+            update = f"{name}: {phase.update}"
+            slow = update not in quick if quick else name in SLOW
+            marks = [pytest.mark.slow] if slow else []
+            found.append(pytest.param(name, phase, id=update, marks=marks))
+    return found
 
 
 class Applied(NamedTuple):
@@ -199,7 +201,8 @@ def test_an_update_leaves_domains_alone_that_it_does_not_read(name: str, phase: 
     assert {metric.partition("/")[0] for metric in metrics} <= set(phase.reads)
 
 
-@pytest.mark.parametrize(("name", "phase"), applications())
+# Each compiles the update once more.
+@pytest.mark.parametrize(("name", "phase"), applications(("coworld: target", "bc: agent")))
 def test_one_of_several_seeds_learns_as_it_does_alone(name: str, phase: Phase) -> None:
     """Seeds are stacked; they share the batches and the count."""
     method, _, states = made(name)
