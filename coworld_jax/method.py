@@ -83,7 +83,8 @@ class Player(NamedTuple):
     reads: str  # the observation: "image", uint8 [64, 64, 3], or "state", float32 [N]
     params: Callable[[State], Any]  # what acting needs of a state
     start: Callable[[int], Memory]  # batch size -> memory before the first observation
-    # (params, memory, observation [B, ...], key, explore=...) -> (memory, action [B, A])
+    # (params, memory, observation [B, ...], key, explore=...) -> (memory, action). The action has
+    # the ``action_size`` coordinates of the domain first; more of them are left out.
     act: Callable[..., tuple[Memory, jax.Array]]
     discount: float  # per env_step, in [0, 1], that its values are of
     # (state, observation [T, N, ...], action [T, N, A], key) -> critics' values {name: [T, N]};
@@ -92,6 +93,7 @@ class Player(NamedTuple):
     # (state, observation [T, N, ...], action [T, N, A], context) -> the observations that it
     # expects from ``context`` of them and the actions. None for a player without a decoder.
     predict: Callable[..., jax.Array] | None = None
+    action_size: int | None = None  # of the domain's simulator; None: all coordinates of ``act``
 
 
 class Method(NamedTuple):

@@ -21,10 +21,9 @@ def _act(
     key: jax.Array,
     calls: jax.Array,
 ) -> tuple[Memory, jax.Array]:
-    """One step; draws depend on ``key`` and ``calls``. The action is ``[A]``."""
+    """One step; draws depend on ``key`` and ``calls``. The action is that of `Player.act`."""
     key = jax.random.fold_in(key, calls)
-    memory, action = player.act(params, memory, observation[None], key, explore=explore)
-    return memory, action[0]
+    return player.act(params, memory, observation[None], key, explore=explore)
 
 
 _step = jax.jit(_act, static_argnums=(0, 1))
@@ -45,7 +44,7 @@ class Acting(NamedTuple):
         """``(parameters, memory, frame or state) -> (memory, action [A])``."""
         inner, key, calls = memory
         inner, action = _act(self.player, self.explore, params, inner, observation, key, calls)
-        return (inner, key, calls + 1), action
+        return (inner, key, calls + 1), action[0, : self.player.action_size]
 
 
 class AgentPolicy:
@@ -92,13 +91,14 @@ class AgentPolicy:
         The actor raises a ValueError for an array that is no frame (or no state).
         """
         memory, key, calls = jax.device_put(self.start(seed), self._device)
+        size = self.act.player.action_size
 
         def choose(observation: np.ndarray) -> np.ndarray:
             nonlocal memory, calls
             self._check(observation)
             memory, action = _step(*self.act, self.parameters, memory, observation, key, calls)
             calls += 1
-            return np.asarray(action)
+            return np.asarray(action)[0, :size]
 
         return choose
 

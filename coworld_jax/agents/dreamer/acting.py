@@ -70,7 +70,8 @@ def act(
         explore: sample the policy; otherwise its mode. The posterior is sampled either way.
 
     Returns:
-        The new memory, and the coordinates that the simulator takes, in (-1, 1).
+        The new memory, and the action in (-1, 1), zero in the coordinates that only the networks
+        have.
     """
     key_latent, key_action = jax.random.split(key)
     latent = look(agent.model, params["world_model"], memory, observation, key_latent)
@@ -82,7 +83,7 @@ def act(
         action = distributions.truncated_normal_mode(loc)
     action = action.at[:, agent.action_size :].set(0.0)  # surplus coordinates stay zero
     memory = ActingState(world_model.without_stats(latent), action)
-    return memory, action[:, : agent.action_size]
+    return memory, action
 
 
 def make_player(
@@ -129,4 +130,5 @@ def make_player(
         discount=agent.learning.discount,
         values=values,
         predict=predict,
+        action_size=agent.action_size,
     )
