@@ -183,7 +183,8 @@ def test_an_agent_keeps_what_its_simulator_does_not_take_at_zero(case: Case) -> 
         lambda memory: player.act(params, memory, frame[None], jax.random.key(0), explore=True)
     )(player.start(1))
     assert np.all(memory.action[:, :2]) and not np.any(memory.action[:, 2:])
-    np.testing.assert_array_equal(action, memory.action[:, :2])
+    np.testing.assert_array_equal(action, memory.action)
+    assert player.action_size == 2
     policy = AgentPolicy(player, case.state, 64, 0, explore=True)
     assert policy.episode(0)(frame).shape == (2,)
 
