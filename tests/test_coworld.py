@@ -270,9 +270,12 @@ def test_a_source_chosen_for_a_phase_couples_whatever_the_batch_says():
     run = jax.jit(method.updates["target"])
     states = [replace(state, distances=jnp.asarray(far)) for far in ([0.0, 1.0], [1.0, 0.0])]
     metrics = [run(state, batches, jax.random.key(0), COUNT)[1] for state in states]
+    measured = jax.jit(method.updates["select"])(state, batches, jax.random.key(0), COUNT)[1]
     for index, found in enumerate(metrics):
         assert float(found[f"target/chosen/source{index}"]) == 1.0
-        distance = found[f"target/model/distance_source{index}"]
+        # Only the chosen source is looked at; the distances were measured before.
+        assert not any("distance" in name for name in found)
+        distance = measured[f"target/model/distance_source{index}"]
         np.testing.assert_allclose(found["target/model/alignment"], distance, rtol=1e-5)
     one, other = (float(found["target/model/alignment"]) for found in metrics)
     assert one != other

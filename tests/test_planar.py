@@ -14,7 +14,7 @@ from coworld_jax.envs.jittable.body import WALL, Body
 from coworld_jax.envs.jittable.looks import make_look
 from coworld_jax.envs.jittable.planar import Dials
 from coworld_jax.envs.suites import check_request
-from experiments.planar import film, page
+from experiments.planar_pages import film, page
 
 SCENES = ("planar/arm", "planar/push", "planar/reach")
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from coworld_jax.config import closest
-from experiments import evaluate
+from experiments import scoring
 from experiments.command import as_path
 from experiments.config_flags import normalise
 
@@ -71,10 +71,10 @@ def test_evaluate_refuses_a_read_only_place_before_it_plays(monkeypatch, tmp_pat
     run = SimpleNamespace(
         specs={"target": None}, host={"evaluations": {"target": {}}, "position": {}}
     )
-    monkeypatch.setattr(evaluate, "restore_run", lambda workdir, best: run)
-    monkeypatch.setattr(evaluate, "EnvironmentPool", None)  # nobody may call it
+    monkeypatch.setattr(scoring, "restore_run", lambda workdir, best: run)
+    monkeypatch.setattr(scoring, "EnvironmentPool", None)  # nobody may call it
     (tmp_path / "evaluation").touch()
     with pytest.raises(ValueError, match=r"cannot be written to .*evaluation .*another.*--out"):
-        evaluate.score(tmp_path, tmp_path / "evaluation", episodes=1, domain="", best=False, seed=0)
-    evaluate.check_writable(tmp_path / "other" / "place")
+        scoring.score(tmp_path, tmp_path / "evaluation", episodes=1, domain="", best=False, seed=0)
+    scoring.check_writable(tmp_path / "other" / "place")
     assert list((tmp_path / "other" / "place").iterdir()) == []
