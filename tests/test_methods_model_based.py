@@ -136,7 +136,9 @@ def actor_gradient(penalty: str, scale: float) -> tuple[Any, dict[str, jax.Array
     return gradient(state.behavior.actor)
 
 
-@pytest.mark.parametrize("penalty", ["mean_distance", "log_prob"])
+@pytest.mark.parametrize(
+    "penalty", ["mean_distance", pytest.param("log_prob", marks=pytest.mark.slow)]
+)
 def test_a_penalty_lowers_rewards_and_steers_the_actor(penalty: str) -> None:
     free, without = actor_gradient(penalty, 0.0)
     steered, made = actor_gradient(penalty, 10.0)
