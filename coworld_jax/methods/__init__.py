@@ -4,9 +4,9 @@ A method of one's own needs no line here: ``--config.method=module:name`` finds 
 ``name`` in a module that Python can import.
 """
 
-import difflib
 import importlib
 
+from coworld_jax.config import closest
 from coworld_jax.method import Entry
 from coworld_jax.methods.bc import BcSettings, bc_domains, make_bc
 from coworld_jax.methods.coworld import CoWorldSettings, coworld_domains, make_coworld
@@ -60,8 +60,7 @@ def find_method(name: str) -> Entry:
         return METHODS[name]
     module, colon, attribute = name.partition(":")
     if not colon:
-        (near,) = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.0)
-        raise ValueError(f"Unknown method {name}: did you mean {near}?")
+        raise ValueError(f"Unknown method {name}: {closest(name, METHODS)}")
     try:
         entry = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
