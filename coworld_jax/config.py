@@ -44,6 +44,9 @@ class RunConfig:
     keep: int = count(2)  # latest checkpoints kept, besides the best
     devices: int = 0  # 0 uses every local device
     mapping: str = choice("jit", "pmap")  # how one program spans the devices; equal results
+    seeds: int = count(1)  # runs that are trained together, from ``seed`` on
+    # Who carries the plan out: programs where all simulators are jittable, see training.device.
+    program: str = choice("auto", "host", "device")
     resident_share: float = share(0.5)  # of the device's memory; a larger dataset is streamed
     skip_bad_files: bool = False
     cache: str = ""  # folder to unpack data beyond the memory in; beside <config.data> if empty
@@ -56,7 +59,7 @@ class RunConfig:
 CHANGEABLE = {"data"} | frozenset(
     f"run.{name}"
     for name in (
-        *("chunk", "workers", "checkpoint_every", "keep", "devices", "mapping"),
+        *("chunk", "workers", "checkpoint_every", "keep", "devices", "mapping", "program"),
         *("resident_share", "cache", "skip_bad_files", "tensorboard", "wandb_project"),
     )
 )

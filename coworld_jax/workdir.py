@@ -28,7 +28,13 @@ from coworld_jax.method import (
 from coworld_jax.methods import DEFAULT, METHODS, find_method
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.records.checkpoint import Checkpointer
-from coworld_jax.records.files import CHECKPOINTS, CONFIG, read_flat_config, read_tasks
+from coworld_jax.records.files import (
+    CHECKPOINTS,
+    CONFIG,
+    read_flat_config,
+    read_tasks,
+    seed_directory,
+)
 
 
 def method_names() -> tuple[str, ...]:
@@ -169,6 +175,11 @@ def restore_run(workdir: str | Path, *, best: bool = False) -> RestoredRun:
     parallel.check_precision()
     workdir = Path(workdir)
     config = read_config(workdir)
+    if config.run.seeds > 1:
+        raise ValueError(
+            f"{workdir} holds {config.run.seeds} seeds: name the folder of one, such as "
+            f"{seed_directory(workdir, config.seed)}."
+        )
     with Checkpointer(workdir / CHECKPOINTS, read_only=True) as checkpoints:
         step = checkpoints.best_step() if best else checkpoints.latest_step()
         if step is None:
@@ -183,7 +194,12 @@ def restore_run(workdir: str | Path, *, best: bool = False) -> RestoredRun:
 
 
 def load_policy(
-    workdir: str | Path, *, domain: str = "", best: bool = False, explore: bool = False
+    workdir: str | Path,
+    *,
+    seed: int | None = None,
+    domain: str = "",
+    best: bool = False,
+    explore: bool = False,
 ) -> AgentPolicy:
     """The policy of a trained run: ``load_policy(workdir).episode(seed)(frame)`` is an action.
 
@@ -191,6 +207,7 @@ def load_policy(
 
     Args:
         workdir: of `experiments.train`.
+        seed: of a run of several seeds (``run.seeds``).
         domain: ``target``, ``source``, or ``source0`` ... for several sources. If empty, the
             target, or the only domain of a run without one.
         best: the checkpoint with the best evaluation, instead of the latest.
@@ -200,7 +217,8 @@ def load_policy(
         ValueError: no such run, or no such domain in it.
         FileNotFoundError: the run has saved no checkpoint yet.
     """
-    run = restore_run(workdir, best=best)
+    folder = Path(workdir) if seed is None else seed_directory(Path(workdir), seed)
+    run = restore_run(folder, best=best)
     domain = domain or (TARGET if TARGET in run.method.players else next(iter(run.specs)))
     if domain not in run.method.players:
         known = ", ".join(run.method.players)

@@ -113,7 +113,7 @@ def test_a_target_has_no_part_in_it():
         ("--until=medium", "--until has no meaning with --policy=random"),
         ("--policy=dreamer", "give it a directory with --workdir"),
         ("--policy=dreamer --noexplore", "--noexplore has no meaning with --policy=dreamer"),
-        ("--policy=dreamer --config.schedule.rounds=2", "--task, --seed and --updates decide that"),
+        ("--policy=dreamer --config.updates=2", "--task, --seed and --updates decide that"),
         ("--policy=dreamer --workdir=w --reference=-3", "--reference is -3, but a share of it"),
         ("--config.learning.bach=3", "did you mean --config.learning.batch"),
     ],

@@ -154,7 +154,8 @@ def test_new_parameters_change_the_actions_and_compile_nothing(pool):
 
 def test_an_agent_plays(pool):
     method, state = tiny.make()
-    policy = AgentPolicy(method.agent("target"), state.target, action_size=3, explore=True)
+    player = method.players["target"]
+    policy = AgentPolicy(player, state, 64, 0, explore=True)
     once, again = pool.map([3, 3], policy)
     assert_same_episode(once, again)
     assert once.action.shape == (STEPS + 1, 3) and abs(once.action[1:]).min() > 0.0

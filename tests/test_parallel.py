@@ -134,7 +134,7 @@ def test_train_with_pmap_equals_train_with_jit(tmp_path, monkeypatch):
 
 
 def test_unequal_shares_are_refused():
-    with pytest.raises(ValueError, match=r"learning.batch is 3.*2 devices.*run.devices to 1"):
+    with pytest.raises(ValueError, match=r"3 chunks.*2 devices.*run.devices to 1"):
         parallel.make_mesh(0, 3)
     with pytest.raises(ValueError, match=r"run.devices is 9, but there are 2"):
         parallel.make_mesh(9, 18)

@@ -37,14 +37,11 @@ class Replay:
         place: puts the store on its devices (`parallel.replicate`); as it is made if not given.
 
     Attributes:
-        store: replaced by every `append`, which overwrites (donates) its buffers.
         returns: undiscounted return of every episode appended, in order, short ones included.
 
     Raises:
         ValueError: the store would not fit into memory.
     """
-
-    store: EpisodeStore
 
     def __init__(
         self,
@@ -73,7 +70,13 @@ class Replay:
             )
         self.directory.mkdir(parents=True, exist_ok=True)
         store = init_store(slots, rows, action_size, IMAGE_SHAPE[0], state_size)
-        self.store = self._place(store)
+        self._store: EpisodeStore | None = self._place(store)
+
+    @property
+    def store(self) -> EpisodeStore:
+        """Replaced by every `append`, which overwrites (donates) its buffers."""
+        assert self._store is not None, "the store is in other hands, see hand_over"
+        return self._store
 
     @property
     def appended(self) -> int:
@@ -104,11 +107,20 @@ class Replay:
         self._check(episode, name)
         path = save_episode(self.directory, episode, name=name)
         rows = len(episode.reward)
-        if rows >= self._minimum_rows:
+        if rows >= self._minimum_rows and self._store is not None:
             self._write(episode, self.usable % self.slots)
         self._files.append(path.name)
         self._lengths.append(rows)
         self.returns.append(_return(episode))
+
+    def hand_over(self) -> EpisodeStore:
+        """Give the store away: from now on `append` writes files, and its owner writes the rows."""
+        store, self._store = self.store, None
+        return store
+
+    def take_back(self, store: EpisodeStore) -> None:
+        """The store that was given away, with the rows of all episodes appended since."""
+        self._store = store
 
     def manifest(self) -> list[dict[str, Any]]:
         """What `restore` needs to know, for JSON: each file, and the return and rows in it."""
@@ -126,7 +138,7 @@ class Replay:
             DataError: a file is missing, damaged, or not the one that was appended.
         """
         store = self.store
-        self.store = self._place(
+        self._store = self._place(
             store._replace(
                 lengths=jnp.zeros_like(store.lengths), episodes=jnp.zeros_like(store.episodes)
             )
@@ -148,16 +160,6 @@ class Replay:
         for path in [*self.directory.glob("*.npz"), *self.directory.glob(".*.tmp")]:
             if path.name not in named:
                 path.unlink()
-
-    def states(self) -> np.ndarray:
-        """The states of all episodes in the store, float32 ``[rows, N]``.
-
-        Raises:
-            ValueError: there are none.
-        """
-        lengths = np.asarray(self.store.lengths)[: int(self.store.episodes)]
-        slots = [slice(i * self.rows, i * self.rows + length) for i, length in enumerate(lengths)]
-        return np.concatenate([np.asarray(self.store.state[rows]) for rows in slots])
 
     def _load(self, path: Path) -> Episode:
         try:
@@ -184,7 +186,7 @@ class Replay:
     def _write(self, episode: Episode, slot: int) -> None:
         surplus = self.action_size - episode.action.shape[1]
         padded = episode._replace(action=np.pad(episode.action, ((0, 0), (0, surplus))))
-        self.store = _write_in_place(
+        self._store = _write_in_place(
             self.store,
             pad_episode(padded, self.rows, self.state_size),
             jnp.int32(slot),

@@ -12,7 +12,7 @@ from coworld_jax.envs.interface import Environment, EnvironmentSpec, Policy, Req
 from coworld_jax.envs.jittable.interface import JittableEnvironment
 from coworld_jax.envs.jittable.own import jittable, jittable_spec
 from coworld_jax.envs.policies import RandomPolicy
-from coworld_jax.envs.pool import EnvironmentPool
+from coworld_jax.envs.pool import EnvironmentPool, ready
 from coworld_jax.envs.process import WorkerFailed, refuse_in_worker
 from coworld_jax.envs.rendering import PROFILES
 from coworld_jax.envs.seeding import episode_seed
@@ -39,5 +39,6 @@ __all__ = [
     "jittable",
     "jittable_spec",
     "make_environment",
+    "ready",
     "refuse_in_worker",
 ]

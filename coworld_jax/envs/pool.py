@@ -284,6 +284,13 @@ def check_reads(policy: Policy, spec: EnvironmentSpec) -> None:
         )
 
 
+def ready(episode: Episode) -> Future[Episode]:
+    """An episode that has been played, as `EnvironmentPool.submit` would give it."""
+    future: Future[Episode] = Future()
+    future.set_result(episode)
+    return future
+
+
 def episode_extras(discount: np.ndarray, own: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Extras of an episode: ``is_first``, ``is_last``, ``is_terminal``, and the environment's."""
     row = np.arange(len(discount))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from coworld_jax.envs import dmc, metaworld, robodesk
@@ -123,7 +125,10 @@ def make_environment(
     else:
         environment = _own(name.name)(request)
         if isinstance(environment, JittableEnvironment):
-            raise ValueError(f"{name.name} is jittable: write @jittable above its function.")
+            raise ValueError(
+                f"{name.name} is jittable: write @jittable above its function, and name the module "
+                "in which it stands."
+            )
         # An environment of gymnasium has a spec as well, and of another kind.
         if not isinstance(getattr(environment, "spec", None), EnvironmentSpec):
             raise ValueError(
@@ -136,19 +141,34 @@ def make_environment(
 def find_jittable(task: str) -> Callable[[Request], JittableEnvironment] | None:
     """What makes ``task`` as functions of jax, or None where it has a simulator.
 
-    A user's own is imported for this.
+    A user's own is imported for this, but only where its file mentions `jittable`: what another
+    module does when it is imported is done in a worker.
 
     Raises:
-        ValueError: an option is unknown or odd, or there is no such module or function.
+        ValueError: an option is unknown or odd, or there is no such function.
     """
     name = parse_task(task)
     if ":" not in name.name:
         return planar.make if name.suite == _JITTABLE else None
+    if not _mentions_jittable(name.name.partition(":")[0]):
+        return None
     # A renderer that the module imports reads the choice; whether there is any is not known yet.
     with contextlib.suppress(GraphicsError, VersionError):
         choose_backend()
     function = _own(name.name)
     return function if isinstance(function, Jittable) else None
+
+
+def _mentions_jittable(module: str) -> bool:
+    """Whether the source of a module has the word; False where there is none to read."""
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # a worker says what is wrong
+        return False
+    source = None if found is None else found.origin
+    if source is None or not source.endswith(".py"):
+        return False
+    return b"jittable" in Path(source).read_bytes()
 
 
 def _own(name: str) -> Callable[[Request], Environment]:

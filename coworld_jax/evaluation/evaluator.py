@@ -6,7 +6,7 @@ what is learnt meanwhile, changes nothing in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ import jax
 import numpy as np
 
 from coworld_jax.config import Config
-from coworld_jax.envs import EnvironmentPool, episode_seed
+from coworld_jax.envs import EnvironmentPool, episode_seed, ready
 from coworld_jax.evaluation import pictures
 from coworld_jax.evaluation.scores import Evaluation, Marks, judge, submit
 from coworld_jax.evaluation.selection import selection_figure
 from coworld_jax.method import Method, State
 from coworld_jax.records.metrics import FILE_NAME, read_metrics
+from coworld_jax.types import Episode
 
 PICTURES = "pictures"
 
@@ -56,7 +57,18 @@ class Evaluator:
         self._executor = executor
         self._under_way: dict[str, Future[Evaluation]] = {}
 
-    def begin(self, domain: str, state: State, marks: Marks) -> None:
+    def seeds(self, domain: str, updates: int) -> list[int]:
+        """Of the episodes that score ``domain`` after so many updates of the run."""
+        config, stream = self._config, f"evaluation/{domain}/{updates}"
+        return [episode_seed(config.seed, stream, i) for i in range(config.run.eval_episodes)]
+
+    def begin(
+        self,
+        domain: str,
+        state: State,
+        marks: Marks,
+        played: Sequence[Episode] | None = None,
+    ) -> None:
         """Begin to play fresh episodes in ``domain``, and to draw them.
 
         Nothing begins where the results are those of ``marks`` already.
@@ -64,15 +76,18 @@ class Evaluator:
         Args:
             state: what the method has learnt; it is copied, so that the caller may donate it.
             marks: where the run is; the episodes' seeds are made from it.
+            played: episodes of these seeds, where they have been played already.
         """
         if self.scored_at(domain) == marks.updates:
             return
-        config, stream = self._config, f"evaluation/{domain}/{marks.updates}"
-        seeds = [episode_seed(config.seed, stream, i) for i in range(config.run.eval_episodes)]
+        seeds = self.seeds(domain, marks.updates)
         # A view, as device_get gives it on the CPU, would keep the caller from donating.
         frozen = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
         player, pool = self._method.players[domain], self._pools[domain]
-        episodes = submit(player, frozen, pool, seeds)
+        if played is None:
+            episodes = submit(player, frozen, pool, seeds)
+        else:
+            episodes = [ready(episode) for episode in played]
         stem = self._workdir / PICTURES / domain
         self._under_way[domain] = self._executor.submit(
             lambda: judge(player, frozen, episodes, seeds[0], marks, stem, title=pool.spec.task)

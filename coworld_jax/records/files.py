@@ -26,6 +26,11 @@ _LOG = logging.getLogger(__name__)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of a file system
 
 
+def seed_directory(workdir: Path, seed: int) -> Path:
+    """The folder of one seed in the workdir of many."""
+    return workdir / f"seed_{seed}"
+
+
 @contextmanager
 def lock(workdir: Path) -> Iterator[None]:
     """Keep other processes from training in ``workdir``; the lock ends with the process.

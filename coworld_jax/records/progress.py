@@ -44,6 +44,11 @@ class Progress:
         self._line = ""
         self._pending = False
         self._values: dict[str, float] = {}
+        self.all_updates = 0  # of several seeds together
+
+    def advance(self, updates: int) -> None:
+        """Count updates of one of several seeds."""
+        self.all_updates += updates
 
     def update(self, phase: str, updates: int, env_steps: int, values: Mapping[str, float]) -> None:
         """Says where the run is; cheap enough to call after every chunk.
@@ -108,6 +113,36 @@ class Progress:
             left = (self._total - updates) * (now - start) / (updates - first)
             parts.append(f"{format_duration(left)} left")
         return " | ".join(parts)
+
+
+class SeedProgress(Progress):
+    """What one of many seeds says, on the line that all share.
+
+    Args:
+        shared: the line; its updates are those of all seeds together.
+        seed: whose messages these are.
+    """
+
+    def __init__(self, shared: Progress, seed: int) -> None:
+        self._shared, self._seed = shared, seed
+        self._updates = 0
+
+    def update(self, phase: str, updates: int, env_steps: int, values: Mapping[str, float]) -> None:
+        """See `Progress.update`; the values shown are those of the seed that spoke last."""
+        self._shared.advance(updates - self._updates)
+        self._updates = updates
+        total = self._shared.all_updates
+        self._shared.update(f"{phase}, seed {self._seed}", total, env_steps, values)
+
+    def remember(self, values: Mapping[str, float]) -> None:
+        """Nothing: a value that stays on the line would seem to be of every seed."""
+
+    def message(self, text: str) -> None:
+        """See `Progress.message`."""
+        self._shared.message(f"seed {self._seed}: {text}")
+
+    def close(self) -> None:
+        """Nothing: the shared line is closed by whoever made it."""
 
 
 def format_duration(seconds: float) -> str:

@@ -7,12 +7,12 @@ update. How fast the simulator is therefore changes nothing, nor where a run was
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from coworld_jax.data import Replay, load_episode, save_episode
-from coworld_jax.envs import EnvironmentPool, Policy, episode_seed
+from coworld_jax.envs import EnvironmentPool, Policy, episode_seed, ready
 from coworld_jax.types import Episode
 
 
@@ -50,12 +50,27 @@ class Collector:
         """Start to collect the next ``episodes`` episodes."""
         first = self.replay.appended
         for index in range(first, first + episodes):
-            seed = episode_seed(self._seed, self._stream, index)
-            self._flight.append((f"{index:06d}", self._pool.submit(seed, policy)))
+            self._fly(index, self._pool.submit(self.seed_of(index), policy))
+
+    def seed_of(self, index: int) -> int:
+        """The seed of episode ``index`` of the replay."""
+        return episode_seed(self._seed, self._stream, index)
+
+    def deliver(self, episodes: Sequence[Episode]) -> None:
+        """Start a collection that has been played already."""
+        for index, episode in enumerate(episodes, self.replay.appended):
+            self._fly(index, ready(episode))
+
+    def flown(self) -> list[Episode]:
+        """The episodes of the collection in flight; waits for them."""
+        return [future.result() for _, future in self._flight]
+
+    def _fly(self, index: int, episode: Future[Episode]) -> None:
+        self._flight.append((f"{index:06d}", episode))
 
     def finish(self) -> Collected:
         """Wait for the collection and add it to the replay."""
-        episodes = [future.result() for _, future in self._flight]
+        episodes = self.flown()
         for (name, _), episode in zip(self._flight, episodes, strict=True):
             self.replay.append(episode, name)
         self._flight = []
@@ -77,9 +92,8 @@ class Collector:
         """Go back to a record; episodes on the disk that it does not name are deleted."""
         self.replay.restore(record["replay"], keep=record["pending"])
         for file in record["pending"]:
-            ready: Future[Episode] = Future()
-            ready.set_result(load_episode(self.replay.directory / file))
-            self._flight.append((file.removesuffix(".npz"), ready))
+            episode = load_episode(self.replay.directory / file)
+            self._flight.append((file.removesuffix(".npz"), ready(episode)))
 
     def start_over(self) -> None:
         """Forget all episodes, of which no checkpoint knows."""

@@ -1,7 +1,9 @@
 """The training loop: the events of a plan, one after another.
 
 What happens when is a function of the plan, of update counts and of the env_steps that were played
-(`plan.agenda`). Chunk length, workers, devices, feeds and interruptions never change it.
+(`plan.agenda`). Chunk length, workers, devices, feeds and interruptions never change it. The host
+carries out one event after another; where simulators are functions of jax, one program carries out
+all play and updates up to the next evaluation or checkpoint (`fleet`), for one seed or for many.
 """
 
 from __future__ import annotations
@@ -10,29 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from coworld_jax.config import Config
-from coworld_jax.envs import RandomPolicy
-from coworld_jax.evaluation.scores import Marks
-from coworld_jax.policy import AgentPolicy
-from coworld_jax.records.files import CHECKPOINTS
-from coworld_jax.records.finite import NonFiniteError, check_finite
 from coworld_jax.training import report, runtime
-from coworld_jax.training.plan import (
-    Collect,
-    Conclude,
-    EndPhase,
-    Evaluate,
-    Join,
-    Learn,
-    RandomPlay,
-    Save,
-    describe,
-    random_episodes,
-)
-from coworld_jax.training.remarks import imagines_beyond_ends
+from coworld_jax.training.events import handle, stop_early
+from coworld_jax.training.fleet import obstacle
+from coworld_jax.training.plan import Collect, Learn, describe
 from coworld_jax.training.run import Run, open_run
+from coworld_jax.training.seeds import chooses_device, train_seeds
+from coworld_jax.training.together import carry_out_together
 
 # Whether a run may end early, by the returns of all episodes of each source's domain so far.
 Until = Callable[[Mapping[str, Sequence[float]]], bool]
@@ -43,7 +30,8 @@ def train(config: Config, workdir: str | Path, until: Until | None = None) -> di
 
     Args:
         config: see `config.Config`; checked before anything starts.
-        workdir: of this run alone; it holds everything that the run writes.
+        workdir: of this run alone; it holds everything that the run writes. Of ``run.seeds`` seeds
+            each has a folder in it.
         until: asked between updates, and after the last; once it says yes, the run stops.
 
     Returns:
@@ -52,165 +40,42 @@ def train(config: Config, workdir: str | Path, until: Until | None = None) -> di
 
     Raises:
         ValueError: bad configuration or data, in one sentence.
-        NonFiniteError: with the name of the first bad quantity; the last checkpoint is kept.
+        NonFiniteError: with the name of the first bad quantity; the last checkpoint is kept. Of
+            several seeds one may fail, which is reported; the others go on.
         envs.WorkerFailed: a simulator died again and again.
     """
-    with runtime.StopRequest() as stop, open_run(config, Path(workdir)) as run:
+    with runtime.StopRequest() as stop:
+        if config.run.seeds > 1:
+            if until is not None:
+                raise ValueError("A run that may end early has one seed: leave run.seeds at 1.")
+            return train_seeds(config, Path(workdir), stop, _train_one)
+        return _train_one(config, Path(workdir), stop, until)
+
+
+def _train_one(
+    config: Config, workdir: Path, stop: runtime.StopRequest, until: Until | None = None
+) -> dict[str, Any] | None:
+    """`train` for one seed."""
+    with open_run(config, workdir) as run:
+        reason = "it may end early" if until is not None else obstacle(run.ground)
+        by_device = chooses_device(config, reason)
         run.progress.message(describe(run.method.plan))
         if run.feed is not None:
             run.progress.message(run.feed.announcement)
         run.restore()
-
-        def ends() -> bool:
-            return until is not None and until(run.returns())
-
-        for event in run.events():
-            match event:
-                case RandomPlay():
-                    play_randomly(run, event)
-                case Collect() | Learn() if stop.requested or ends():
-                    stop_early(run)
-                    return None
-                case Collect():
-                    collect(run, event)
-                case Learn():
-                    learn(run, event)
-                case Join():
-                    join(run, event.phase.plays)
-                case Evaluate():
-                    evaluate(run, event.domain)
-                case Conclude():
-                    conclude(run, event.domain)
-                case Save():
-                    with run.stopwatch.measure("checkpoint"):
-                        run.save()
-                case EndPhase():
-                    run.position.phase += 1
-                    run.position.done = run.position.played = 0
-        return None if ends() else report.summarise(run)
+        finished = carry_out_together([run], stop) if by_device else carry_out(run, stop, until)
+        return report.summarise(run) if finished else None
 
 
-def stop_early(run: Run) -> None:
-    """Save, and say where the run goes on.
+def carry_out(run: Run, stop: runtime.StopRequest, until: Until | None) -> bool:
+    """The events of a run, by the host; whether all have been carried out."""
 
-    An evaluation under way is waited for. A later checkpoint no longer has its parameters, so it
-    could not be repeated.
-    """
-    for domain in run.evaluator.under_way:
-        run.progress.message(f"Stopping after the evaluation of {domain}.")
-        conclude(run, domain)
-    if run.position.updates:
-        run.save()
-        where = f"at update {run.position.updates}; the same command continues there."
-    else:
-        where = "before the first update; the same command starts again."
-    run.progress.message(f"Stopped {where}")
+    def ends() -> bool:
+        return until is not None and until(run.returns())
 
-
-def play_randomly(run: Run, event: RandomPlay) -> None:
-    """Fill a replay with random episodes.
-
-    Raises:
-        ValueError: none of them is as long as a chunk, so there is nothing to learn from.
-    """
-    domain = event.phase.plays
-    run.progress.message(f"Filling the replay of {domain} with random actions.")
-    spec = run.pools[domain].spec
-    episodes = event.phase.env_steps // spec.episode_steps
-    run.collectors[domain].begin(RandomPolicy(spec.action_size), episodes)
-    join(run, domain)
-    replay = run.collectors[domain].replay
-    if replay.usable == 0:
-        raise ValueError(
-            f"None of the {episodes} random episodes of {spec.task} has the {run.method.length} "
-            "rows of a chunk: lower learning.length, or let episodes of the task last longer."
-        )
-
-
-def collect(run: Run, event: Collect) -> None:
-    """Begin a collection by the present parameters, unless one is under way already."""
-    domain = event.phase.plays
-    if not run.collectors[domain].idle:
-        return
-    with run.stopwatch.measure("collection"):
-        spec = run.pools[domain].spec
-        player, sizes = run.method.players[domain], (spec.image_size, spec.state_size)
-        policy = AgentPolicy(player, run.state.learnt, *sizes, explore=True)
-        run.collectors[domain].begin(policy, run.config.schedule.episodes_per_collection)
-
-
-def join(run: Run, domain: str) -> None:
-    """End the collection under way: its episodes join the replay."""
-    with run.stopwatch.measure("collection"):
-        collected = run.collectors[domain].finish()
-    run.position.env_steps += collected.env_steps
-    run.position.played += collected.env_steps
-    if collected.returns:
-        values = {f"{domain}/collection/return_mean": float(np.mean(collected.returns))}
-        run.metrics.write(run.position.updates, run.position.env_steps, values)
-    if collected.terminated:
-        run.remark(imagines_beyond_ends(run.config, f"Episodes of {run.pools[domain].spec.task}"))
-
-
-def learn(run: Run, event: Learn) -> None:
-    """Updates in one call, checked and logged."""
-    stores = {domain: collector.replay.store for domain, collector in run.collectors.items()}
-    before = run.stopwatch.spent("update")  # compilation is no part of it
-    run.state, metrics = run.learner.learn(run.state, event, stores)
-    seconds = run.stopwatch.spent("update") - before
-    with run.stopwatch.measure("logging"):
-        _check_finite(run, event, metrics)
-        run.position.done += event.updates
-        run.position.updates += event.updates
-        means = {name: float(value.mean()) for name, value in metrics.items()}
-        rate = {"time/updates_per_second": event.updates / seconds}
-        run.metrics.write(run.position.updates, run.position.env_steps, means | rate)
-        report.show(run, event.phase.name, report.shown_metrics(means))
-
-
-def _check_finite(run: Run, event: Learn, metrics: Mapping[str, np.ndarray]) -> None:
-    """Refuse metrics that are not finite.
-
-    Raises:
-        NonFiniteError: the first of them, the phase, and what to do.
-    """
-    try:
-        check_finite(metrics, run.position.updates)
-    except NonFiniteError as error:
-        raise NonFiniteError(
-            f"{error} (phase {event.phase.name}); the last checkpoint in "
-            f"{run.workdir / CHECKPOINTS} is kept. Try a lower learning rate, or another seed, in "
-            "another workdir."
-        ) from error
-
-
-def evaluate(run: Run, domain: str) -> None:
-    """Begin to score a domain by its present parameters."""
-    marks = Marks(run.position.updates, run.position.env_steps)
-    with run.stopwatch.measure("evaluation"):
-        run.evaluator.begin(domain, run.state.learnt, marks)
-
-
-def conclude(run: Run, domain: str) -> None:
-    """Wait for the evaluation of a domain, and record it under the updates at which it began."""
-    with run.stopwatch.measure("evaluation"):
-        result = run.evaluator.conclude(domain)
-        if result is None:
-            return
-        run.metrics.write(*result.marks, result.metrics(domain))
-        run.evaluator.draw_returns(_random_returns(run))
-    if domain == run.rhythm.ranking:
-        run.checkpoints.rate(result.marks.updates, result.return_mean)
-    run.progress.message(result.sentence(domain))
-    run.progress.remember({f"{domain} score": result.return_mean})
-
-
-def _random_returns(run: Run) -> dict[str, float]:
-    """Mean return of the random episodes at the beginning of each replay."""
-    means = {}
-    for domain, collector in run.collectors.items():
-        steps = run.pools[domain].spec.episode_steps
-        count = random_episodes(run.method.plan, domain, steps)
-        if count:
-            means[domain] = float(np.mean(collector.replay.returns[:count]))
-    return means
+    for event in run.events():
+        if isinstance(event, Collect | Learn) and (stop.requested or ends()):
+            stop_early(run)
+            return False
+        handle(run, event)
+    return not ends()

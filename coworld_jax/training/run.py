@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -55,16 +55,25 @@ class Position:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # of it, by purpose
 
 
+class Ground(NamedTuple):
+    """What runs that differ in their seeds have in common."""
+
+    method: Method
+    pools: Mapping[str, EnvironmentPool]
+    mesh: parallel.Mesh | None
+    action_size: int  # of all batches
+    feed: TargetFeed | None
+    judging: Executor  # one thread for evaluations
+
+
 @dataclasses.dataclass
 class Run:
     """The live parts of one run."""
 
     config: Config
     workdir: Path
-    method: Method
-    pools: Mapping[str, EnvironmentPool]
+    ground: Ground
     collectors: Mapping[str, Collector]  # of the domains that are played
-    feed: TargetFeed | None
     learner: Learner
     evaluator: Evaluator
     checkpoints: Checkpointer
@@ -75,6 +84,22 @@ class Run:
     position: Position
     started: float  # monotonic seconds; earlier starts of the run count
     remarks: set[str] = dataclasses.field(default_factory=set)  # made since this start
+    failure: str = ""  # why it ended before its time, where other seeds go on
+
+    @property
+    def method(self) -> Method:
+        """What is learnt."""
+        return self.ground.method
+
+    @property
+    def pools(self) -> Mapping[str, EnvironmentPool]:
+        """Simulators by domain."""
+        return self.ground.pools
+
+    @property
+    def feed(self) -> TargetFeed | None:
+        """The offline data, where the plan reads any."""
+        return self.ground.feed
 
     @property
     def rhythm(self) -> Rhythm:
@@ -88,10 +113,15 @@ class Run:
             ranking=planning.ranking_domain(self.method.plan, TARGET),
         )
 
-    def events(self) -> Iterator[Event]:
-        """What is due from here on, in order; it follows the position as that advances."""
+    def events(self, *, full_length: bool = False) -> Iterator[Event]:
+        """What is due from here on, in order; it follows the position as that advances.
+
+        Args:
+            full_length: all episodes have full length, so that there is nothing to follow.
+        """
         phase, done = self.position.phase, self.position.done
-        return agenda(self.method.plan, self.rhythm, phase, done, lambda: self.position.played)
+        played = None if full_length else lambda: self.position.played
+        return agenda(self.method.plan, self.rhythm, phase, done, played)
 
     def remark(self, sentences: Sequence[str]) -> None:
         """Show each sentence to the user, once."""
@@ -164,24 +194,19 @@ class Run:
 
 
 @contextmanager
-def open_run(config: Config, workdir: Path) -> Iterator[Run]:
-    """Start everything that a run consists of, and end it again.
+def open_ground(config: Config) -> Iterator[Ground]:
+    """Start the simulators, make the method and load the data.
 
     Raises:
-        ValueError: bad configuration or data, in one sentence, before anything is written but the
-            lock.
+        ValueError: bad configuration or data, in one sentence.
     """
-    configuration.check(config)
     parallel.check_precision()
-    domains = needed_domains(config)
-    check_config(workdir, config)
     with ExitStack() as resources:
-        resources.enter_context(lock(workdir))
         # Its thread ends after the pools, whose episodes it may be waiting for.
         judging = resources.enter_context(ThreadPoolExecutor(1, "evaluation"))
         pools = {
             domain: resources.enter_context(_open_pool(config, task_of(config, domain)))
-            for domain in domains
+            for domain in needed_domains(config)
         }
         specs = {domain: pool.spec for domain, pool in pools.items()}
         method = make_method(config, specs)
@@ -194,33 +219,60 @@ def open_run(config: Config, workdir: Path) -> Iterator[Run]:
         if any(TARGET in phase.reads for phase in method.plan):
             feed = TargetFeed(config, specs[TARGET], method, action_size, mesh)
             resources.callback(feed.close)
+        yield Ground(method, pools, mesh, action_size, feed, judging)
+
+
+@contextmanager
+def open_run(
+    config: Config,
+    workdir: Path,
+    ground: Ground | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Run]:
+    """Start everything that a run consists of, and end it again.
+
+    Args:
+        ground: of the runs of several seeds; started here if not given.
+        progress: likewise.
+
+    Raises:
+        ValueError: bad configuration or data, in one sentence, before anything is written but the
+            lock.
+    """
+    configuration.check(config)
+    check_config(workdir, config)
+    with ExitStack() as resources:
+        resources.enter_context(lock(workdir))
+        if ground is None:
+            ground = resources.enter_context(open_ground(config))
+        method, pools, feed = ground.method, ground.pools, ground.feed
+        if feed is not None:
             check_data(workdir, config.data, feed.fingerprint, feed.left_out)
-        collectors = _collectors(config, workdir, method, pools, action_size, mesh)
+        collectors = _collectors(config, workdir, ground)
         # Everything that can be wrong with the configuration has been found by now: a corrected
         # command may use the same workdir.
         write_config(workdir, config)
-        write_tasks(workdir, specs)
+        write_tasks(workdir, {domain: pool.spec for domain, pool in pools.items()})
         if feed is not None:
             write_data(workdir, feed.fingerprint, feed.left_out)
         stopwatch = Stopwatch()
-        progress = Progress(sum(phase.updates for phase in method.plan))
-        resources.callback(progress.close)
+        if progress is None:
+            progress = Progress(sum(phase.updates for phase in method.plan))
+            resources.callback(progress.close)
         yield Run(
             config=config,
             workdir=workdir,
-            method=method,
-            pools=pools,
+            ground=ground,
             collectors=collectors,
-            feed=feed,
-            learner=Learner(method, config.run, mesh, feed, stopwatch, progress.message),
-            evaluator=Evaluator(method, config, pools, workdir, judging),
+            learner=Learner(method, config.run, ground.mesh, feed, stopwatch, progress.message),
+            evaluator=Evaluator(method, config, pools, workdir, ground.judging),
             checkpoints=resources.enter_context(
                 Checkpointer(workdir / CHECKPOINTS, keep=config.run.keep)
             ),
             metrics=resources.enter_context(_open_metrics(config, workdir)),
             progress=progress,
             stopwatch=stopwatch,
-            state=_fresh_state(method, config.seed, mesh),
+            state=_fresh_state(method, config.seed, ground.mesh),
             position=Position(),
             started=time.monotonic(),
         )
@@ -241,19 +293,13 @@ def _collections(config: Config, pools: Mapping[str, EnvironmentPool]) -> dict[s
     return {domain: pool.spec.episode_steps * together for domain, pool in pools.items()}
 
 
-def _collectors(
-    config: Config,
-    workdir: Path,
-    method: Method,
-    pools: Mapping[str, EnvironmentPool],
-    action_size: int,
-    mesh: parallel.Mesh | None,
-) -> dict[str, Collector]:
+def _collectors(config: Config, workdir: Path, ground: Ground) -> dict[str, Collector]:
     """A replay and its collector for each domain that the plan plays.
 
     Raises:
         ValueError: an episode is shorter than a chunk, or the replay does not fit into memory.
     """
+    method, pools, mesh = ground.method, ground.pools, ground.mesh
     collectors = {}
     for domain in dict.fromkeys(phase.plays for phase in method.plan if phase.plays):
         spec = pools[domain].spec
@@ -268,7 +314,7 @@ def _collectors(
             workdir / "replay" / domain,
             slots=min(config.schedule.replay_episodes, planned),
             rows=rows,
-            action_size=action_size,
+            action_size=ground.action_size,
             minimum_rows=method.length,
             state_size=spec.state_size if method.players[domain].reads == "state" else 0,
             place=lambda store: parallel.replicate(store, mesh),

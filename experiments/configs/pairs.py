@@ -5,7 +5,7 @@ STRING names a pair, a size and a method, in this order, separated by commas; ea
 | STRING | what the configuration is |
 |---|---|
 | ``PAIR`` | one cell of the paper's tables, source and target included, at the size ``paper`` |
-| ``PAIR,SIZE`` | the same pair at the size ``paper``, ``released``, ``small`` or ``quickstart`` |
+| ``PAIR,SIZE`` | the same pair at ``paper``, ``released``, ``small``, ``planar``, ``quickstart`` |
 | ``SIZE`` | no pair: the source and the target are flags of their own |
 | ``PAIR,SIZE,METHOD`` | the same for another method than the default one |
 
@@ -46,13 +46,14 @@ class Pair(NamedTuple):
     options: tuple[str, ...] = ()  # further settings, ``path=value``, for methods that have them
 
 
-def make_config(suite: Suite, pairs: Mapping[str, Pair], text: str) -> ConfigDict:
+def make_config(suite: Suite, pairs: Mapping[str, Pair], text: str, size: str = "") -> ConfigDict:
     """The configuration that ``text`` names, as flags override it.
 
     Args:
         suite: of the targets of ``pairs``.
         pairs: by name.
         text: see the module; an empty part is as good as none.
+        size: where ``text`` names none; ``paper`` for a pair and ``small`` without one, if empty.
 
     Raises:
         ValueError: no such pair, size or method; the closest name is given.
@@ -60,7 +61,8 @@ def make_config(suite: Suite, pairs: Mapping[str, Pair], text: str) -> ConfigDic
     parts = [part for part in text.split(",") if part]
     methods = method_names()
     method = parts.pop() if parts and is_method(parts[-1]) else methods[0]
-    size = parts.pop() if parts and parts[-1] in SIZES else ("paper" if parts else "small")
+    usual = size or ("paper" if parts else "small")
+    size = parts.pop() if parts and parts[-1] in SIZES else usual
     if not parts:
         return as_config_dict(sized_config(method, size, suite))
     name, *rest = parts

@@ -1,4 +1,5 @@
-"""The settings of each method at each size: ``paper``, ``released``, ``small``, ``quickstart``.
+"""The settings of each method at each size: ``paper``, ``released``, ``small``, ``planar`` and
+``quickstart``.
 
 ``paper`` and ``released`` run the authors' loop. The totals come from replaying its counters:
 
@@ -9,9 +10,9 @@
 
 The paper's Table 8 counts a round's env_steps, of which every fifth pays for an update: 2e4 for the
 source and 5e4 for the target, on DeepMind Control 2e4 for both, in frames, two to an env_step.
-``small`` and ``quickstart`` have their own, shorter schedule. The other methods that are built from
-DreamerV2 agents get the updates that CoWorld's agents get, but for the 99 first ones, so that a
-comparison is fair. Methods with official code of their own have its hyperparameters at ``paper``
+``small``, ``planar`` and ``quickstart`` have their own, shorter schedule. The other methods that
+are built from DreamerV2 agents get the updates that CoWorld's agents get, but for the 99 first
+ones, so that a comparison is fair. Methods with official code of their own have its hyperparameters at ``paper``
 and ``released``. Those without a world model get the 300k iterations that the paper grants them
 (section 4.5); their files say how these are read. A method without a line in `_SETTINGS` has its
 default settings at every size.
@@ -54,7 +55,7 @@ from coworld_jax.workdir import default_config
 # Sizes that are meant to reproduce numbers, and so take the schedule of the suite.
 _FULL = ("paper", "released")
 
-SIZES = (*_FULL, "small", "quickstart")
+SIZES = (*_FULL, "small", "planar", "quickstart")
 
 
 class Suite(NamedTuple):
@@ -88,6 +89,15 @@ MANIPULATION = Suite(  # Meta-World and RoboDesk
     cell="plain",
     reward_scale=1.0,
 )
+PLANAR = Suite(  # ours; the couplings are those of Meta-World
+    alignment_scale=1.0,
+    reward_mix=0.3,
+    value_constraint_scale=2.0,
+    schedule=MANIPULATION.schedule,
+    eval_every=2000,
+    cell="layer_norm",
+    reward_scale=1.0,
+)
 LOCOMOTION = Suite(  # DeepMind Control
     alignment_scale=1.5,
     reward_mix=0.9,
@@ -117,6 +127,16 @@ _SMALL = CurriculumConfig(
     target_updates=1500,
     source_updates=500,
 )
+_PLANAR = CurriculumConfig(  # episodes are short, so that more of them fit into the beginning
+    prefill_episodes=20,
+    pretrain_updates=2000,
+    warmup_rounds=1,
+    warmup_target_updates=1000,
+    warmup_source_updates=500,
+    rounds=4,
+    target_updates=1000,
+    source_updates=500,
+)
 _QUICKSTART = replace(  # the shortest run that shows every phase
     _SMALL,
     pretrain_updates=600,
@@ -130,6 +150,7 @@ _RUNS = {
     "paper": RunConfig(),
     "released": RunConfig(),
     "small": RunConfig(profile="fast"),
+    "planar": RunConfig(profile="fast", eval_every=500, checkpoint_every=500),
     "quickstart": RunConfig(
         profile="fast", eval_every=10_000, eval_episodes=2, checkpoint_every=300
     ),
@@ -230,6 +251,9 @@ _PIXELS = {
     "small": Pixels(
         10_000, 64, PixelNetworkConfig(channels=16, hidden=256), batch=64, learning_rate=3e-4
     ),
+    "planar": Pixels(
+        4000, 64, PixelNetworkConfig(channels=16, hidden=256), batch=32, learning_rate=1e-3
+    ),
     "quickstart": Pixels(
         600, 64, PixelNetworkConfig(channels=16, hidden=256), batch=32, learning_rate=1e-3
     ),
@@ -291,7 +315,13 @@ def _offline_dv2(size: Size) -> OfflineDV2Settings:
 
 
 # Updates of LOMPO's agent, which cost a fraction of those of a world model.
-_LOMPO_UPDATES = {"paper": 100_000, "released": 100_000, "small": 20_000, "quickstart": 1000}
+_LOMPO_UPDATES = {
+    "paper": 100_000,
+    "released": 100_000,
+    "small": 20_000,
+    "planar": 8000,
+    "quickstart": 1000,
+}
 
 
 def _lompo(size: Size) -> LompoSettings:
@@ -340,7 +370,7 @@ def make_size(size: str, suite: Suite) -> Size:
     if size == "released":
         network = replace(network, cell=suite.cell)
         learning = replace(learning, reward_scale=suite.reward_scale)
-    schedules = {"small": _SMALL, "quickstart": _QUICKSTART}
+    schedules = {"small": _SMALL, "planar": _PLANAR, "quickstart": _QUICKSTART}
     schedule = schedules[size] if size in schedules else suite.schedule
     return Size(size, network, learning, schedule, suite)
 

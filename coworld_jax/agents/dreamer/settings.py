@@ -102,6 +102,16 @@ NETWORKS = {
         critic_layers=2,
         actor_layers=2,
     ),
+    "planar": NetworkConfig(
+        groups=16,
+        deter=64,
+        hidden=64,
+        cell="layer_norm",
+        depth=6,
+        units=64,
+        critic_layers=2,
+        actor_layers=2,
+    ),
 }
 """Networks by size."""
 
@@ -112,6 +122,20 @@ LEARNING = {
     "released": LearningConfig(batch=150, reward_scale=2.0),
     "small": _SMALL,
     "quickstart": replace(_SMALL, model_lr=1.5e-3),  # the world model learns faster
+    # The KL of a small motion is less than a nat: a clamp, or the usual weight, would leave the
+    # prior without a reason to learn what actions do.
+    "planar": LearningConfig(
+        batch=16,
+        length=12,
+        horizon=10,
+        model_lr=1e-3,
+        actor_lr=3e-4,
+        critic_lr=1e-3,
+        kl_scale=0.1,
+        free_nats=0.0,
+        discount=0.95,
+        entropy_scale=1e-2,
+    ),
 }
 """Objective and optimisers by size."""
 

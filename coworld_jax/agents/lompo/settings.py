@@ -71,6 +71,9 @@ class BuffersConfig:
 _SMALL_NETWORK = NetworkConfig(
     stoch=24, deter=128, hidden=128, depth=12, units=128, critic_layers=2, actor_layers=2
 )
+_PLANAR_NETWORK = NetworkConfig(
+    stoch=16, deter=64, hidden=64, depth=6, units=64, critic_layers=2, actor_layers=2
+)
 _SMALL_LEARNING = LearningConfig(batch=16, length=16)
 _SMALL_BUFFERS = BuffersConfig(real_steps=20_000, imagined_steps=20_000, first_steps=10_000)
 
@@ -78,6 +81,7 @@ NETWORKS = {
     "paper": NetworkConfig(),
     "released": NetworkConfig(),
     "small": _SMALL_NETWORK,
+    "planar": _PLANAR_NETWORK,
     "quickstart": _SMALL_NETWORK,
 }
 """Networks by size."""
@@ -86,6 +90,7 @@ LEARNING = {
     "paper": LearningConfig(),
     "released": LearningConfig(),
     "small": _SMALL_LEARNING,
+    "planar": LearningConfig(batch=16, length=12, model_lr=1e-3, discount=0.95),
     "quickstart": _SMALL_LEARNING,
 }
 """Objective and optimisers by size."""
@@ -94,6 +99,7 @@ BUFFERS = {
     "paper": BuffersConfig(),
     "released": BuffersConfig(),
     "small": _SMALL_BUFFERS,
+    "planar": _SMALL_BUFFERS,
     "quickstart": _SMALL_BUFFERS,
 }
 """Buffers by size."""

@@ -64,12 +64,24 @@ _SMALL_NETWORK = NetworkConfig(
     critic_layers=2,
     actor_layers=2,
 )
+_PLANAR_NETWORK = NetworkConfig(
+    groups=8,
+    classes=8,
+    deter=64,
+    hidden=64,
+    depth=6,
+    units=64,
+    reward_layers=2,
+    critic_layers=2,
+    actor_layers=2,
+)
 _SMALL = LearningConfig(batch=16, length=16, model_lr=6e-4, actor_lr=2e-4, critic_lr=2e-4)
 
 NETWORKS = {
     "paper": NetworkConfig(),
     "released": NetworkConfig(),
     "small": _SMALL_NETWORK,
+    "planar": _PLANAR_NETWORK,
     "quickstart": _SMALL_NETWORK,
 }
 """Networks by size."""
@@ -78,6 +90,16 @@ LEARNING = {
     "paper": LearningConfig(),
     "released": LearningConfig(),
     "small": _SMALL,
+    "planar": LearningConfig(
+        batch=16,
+        length=12,
+        model_lr=1e-3,
+        actor_lr=3e-4,
+        critic_lr=1e-3,
+        free_nats=0.0,
+        discount=0.95,
+        entropy_scale=1e-2,
+    ),
     "quickstart": _SMALL,
 }
 """Objective and optimisers by size."""

@@ -102,6 +102,7 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
         render,
         vector,
         lambda state: distance(state) < _NEAR,
+        may_end=False,
     )
 
 

@@ -36,6 +36,8 @@ class JittableEnvironment:
         render: state -> uint8 ``[image_size, image_size, 3]``, row 0 at the top.
         state_vector: state -> float32 ``[N]``, with ``N = spec.state_size``.
         success: state -> bool ``[]``, whether the last step succeeded; None: not defined.
+        may_end: whether a discount can be 0. Where it cannot, all episodes have full length, and
+            a whole run can be one program (`training.device`).
     """
 
     spec: EnvironmentSpec
@@ -44,3 +46,4 @@ class JittableEnvironment:
     render: Callable[[State], jax.Array]
     state_vector: Callable[[State], jax.Array]
     success: Callable[[State], jax.Array] | None = None
+    may_end: bool = True

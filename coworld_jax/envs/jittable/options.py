@@ -98,6 +98,7 @@ def repeated(environment: JittableEnvironment, count: int) -> JittableEnvironmen
         lambda state: environment.render(state.inner),
         lambda state: environment.state_vector(state.inner),
         None if environment.success is None else (lambda state: state.success),
+        environment.may_end,
     )
 
 
@@ -181,4 +182,5 @@ def _around(environment: JittableEnvironment, reset: State, step: State) -> Jitt
         lambda state: environment.render(state.inner),
         lambda state: environment.state_vector(state.inner),
         None if success is None else (lambda state: success(state.inner)),
+        environment.may_end,
     )

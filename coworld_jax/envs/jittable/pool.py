@@ -15,10 +15,10 @@ import jax
 import numpy as np
 
 from coworld_jax.envs.interface import Policy, Request
-from coworld_jax.envs.jittable.rollout import WIDTH, DrawnPolicy, JaxPolicy, Row, rollout
+from coworld_jax.envs.jittable.rollout import WIDTH, DrawnPolicy, JaxPolicy, episode_of, rollout
 from coworld_jax.envs.jittable.stepping import SteppedEnvironment
 from coworld_jax.envs.policies import RandomPolicy
-from coworld_jax.envs.pool import EnvironmentPool, Job, Keeper, check_reads, collect, episode_extras
+from coworld_jax.envs.pool import EnvironmentPool, Job, Keeper, check_reads, collect
 from coworld_jax.envs.suites import check_request, find_jittable
 from coworld_jax.types import Episode
 
@@ -30,6 +30,9 @@ class JittablePool(EnvironmentPool):
         task, profile, image_size, action_repeat, episode_steps: see ``make_environment``.
         workers: number of threads.
         max_deaths: means nothing here, where nothing dies.
+
+    Attributes:
+        environment: what is played.
 
     Raises:
         ValueError: an argument is unknown or out of range.
@@ -53,8 +56,8 @@ class JittablePool(EnvironmentPool):
         request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
         make = find_jittable(request.task)
         assert make is not None, "EnvironmentPool has asked"
-        self._environment = make(request)
-        self.spec = self._environment.spec
+        self.environment = make(request)
+        self.spec = self.environment.spec
         self._ahead = 2 * WIDTH * workers
         self._keeper, self._workers = Keeper(max_deaths), []
         self._waiting: deque[Job] = deque()  # the urgent ones first
@@ -91,7 +94,7 @@ class JittablePool(EnvironmentPool):
 
     def _play(self) -> None:
         """A thread's life."""
-        stepped = SteppedEnvironment(self._environment)
+        stepped = SteppedEnvironment(self.environment)
         while jobs := self._take():
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             try:
@@ -125,24 +128,6 @@ class JittablePool(EnvironmentPool):
             policy = DrawnPolicy(policy, self.spec.episode_steps)
         if not isinstance(policy, JaxPolicy):
             return [collect(stepped, job.seed, policy) for job in jobs]
-        rows = rollout(self._environment, policy, [job.seed for job in jobs])
+        rows = rollout(self.environment, policy, [job.seed for job in jobs])
         rows = jax.tree.map(np.asarray, rows)
-        return [self._episode(rows, index) for index in range(len(jobs))]
-
-    def _episode(self, rows: Row, index: int) -> Episode:
-        """Episode ``index`` of a call, up to the row at which the task or the time ended.
-
-        Raises:
-            ValueError: an action is not finite.
-        """
-        ended = rows.discount[:, index] == 0.0
-        count = int(ended.argmax()) + 1 if ended.any() else len(ended)
-        own = jax.tree.map(lambda leaf: np.ascontiguousarray(leaf[:count, index]), rows)
-        if not np.isfinite(own.action).all():
-            raise ValueError(f"The policy gave actions for {self.spec.task} that are not finite.")
-        defined = {"state": own.state}
-        if self._environment.success is not None:
-            defined["success"] = own.success
-        return Episode(
-            own.image, own.action, own.reward, own.discount, episode_extras(own.discount, defined)
-        )
+        return [episode_of(self.environment, rows, index) for index in range(len(jobs))]

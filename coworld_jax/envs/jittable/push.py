@@ -87,7 +87,7 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
     def vector(state: State) -> jax.Array:
         return jnp.concatenate([*state.body, *state.puck, state.place])
 
-    return JittableEnvironment(spec, reset, step, render, vector, success)
+    return JittableEnvironment(spec, reset, step, render, vector, success, may_end=False)
 
 
 def collide(body: Body, puck: Body) -> tuple[Body, Body]:

@@ -51,7 +51,10 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
     def vector(state: State) -> jax.Array:
         return jnp.concatenate([*state.body, state.place])
 
-    return JittableEnvironment(spec, reset, step, render, vector, lambda s: distance(s) < _NEAR)
+    def success(state: State) -> jax.Array:
+        return distance(state) < _NEAR
+
+    return JittableEnvironment(spec, reset, step, render, vector, success, may_end=False)
 
 
 def distance(state: State) -> jax.Array:

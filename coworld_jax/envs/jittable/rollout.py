@@ -13,14 +13,16 @@ import numpy as np
 from coworld_jax.envs.interface import Policy
 from coworld_jax.envs.jittable.interface import JittableEnvironment
 from coworld_jax.envs.policies import RandomPolicy
+from coworld_jax.envs.pool import episode_extras
 from coworld_jax.method import make_key
+from coworld_jax.types import Episode
 
 # Episodes of one call, always: surplus ones are thrown away. Another number would be another
 # program, and its last bits might differ.
 WIDTH = 16
 
 Memory = Any  # a pytree of arrays, what a policy remembers from one frame to the next
-Act = Callable[[Any, Memory, jax.Array], tuple[Memory, jax.Array]]
+Act = Callable[..., tuple[Any, jax.Array]]
 
 
 @runtime_checkable
@@ -120,8 +122,7 @@ def _stack(*leaves: Any) -> Any:
     return jnp.stack(leaves) if isinstance(leaves[0], jax.Array) else np.stack(leaves)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _play(
+def play(
     environment: JittableEnvironment,
     act: Act,
     reads: str,
@@ -129,6 +130,19 @@ def _play(
     parameters: Any,
     memories: Memory,
 ) -> Row:
+    """One episode for each seed: a pure function, for a program that has more to do.
+
+    Args:
+        act: see `JaxPolicy`.
+        reads: ``image`` or ``state``.
+        seeds: uint32 ``[E]``.
+        parameters: of the policy.
+        memories: before the first frames, ``[E, ...]``.
+
+    Returns:
+        Rows of all steps up to the time limit, ``[R, E, ...]``.
+    """
+
     def advance(carry: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], Row]:
         memory, state, *led = carry
         row = observed(environment, state, *led)
@@ -141,6 +155,33 @@ def _play(
         return jax.lax.scan(advance, (memory, *begun(environment, seed)), None, length=rows)[1]
 
     return jax.vmap(episode, out_axes=1)(seeds, memories)
+
+
+_play = functools.partial(jax.jit, static_argnums=(0, 1, 2))(play)
+
+
+def episode_of(environment: JittableEnvironment, rows: Row, index: int) -> Episode:
+    """Episode ``index`` of a call, up to the row at which the task or the time ended.
+
+    Args:
+        environment: that was played.
+        rows: NumPy arrays ``[R, E, ...]``.
+
+    Raises:
+        ValueError: an action is not finite.
+    """
+    ended = rows.discount[:, index] == 0.0
+    count = int(ended.argmax()) + 1 if ended.any() else len(ended)
+    own = jax.tree.map(lambda leaf: np.ascontiguousarray(leaf[:count, index]), rows)
+    if not np.isfinite(own.action).all():
+        raise ValueError(
+            f"The policy gave actions for {environment.spec.task} that are not finite."
+        )
+    defined = {"state": own.state}
+    if environment.success is not None:
+        defined["success"] = own.success
+    extras = episode_extras(own.discount, defined)
+    return Episode(own.image, own.action, own.reward, own.discount, extras)
 
 
 def _step(environment: JittableEnvironment, state: Any, action: jax.Array) -> tuple[Any, ...]:

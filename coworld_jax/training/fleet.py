@@ -1,0 +1,237 @@
+"""Runs that differ in their seeds, carried out together by programs of their own (`device`).
+
+Each run has its workdir, replay, metrics, checkpoints and evaluations, as a run by itself does; one
+run alone is a fleet as well. Only the state and the replays' rows are held together, by a leading
+axis of seeds. Runs may be at different places, for example after a kill in the middle of saving:
+those that are behind go first, until all are level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coworld_jax.envs.jittable.pool import JittablePool
+from coworld_jax.envs.jittable.rollout import Row, episode_of
+from coworld_jax.training import runtime
+from coworld_jax.training.device import (
+    Carry,
+    Played,
+    Seeds,
+    World,
+    empty_flight,
+    over_seeds,
+    stack,
+    stretch_program,
+)
+from coworld_jax.training.plan import Collect, Evaluate, Join, Learn
+from coworld_jax.training.run import Ground, Run
+from coworld_jax.training.stretch import Block, Step, Stretch, fold, unfold
+from coworld_jax.types import Episode
+
+
+def obstacle(ground: Ground) -> str:
+    """Why a run cannot be carried out by programs of its own; empty if it can."""
+    for pool in ground.pools.values():
+        if not isinstance(pool, JittablePool):
+            return f"{pool.spec.task} is not jittable"
+        if pool.environment.may_end:
+            return f"episodes of {pool.spec.task} may end early"
+    if ground.feed is not None and ground.feed.store is None:
+        return "the dataset is streamed"
+    if ground.mesh is not None:
+        return "several devices share each batch"
+    return ""
+
+
+class Fleet:
+    """Carries stretches out for several runs of one plan.
+
+    Args:
+        runs: restored, or at their beginning; see `obstacle`.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+        first = runs[0]
+        environments = {}
+        for domain, pool in first.pools.items():
+            assert isinstance(pool, JittablePool)
+            environments[domain] = pool.environment
+        slots = {domain: collector.replay.slots for domain, collector in first.collectors.items()}
+        self._world = World(first.method, environments, slots)
+        self._carry: Carry | None = None  # None while the runs hold their own parts
+        self._programs: dict[Any, Any] = {}
+
+    def carry_out(self, stretch: Stretch, part: Sequence[bool]) -> list[list[Any]]:
+        """The work of a stretch, and the episodes of the evaluations that it is followed by.
+
+        Args:
+            stretch: the next one of the runs that take part.
+            part: whether each run does.
+
+        Returns:
+            For each run one result per step of the work, then one per evaluation: episodes of a
+            collection, metrics of updates ``[K]``, None for a `Join`, episodes of an evaluation.
+            Nothing for a run that takes no part.
+        """
+        carry = self._take_over()
+        blocks = fold(stretch.work)
+        domains = tuple(e.domain for e in stretch.then if isinstance(e, Evaluate))
+        taking = [run for run, takes in zip(self.runs, part, strict=True) if takes]
+        done = jnp.full(len(self.runs), _done(stretch.work), jnp.int32)
+        seeds = stack([self._seeds(run, stretch, blocks, domains) for run in self.runs])
+        feed = taking[0].feed
+        data = None if feed is None else feed.store
+        arguments = (carry._replace(done=done), data, seeds, jnp.array(part))
+        program = self._program(stretch, blocks, domains, arguments)
+        with _measured(taking, "update"):
+            self._carry, played = program(*arguments)
+            played = jax.tree.map(np.asarray, played)
+        return [
+            self._results(jax.tree.map(lambda leaf: leaf[i], played), blocks, stretch)  # noqa: B023
+            if takes
+            else []
+            for i, takes in enumerate(part)
+        ]
+
+    def hand_back(self) -> None:
+        """Give each run its state and its replays again."""
+        if self._carry is None:
+            return
+        self.share_state()
+        for index, run in enumerate(self.runs):
+            for domain, collector in run.collectors.items():
+                rows = self._carry.stores[domain]
+                collector.replay.take_back(jax.tree.map(lambda leaf: leaf[index], rows))  # noqa: B023
+        self._carry = None
+
+    def share_state(self) -> None:
+        """Give each run a copy of its state, for checkpoints and pictures."""
+        assert self._carry is not None
+        for index, run in enumerate(self.runs):
+            run.state = jax.tree.map(lambda leaf: leaf[index], self._carry.state)  # noqa: B023
+
+    def _take_over(self) -> Carry:
+        """What the runs hold, by seeds; theirs is released."""
+        if self._carry is not None:
+            return self._carry
+        domains = self._world.slots
+        stores, written, flight = {}, {}, {}
+        for domain in domains:
+            collectors = [run.collectors[domain] for run in self.runs]
+            stores[domain] = stack([collector.replay.hand_over() for collector in collectors])
+            written[domain] = jnp.array([c.replay.usable for c in collectors], jnp.int32)
+            together = self.runs[0].config.schedule.episodes_per_collection
+            empty = empty_flight(self._world, domain, together)
+            flight[domain] = stack([_rows(collector.flown(), empty) for collector in collectors])
+        state = stack([run.state for run in self.runs])
+        count = jnp.zeros(len(self.runs), jnp.int32)
+        return Carry(state, stores, written, flight, count)
+
+    def _seeds(
+        self, run: Run, stretch: Stretch, blocks: Sequence[Block], domains: Sequence[str]
+    ) -> Seeds:
+        """Seeds of everything that a run plays in a stretch."""
+        together = run.config.schedule.episodes_per_collection
+        upcoming = {
+            domain: collector.replay.appended + len(collector.flown())
+            for domain, collector in run.collectors.items()
+        }
+        found: list[list[list[list[int]]]] = [[[] for _ in range(b.repeats)] for b in blocks]
+        for number, repetition, _, step in unfold(blocks):
+            if isinstance(step, Collect):
+                collector, first = run.collectors[step.phase.plays], upcoming[step.phase.plays]
+                numbers = range(first, first + together)
+                found[number][repetition].append([collector.seed_of(index) for index in numbers])
+                upcoming[step.phase.plays] += together
+        collections = tuple(
+            jnp.array(np.array(seeds, np.uint32).reshape(block.repeats, -1, together))
+            for seeds, block in zip(found, blocks, strict=True)
+        )
+        updates = run.position.updates + _updates(stretch.work)
+        evaluations = {
+            domain: jnp.array(run.evaluator.seeds(domain, updates), jnp.uint32)
+            for domain in domains
+        }
+        return Seeds(collections, evaluations)
+
+    def _program(
+        self,
+        stretch: Stretch,
+        blocks: tuple[Block, ...],
+        domains: tuple[str, ...],
+        arguments: Any,
+    ) -> Any:
+        """The compiled program of a stretch."""
+        if (blocks, domains) not in self._programs:
+            phase = stretch.work[0].phase.name
+            self.runs[0].progress.message(
+                f"Compiling {phase}, {_updates(stretch.work)} updates in a call."
+            )
+            with _measured(self.runs, "compile"):
+                vectorised = jax.default_backend() != "cpu"
+                program = over_seeds(stretch_program(self._world, blocks), vectorised)
+                jitted = jax.jit(program, donate_argnums=0)
+                self._programs[blocks, domains] = jitted.lower(*arguments).compile()
+                runtime.return_free_memory()
+        return self._programs[blocks, domains]
+
+    def _results(self, played: Played, blocks: Sequence[Block], stretch: Stretch) -> list[Any]:
+        """What one run is told, in the order of the events."""
+        results: list[Any] = []
+        for number, repetition, place, step in unfold(blocks):
+            own = jax.tree.map(lambda leaf: leaf[repetition], played.blocks[number][place])  # noqa: B023
+            match step:
+                case Collect(phase):
+                    results.append(self._episodes(phase.plays, own))
+                case Learn():
+                    results.append(own)
+                case Join():
+                    results.append(None)
+        scored = [event.domain for event in stretch.then if isinstance(event, Evaluate)]
+        return results + [self._episodes(name, played.evaluations[name]) for name in scored]
+
+    def _episodes(self, domain: str, rows: Row) -> list[Episode]:
+        environment = self._world.environments[domain]
+        return [episode_of(environment, rows, index) for index in range(rows.reward.shape[1])]
+
+
+def _done(work: Sequence[Step]) -> int:
+    """Updates of the phase before a stretch."""
+    return next(step.done for step in work if not isinstance(step, Join))
+
+
+def _updates(work: Sequence[Step]) -> int:
+    """Updates of a stretch."""
+    return sum(step.updates for step in work if isinstance(step, Learn))
+
+
+def _rows(episodes: Sequence[Episode], empty: Row) -> Row:
+    """Episodes of full length as rows ``[R, E, ...]``, or ``empty`` where there are none."""
+    if not episodes:
+        return empty
+    fields = {
+        name: np.stack([getattr(episode, name) for episode in episodes], axis=1)
+        for name in ("image", "action", "reward", "discount")
+    }
+    extras = {
+        name: np.stack([episode.extras[name] for episode in episodes], axis=1)
+        for name in ("state", "success")
+        if name in episodes[0].extras
+    }
+    return empty._replace(**jax.tree.map(jnp.asarray, fields | extras))
+
+
+@contextmanager
+def _measured(runs: Sequence[Run], purpose: str) -> Iterator[None]:
+    """Each run's stopwatch measures what they do together."""
+    with ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(run.stopwatch.measure(purpose))
+        yield

@@ -1,0 +1,197 @@
+"""Many seeds of one run: ``run.seeds`` of them, from ``seed`` on.
+
+Each seed has a folder of the workdir, ``seed_3``, which is the workdir of a run by itself: it can
+be evaluated, loaded, drawn and carried on alone. Where simulators are functions of jax one program
+trains all seeds (`training.device`); elsewhere one seed follows another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coworld_jax import config as configuration
+from coworld_jax.config import Config
+from coworld_jax.data import read_json, write_json
+from coworld_jax.evaluation.comparison import comparison_figure, read_curve
+from coworld_jax.evaluation.evaluator import PICTURES
+from coworld_jax.records.files import SUMMARY, lock, seed_directory, write_config, write_tasks
+from coworld_jax.records.finite import NonFiniteError
+from coworld_jax.records.progress import Progress, SeedProgress
+from coworld_jax.training import report, runtime
+from coworld_jax.training.fleet import obstacle
+from coworld_jax.training.plan import describe
+from coworld_jax.training.run import Ground, Run, open_ground, open_run
+from coworld_jax.training.together import carry_out_together
+from coworld_jax.workdir import check_config
+
+FAILURES = "failures.json"
+
+# Trains one seed: its configuration, its folder, and what asks it to stop.
+TrainOne = Callable[[Config, Path, runtime.StopRequest], dict[str, Any] | None]
+
+
+def chooses_device(config: Config, reason: str) -> bool:
+    """Whether programs carry a run out, and not the host.
+
+    Args:
+        reason: why they cannot; empty if they can.
+
+    Raises:
+        ValueError: ``run.program`` asks for them, but they cannot.
+    """
+    if config.run.program == "device" and reason:
+        raise ValueError(
+            f"run.program is device, but the host must carry this run out, because {reason}: use "
+            "--config.run.program=auto."
+        )
+    return not reason and config.run.program != "host"
+
+
+def train_seeds(
+    config: Config, workdir: Path, stop: runtime.StopRequest, train_one: TrainOne
+) -> dict[str, Any] | None:
+    """Train all seeds, or go on with them.
+
+    Args:
+        config: of all; ``run.seeds`` is at least 2.
+        workdir: of all; each seed has its `seed_directory`.
+        stop: asks the runs to stop.
+        train_one: trains a seed by itself.
+
+    Returns:
+        A summary over the seeds, which is also in ``workdir/summary.json``; None if stopped.
+
+    Raises:
+        ValueError: bad configuration or data, in one sentence.
+        NonFiniteError: every seed has failed.
+    """
+    configuration.check(config)
+    check_config(workdir, config)
+    began = time.monotonic()
+    with ExitStack() as resources:
+        resources.enter_context(lock(workdir))
+        failures = _failures(workdir)
+        ones = {
+            seed: replace(config, seed=seed, run=replace(config.run, seeds=1))
+            for seed in range(config.seed, config.seed + config.run.seeds)
+            if str(seed) not in failures
+        }
+        with open_ground(config) as ground:
+            by_device = chooses_device(config, obstacle(ground))
+            write_config(workdir, config)
+            write_tasks(workdir, {name: pool.spec for name, pool in ground.pools.items()})
+            if by_device:
+                summaries = _train_together(ones, workdir, ground, stop, failures)
+        if not by_device:
+            summaries = _train_in_turn(ones, workdir, stop, failures, train_one)
+    if summaries is None:
+        return None
+    if not summaries:
+        raise NonFiniteError(f"All seeds have failed: {'; '.join(failures.values())}")
+    return _summarise(config, workdir, summaries, failures, time.monotonic() - began)
+
+
+def _train_together(
+    ones: Mapping[int, Config],
+    workdir: Path,
+    ground: Ground,
+    stop: runtime.StopRequest,
+    failures: dict[str, str],
+) -> dict[int, dict[str, Any]] | None:
+    """All seeds by common programs; their summaries by seed, None if they were stopped."""
+    with ExitStack() as resources:
+        progress = Progress(sum(phase.updates for phase in ground.method.plan) * len(ones))
+        resources.callback(progress.close)
+        progress.message(describe(ground.method.plan))
+        if ground.feed is not None:
+            progress.message(ground.feed.announcement)
+        runs: dict[int, Run] = {}
+        for seed, config in ones.items():
+            voice = SeedProgress(progress, seed)
+            opened = open_run(config, seed_directory(workdir, seed), ground, voice)
+            runs[seed] = resources.enter_context(opened)
+            runs[seed].restore()
+        ended = carry_out_together(list(runs.values()), stop)
+        for seed, run in runs.items():
+            if run.failure:
+                _note_failure(workdir, failures, seed, run.failure)
+        if not ended:
+            return None
+        return {seed: report.summarise(run) for seed, run in runs.items() if not run.failure}
+
+
+def _train_in_turn(
+    ones: Mapping[int, Config],
+    workdir: Path,
+    stop: runtime.StopRequest,
+    failures: dict[str, str],
+    train_one: TrainOne,
+) -> dict[int, dict[str, Any]] | None:
+    """One seed after another; their summaries by seed, None if they were stopped."""
+    summaries = {}
+    for seed, config in ones.items():
+        try:
+            summary = train_one(config, seed_directory(workdir, seed), stop)
+        except NonFiniteError as error:
+            _note_failure(workdir, failures, seed, str(error))
+            continue
+        if summary is None:
+            return None
+        summaries[seed] = summary
+    return summaries
+
+
+def _failures(workdir: Path) -> dict[str, str]:
+    """Why seeds have failed, by seed."""
+    path = workdir / FAILURES
+    found: dict[str, str] = read_json(path) if path.exists() else {}
+    return found
+
+
+def _note_failure(workdir: Path, failures: dict[str, str], seed: int, sentence: str) -> None:
+    failures[str(seed)] = sentence
+    write_json(workdir / FAILURES, failures)
+
+
+def _summarise(
+    config: Config,
+    workdir: Path,
+    summaries: Mapping[int, dict[str, Any]],
+    failures: Mapping[str, str],
+    seconds: float,
+) -> dict[str, Any]:
+    """Write and return the summary over seeds; its returns are the means of the seeds."""
+    some = next(iter(summaries.values()))
+    evaluations = {}
+    for domain in some["evaluations"]:
+        means = [own["evaluations"][domain]["return_mean"] for own in summaries.values()]
+        evaluations[domain] = {
+            "returns": means,
+            "return_mean": float(np.mean(means)),
+            "return_std": float(np.std(means)),
+        }
+    folders = [seed_directory(workdir, seed) for seed in summaries]
+    drawn = {domain: workdir / PICTURES / f"{domain}_returns.png" for domain in evaluations}
+    for domain, path in drawn.items():
+        name = f"{len(folders)} seeds, mean ± std"
+        comparison_figure(path, {name: read_curve(folders, domain)}, title=domain)
+    summary = {
+        "method": config.method,
+        "seeds": list(summaries),
+        "failures": dict(failures),
+        "updates": some["updates"],
+        "env_steps": some["env_steps"],
+        "wall_time": seconds,
+        "state_digests": {seed: own["state_digest"] for seed, own in summaries.items()},
+        "pictures": [str(path) for path in drawn.values()],
+        "evaluations": evaluations,
+    }
+    write_json(workdir / SUMMARY, summary)
+    return summary

@@ -1,0 +1,109 @@
+"""Runs that are carried out together, stretch by stretch, by programs of their own (`fleet`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from coworld_jax.records.finite import NonFiniteError
+from coworld_jax.training import runtime
+from coworld_jax.training.events import conclude, evaluate, handle, join, record, stop_early
+from coworld_jax.training.fleet import Fleet
+from coworld_jax.training.plan import Collect, Evaluate, Join, Learn, RandomPlay
+from coworld_jax.training.run import Run
+from coworld_jax.training.stretch import Stretch, stretches
+
+
+def carry_out_together(runs: Sequence[Run], stop: runtime.StopRequest) -> bool:
+    """Every event of every run, or, when asked to stop, what is needed to go on later.
+
+    Runs may be at different places, for example after a kill in the middle of saving. Those that
+    are behind go first, until all are level. A run with a quantity that is not finite is frozen,
+    and its ``failure`` says why; the others go on.
+
+    Returns:
+        Whether all runs have ended.
+
+    Raises:
+        NonFiniteError: the run is the only one.
+    """
+    fleet = Fleet(runs)
+    agendas = [stretches(run.events(full_length=True)) for run in runs]
+    ahead = [next(agenda, None) for agenda in agendas]
+    while any(ahead):
+        part = _hindmost(runs, ahead)
+        stretch = ahead[part.index(True)]
+        assert stretch is not None
+        if stretch.work and stop.requested:
+            for run in runs:
+                stop_early(run)
+            return False
+        began = time.monotonic()
+        results: Sequence[list[Any]] = [[] for _ in runs]
+        if stretch.work:
+            results = fleet.carry_out(stretch, part)
+        elif any(isinstance(event, RandomPlay) for event in stretch.then):
+            fleet.hand_back()  # the host writes into the replays
+        seconds = time.monotonic() - began
+        for index, run in enumerate(runs):
+            if part[index]:
+                goes_on = _account(run, stretch, results[index], seconds, alone=len(runs) == 1)
+                ahead[index] = next(agendas[index], None) if goes_on else None
+    fleet.hand_back()
+    return True
+
+
+def _hindmost(runs: Sequence[Run], ahead: Sequence[Stretch | None]) -> list[bool]:
+    """Which runs come next: of those with something ahead, all that are at the earliest place."""
+    places = [(run.position.phase, run.position.done) for run in runs]
+    waiting = [place for place, stretch in zip(places, ahead, strict=True) if stretch is not None]
+    earliest = min(waiting)
+    return [
+        stretch is not None and place == earliest
+        for place, stretch in zip(places, ahead, strict=True)
+    ]
+
+
+def _account(
+    run: Run, stretch: Stretch, results: Sequence[Any], seconds: float, *, alone: bool
+) -> bool:
+    """Keep the books of a run about a stretch, and do what the host does after it.
+
+    Args:
+        results: see `Fleet.carry_out`.
+        seconds: that the stretch took.
+        alone: the run is the only one.
+
+    Returns:
+        Whether the run goes on.
+
+    Raises:
+        NonFiniteError: the run is alone and has a quantity that is not finite.
+    """
+    total = sum(step.updates for step in stretch.work if isinstance(step, Learn))
+    told = iter(results)
+    try:
+        for step in stretch.work:
+            result = next(told)
+            match step:
+                case Collect(phase):
+                    run.collectors[phase.plays].deliver(result)
+                case Learn():
+                    record(run, step, result, seconds * step.updates / total)
+                case Join(phase):
+                    join(run, phase.plays)
+    except NonFiniteError as error:
+        if alone:
+            raise
+        run.failure = str(error)
+        run.progress.message(run.failure)
+        return False
+    for event in stretch.then:
+        if isinstance(event, Evaluate) and stretch.work:
+            # Its figures join the checkpoint that follows: no evaluation is ever repeated.
+            evaluate(run, event.domain, next(told))
+            conclude(run, event.domain)
+        else:
+            handle(run, event)
+    return True
