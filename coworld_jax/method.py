@@ -24,6 +24,8 @@ from coworld_jax.types import Batch, Metrics
 
 SOURCE, TARGET = "source", "target"
 
+KEYS = "threefry2x32"  # the generator of all random draws, whatever jax's settings say
+
 State = Any
 """What a method learns: a pytree of arrays."""
 
@@ -135,8 +137,8 @@ class TrainState(NamedTuple):
 
 
 def make_key(seed: int | jax.Array) -> jax.Array:
-    """The root key of ``seed``; which generator it is does not depend on jax's settings."""
-    return jax.random.key(seed, impl="threefry2x32")
+    """The root key of ``seed``."""
+    return jax.random.key(seed, impl=KEYS)
 
 
 def init_train_state(method: Method, key: jax.Array) -> TrainState:

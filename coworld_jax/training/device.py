@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from coworld_jax.envs import JittableEnvironment
 from coworld_jax.envs.jittable.rollout import Row, play
-from coworld_jax.method import TARGET, Method, State, TrainState, make_key
+from coworld_jax.method import KEYS, TARGET, Clock, Method, State, TrainState, make_key
 from coworld_jax.policy import Acting
 from coworld_jax.store import EpisodeStore, write_episode
 from coworld_jax.training.plan import Collect, Join, Learn
@@ -43,7 +43,8 @@ class World(NamedTuple):
 class Carry(NamedTuple):
     """What a run changes."""
 
-    state: TrainState
+    learnt: State  # of the method
+    updates: jax.Array  # int32 [], of the whole run
     stores: dict[str, EpisodeStore]  # replays, by domain
     written: dict[str, jax.Array]  # int32 [], episodes that each replay was given so far
     flight: dict[str, Row]  # [R, E, ...], the collection of each domain that has not joined
@@ -51,8 +52,9 @@ class Carry(NamedTuple):
 
 
 class Seeds(NamedTuple):
-    """Seeds of the episodes that a stretch plays, all uint32."""
+    """What all random draws of a stretch come from; seeds of episodes are uint32."""
 
+    root: jax.Array  # words of the key of the updates, uint32 [2]
     collections: tuple[jax.Array, ...]  # for each block [repeats, its collections, E]
     evaluations: dict[str, jax.Array]  # for each domain that is scored [N]
 
@@ -78,13 +80,13 @@ def stretch_program(world: World, blocks: Sequence[Block]) -> Program:
 
     def program(carry: Carry, data: EpisodeStore | None, seeds: Seeds) -> tuple[Carry, Played]:
         results = []
+        root = jax.random.wrap_key_data(seeds.root, impl=KEYS)
         for block, numbers in zip(blocks, seeds.collections, strict=True):
-            turn = functools.partial(_carry_out, world, block.steps, data)
+            turn = functools.partial(_carry_out, world, block.steps, data, root)
             carry, result = jax.lax.scan(turn, carry, numbers, length=block.repeats)
             results.append(result)
-        learnt = carry.state.learnt
         scores = {
-            domain: _play(world, domain, learnt, numbers, explore=False)
+            domain: _play(world, domain, carry.learnt, numbers, explore=False)
             for domain, numbers in seeds.evaluations.items()
         }
         return carry, Played(tuple(results), scores)
@@ -96,21 +98,22 @@ def _carry_out(
     world: World,
     steps: Sequence[Step],
     data: EpisodeStore | None,
+    root: jax.Array,
     carry: Carry,
     seeds: jax.Array,
 ) -> tuple[Carry, tuple[Any, ...]]:
-    """The steps of a block, once."""
+    """The steps of a block, once; ``seeds`` ``[collections, E]`` are those of its episodes."""
     results: list[Any] = []
     collections = iter(seeds)
     for step in steps:
         result: Any = ()
         match step:
             case Collect(phase):
-                seen = carry.state.learnt
-                result = _play(world, phase.plays, seen, next(collections), explore=True)
+                numbers = next(collections)
+                result = _play(world, phase.plays, carry.learnt, numbers, explore=True)
                 carry = carry._replace(flight=carry.flight | {phase.plays: result})
             case Learn():
-                carry, result = _learn(world.method, step, data, carry)
+                carry, result = _learn(world.method, step, data, root, carry)
             case Join(phase):
                 carry = _join(carry, phase.plays, world.slots[phase.plays])
         results.append(result)
@@ -118,7 +121,7 @@ def _carry_out(
 
 
 def _learn(
-    method: Method, step: Learn, data: EpisodeStore | None, carry: Carry
+    method: Method, step: Learn, data: EpisodeStore | None, root: jax.Array, carry: Carry
 ) -> tuple[Carry, dict[str, jax.Array]]:
     phase = step.phase
     resident = {domain: carry.stores[domain] for domain in phase.reads if domain != TARGET}
@@ -127,13 +130,14 @@ def _learn(
         resident[TARGET] = data
     state, metrics = run_updates(
         method.updates[phase.update],
-        carry.state,
+        TrainState(carry.learnt, Clock(carry.updates, root)),
         resident,
         {},
         carry.done,
         shape=Shape(step.updates, method.length, method.batch, method.before),
     )
-    return carry._replace(state=state, done=carry.done + step.updates), metrics
+    done, updates = carry.done + step.updates, state.clock.updates
+    return carry._replace(learnt=state.learnt, updates=updates, done=done), metrics
 
 
 def _play(world: World, domain: str, learnt: State, seeds: jax.Array, *, explore: bool) -> Row:

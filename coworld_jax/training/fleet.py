@@ -18,6 +18,7 @@ import numpy as np
 
 from coworld_jax.envs.jittable.pool import JittablePool
 from coworld_jax.envs.jittable.rollout import Row, episode_of
+from coworld_jax.method import TrainState
 from coworld_jax.training import runtime
 from coworld_jax.training.device import (
     Carry,
@@ -92,6 +93,7 @@ class Fleet:
         program = self._program(stretch, blocks, domains, arguments)
         with _measured(taking, "update"):
             self._carry, played = program(*arguments)
+            self._share_state()
             played = jax.tree.map(np.asarray, played)
         return [
             self._results(jax.tree.map(lambda leaf: leaf[i], played), blocks, stretch)  # noqa: B023
@@ -104,18 +106,21 @@ class Fleet:
         """Give each run its state and its replays again."""
         if self._carry is None:
             return
-        self.share_state()
         for index, run in enumerate(self.runs):
             for domain, collector in run.collectors.items():
                 rows = self._carry.stores[domain]
                 collector.replay.take_back(jax.tree.map(lambda leaf: leaf[index], rows))  # noqa: B023
         self._carry = None
 
-    def share_state(self) -> None:
+    def _share_state(self) -> None:
         """Give each run a copy of its state, for checkpoints and pictures."""
         assert self._carry is not None
         for index, run in enumerate(self.runs):
-            run.state = jax.tree.map(lambda leaf: leaf[index], self._carry.state)  # noqa: B023
+            learnt, updates = jax.tree.map(
+                lambda leaf: leaf[index],  # noqa: B023
+                (self._carry.learnt, self._carry.updates),
+            )
+            run.state = TrainState(learnt, run.state.clock._replace(updates=updates))
 
     def _take_over(self) -> Carry:
         """What the runs hold, by seeds; theirs is released."""
@@ -130,9 +135,9 @@ class Fleet:
             together = self.runs[0].config.schedule.episodes_per_collection
             empty = empty_flight(self._world, domain, together)
             flight[domain] = stack([_rows(collector.flown(), empty) for collector in collectors])
-        state = stack([run.state for run in self.runs])
-        count = jnp.zeros(len(self.runs), jnp.int32)
-        return Carry(state, stores, written, flight, count)
+        learnt = stack([run.state.learnt for run in self.runs])
+        updates = stack([run.state.clock.updates for run in self.runs])
+        return Carry(learnt, updates, stores, written, flight, jnp.zeros_like(updates))
 
     def _seeds(
         self, run: Run, stretch: Stretch, blocks: Sequence[Block], domains: Sequence[str]
@@ -159,7 +164,8 @@ class Fleet:
             domain: jnp.array(run.evaluator.seeds(domain, updates), jnp.uint32)
             for domain in domains
         }
-        return Seeds(collections, evaluations)
+        root = jax.random.key_data(run.state.clock.key)
+        return Seeds(root, collections, evaluations)
 
     def _program(
         self,

@@ -55,14 +55,12 @@ def carry_out_together(runs: Sequence[Run], stop: runtime.StopRequest) -> bool:
 
 
 def _hindmost(runs: Sequence[Run], ahead: Sequence[Stretch | None]) -> list[bool]:
-    """Which runs come next: of those with something ahead, all that are at the earliest place."""
+    """Which runs come next: the one that is furthest behind, and those with the same ahead."""
     places = [(run.position.phase, run.position.done) for run in runs]
-    waiting = [place for place, stretch in zip(places, ahead, strict=True) if stretch is not None]
-    earliest = min(waiting)
-    return [
-        stretch is not None and place == earliest
-        for place, stretch in zip(places, ahead, strict=True)
-    ]
+    waiting = [index for index, stretch in enumerate(ahead) if stretch is not None]
+    last = min(waiting, key=lambda index: places[index])
+    wanted = places[last], ahead[last]
+    return [(place, stretch) == wanted for place, stretch in zip(places, ahead, strict=True)]
 
 
 def _account(

@@ -1,0 +1,139 @@
+"""Runs that programs carry out: the host's runs, seed by seed; exact when they go on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from coworld_jax.config import Config
+from coworld_jax.records.metrics import read_metrics
+from coworld_jax.training import together
+from coworld_jax.training.loop import train
+from coworld_jax.workdir import load_policy, restore_run
+
+SEEDS = 3
+
+
+def config(program: str, **run: object) -> Config:
+    """A dreamer that plays ten steps of ``reach`` an episode: a collection every two updates."""
+    base = tiny.of_method("dreamer")
+    # Without the clamp of the KL, below which Adam would make steps of the rounding of zero.
+    learning = replace(base.settings.learning, free_nats=0.0)
+    settings = replace(base.settings, updates=8, model_updates=0, learning=learning)
+    return replace(
+        base,
+        settings=settings,
+        source=("planar/reach",),
+        target="",
+        data="",
+        schedule=replace(base.schedule, episode_steps=10),
+        run=replace(
+            base.run, devices=1, program=program, eval_every=4, eval_episodes=2,
+            checkpoint_every=4, chunk=2, **run,
+        ),
+    )  # fmt: skip
+
+
+def leaves(workdir):
+    return jax.tree.leaves(restore_run(workdir).state)
+
+
+def lines(workdir):
+    """Lines of metrics without times, in the order of their updates."""
+    records = read_metrics(workdir / "metrics.jsonl")
+    kept = [{k: v for k, v in r.items() if not k.startswith("time")} for r in records]
+    return sorted(kept, key=lambda record: (record["updates"], sorted(record)))
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("device") / "host"
+    return workdir, train(config("host"), workdir)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("device") / "many"
+    return workdir, train(config("device", seeds=SEEDS), workdir)
+
+
+def test_a_program_learns_what_the_host_does(host, tmp_path):
+    summary = train(config("device"), tmp_path)
+    assert summary["updates"] == 8 and summary["env_steps"] == host[1]["env_steps"]
+    for got, want in zip(leaves(tmp_path), leaves(host[0]), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+    for got, want in zip(lines(tmp_path), lines(host[0]), strict=True):
+        assert got == pytest.approx(want, rel=1e-3, abs=1e-3)
+    names = sorted(path.name for path in (host[0] / "replay/source").iterdir())
+    assert sorted(path.name for path in (tmp_path / "replay/source").iterdir()) == names
+
+
+def test_a_seed_of_many_is_the_single_run_of_that_seed(many, tmp_path):
+    alone = train(replace(config("device"), seed=1), tmp_path)
+    for got, want in zip(leaves(many[0] / "seed_1"), leaves(tmp_path), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+    found = many[1]["evaluations"]["source"]["returns"]
+    assert found[1] == pytest.approx(alone["evaluations"]["source"]["return_mean"], rel=1e-3)
+    assert len(set(found)) == SEEDS
+
+
+def test_every_seed_is_a_workdir_and_all_have_a_summary(many):
+    workdir, summary = many
+    assert summary["seeds"] == [0, 1, 2] and summary["failures"] == {}
+    assert json.loads((workdir / "summary.json").read_text())["updates"] == 8
+    assert (workdir / "pictures/source_returns.png").exists()
+    actions = [
+        load_policy(workdir, seed=seed).episode(0)(np.zeros((64, 64, 3), np.uint8))
+        for seed in range(SEEDS)
+    ]
+    assert not np.allclose(actions[0], actions[1])
+    with pytest.raises(ValueError, match=r"3 seeds: name the folder of one, such as .*seed_0"):
+        load_policy(workdir)
+
+
+def test_an_interrupted_run_of_many_goes_on_to_the_same_states(many, tmp_path, monkeypatch):
+    """It dies while the second seed is about to save; the first is then ahead of the others."""
+    handle = together.handle
+
+    def die(run, event):
+        if run.config.seed == 1 and type(event).__name__ == "Save":
+            raise KeyboardInterrupt
+        handle(run, event)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(together, "handle", die)
+        train(config("device", seeds=SEEDS), tmp_path)
+    assert (tmp_path / "seed_0/checkpoints/4").exists()
+    assert not (tmp_path / "seed_1/checkpoints/4").exists()
+    summary = train(config("device", seeds=SEEDS), tmp_path)
+    assert summary["state_digests"] == many[1]["state_digests"]
+    for seed in range(SEEDS):
+        assert lines(tmp_path / f"seed_{seed}") == lines(many[0] / f"seed_{seed}")
+
+
+def test_a_seed_that_fails_is_named_and_the_others_go_on(many, tmp_path, monkeypatch, capfd):
+    record = together.record
+
+    def poison(run, event, metrics, seconds):
+        if run.config.seed == 1 and run.position.updates >= 4:
+            metrics = {name: value * np.nan for name, value in metrics.items()}
+        record(run, event, metrics, seconds)
+
+    monkeypatch.setattr(together, "record", poison)
+    summary = train(config("device", seeds=SEEDS), tmp_path)
+    assert summary["seeds"] == [0, 2] and "update 5" in summary["failures"]["1"]
+    assert "seed 1: " in capfd.readouterr().err
+    wanted = many[1]["state_digests"]
+    assert summary["state_digests"] == {0: wanted[0], 2: wanted[2]}
+    assert load_policy(tmp_path, seed=1)  # of its last checkpoint
+
+
+def test_what_programs_cannot_carry_out_is_said(tmp_path):
+    gym = replace(config("device"), source=("dmc/walker_walk",))
+    with pytest.raises(ValueError, match="because dmc/walker_walk is not jittable: use --config"):
+        train(gym, tmp_path)
