@@ -3,14 +3,17 @@
 #
 #   bash launch/setup_env.sh               # CPU, simulators, development tools
 #   bash launch/setup_env.sh envs,dev,cuda # the extras of setup.py, by name; remembered
+#   bash launch/setup_env.sh dev           # without simulators, which the planar suite does not need
 #
 # Safe to run again: pip runs only when the dependencies, the extras or the interpreter changed.
 # PYTHON=/path/to/python3.12 chooses the interpreter of a new environment.
+# Exit status 3: everything is installed, but nothing renders here; the planar suite needs nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+cannot_render() { printf 'setup: %s\n' "$*" >&2; exit 3; }
 
 suitable() { # an interpreter that runs and is new enough
     "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
@@ -58,7 +61,7 @@ renders() { .venv/bin/python -m coworld_jax.envs.probe; }
 install_renderers() {
     local package missing=(libegl1 libgl1 libosmesa6)
     if [[ $(id -u) -ne 0 ]] || ! command -v apt-get >/dev/null; then
-        die "no headless renderer; install the Debian packages and run this again:" \
+        cannot_render "no headless renderer; install the Debian packages and run this again:" \
             "sudo apt-get install ${missing[*]}"
     fi
     say "no headless renderer yet: installing ${missing[*]}"
@@ -83,5 +86,6 @@ remembered=$(cut -d ' ' -f 1 .venv/coworld_jax.stamp 2>/dev/null || true)
 extras=${1:-${remembered:-envs,dev}}
 install "$extras"
 if [[ ,$extras, == *,envs,* ]]; then
-    renders || { install_renderers; renders; } || die "headless rendering still fails, see above."
+    renders || { install_renderers; renders; } \
+        || cannot_render "headless rendering still fails, see above."
 fi

@@ -35,7 +35,11 @@ import pytest  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
-_LONGEST_FILES = ("test_train.py", "test_coworld.py", "test_state_source.py", "test_parallel.py")
+_LONGEST_FILES = (
+    *("test_contract.py", "test_train.py", "test_coworld.py", "test_device.py", "test_parallel.py"),
+    *("test_collect_online.py", "test_methods_model_based.py", "test_digests.py"),
+    *("test_evaluation_beside.py", "test_state_source.py", "test_users_processes.py"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

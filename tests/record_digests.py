@@ -33,12 +33,13 @@ FILE = Path(__file__).with_name("digests.json")
 
 
 def machine() -> str:
-    """What decides the last bits of a sum: jax's version and the vector instructions."""
+    """What decides the last bits of a sum: jax's version, vector instructions, XLA's flags."""
     wanted = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile")
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     found = " ".join(name for name in wanted if name in flags)
-    return f"jax {jax.__version__}, {platform.machine()} {found}".rstrip()
+    processor = f"{platform.machine()} {found}".rstrip()
+    return f"jax {jax.__version__}, {processor}, {os.environ['XLA_FLAGS']}"
 
 
 def save_data(directory: Path) -> None:

@@ -24,6 +24,7 @@ def command(*arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_figures_of_an_update_agree():
     config = replace(tiny.CONFIG, run=replace(tiny.CONFIG.run, chunk=2))
     (figures,) = update.measure([config], "world_model", repeats=3)

@@ -75,7 +75,7 @@ CASES = {
 }
 # The same updates as in another case, for several sources or with other inputs, and a network that
 # has no small size.
-SLOW = ("coworld, two sources", "lompo_finetune", "r3m_bc")
+SLOW = ("coworld, state source", "coworld, two sources", "lompo_finetune", "r3m_bc")
 
 
 class Made(NamedTuple):

@@ -169,6 +169,7 @@ def ends(values: jax.Array) -> tuple[float, float]:
     return float(values[:10].mean()), float(values[-10:].mean())
 
 
+@pytest.mark.slow
 def test_state_and_bridge_are_learnt_from_a_real_simulator(learnt) -> None:
     *_, metrics = learnt
     # Up to the constant n ln(std sqrt(2 pi)), below which the likelihood cannot fall.

@@ -132,11 +132,12 @@ def test_sigterm_saves_and_the_run_continues(finished, data, tmp_path):
     assert process.returncode == 0 and "Stopped at update" in err, err[-3000:]
     assert not (workdir / "summary.json").exists()
     # How it is carried out may change on the way.
-    summary, _, err = finish(workdir, data, "--config.run.workers=2", "--config.run.chunk=2")
+    summary, _, err = finish(workdir, data, "--config.run.workers=2")
     assert "Resumed" in err
     assert summary["state_digest"] == finished[1]["state_digest"]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(finished, data, tmp_path):
     workdir = tmp_path / "x"
     process = start(workdir, data)

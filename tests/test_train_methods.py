@@ -19,14 +19,14 @@ from coworld_jax.records.metrics import read_metrics
 from coworld_jax.training.loop import train
 from coworld_jax.workdir import load_policy, needed_domains, restore_run
 
-SHORTEST = ("dreamer", "bc")  # with a world model, and without
+QUICK = ("bc",)  # test_device.py trains a dreamer
 ACTIONS = {"source": 3, "target": 2}
 
 
 def cases() -> list[object]:
-    """The other methods as parameters; two of them in the default suite."""
+    """The other methods as parameters; one of them in the default suite."""
     return [
-        pytest.param(name, marks=[] if name in SHORTEST else [pytest.mark.slow])
+        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
         for name in METHODS
         if name != DEFAULT
     ]

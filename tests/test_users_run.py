@@ -170,6 +170,7 @@ class CrashError(Exception):
     """Ends a run between two events."""
 
 
+@pytest.mark.slow
 def test_short_episodes_count_and_pay(tmp_path, capsys):
     config = online("toy_tasks:brief")
     summary = train(config, tmp_path / "whole")

@@ -12,8 +12,8 @@ The paper's Table 8 counts a round's env_steps, of which every fifth pays for an
 source and 5e4 for the target, on DeepMind Control 2e4 for both, in frames, two to an env_step.
 ``small``, ``planar`` and ``quickstart`` have their own, shorter schedule. The other methods that
 are built from DreamerV2 agents get the updates that CoWorld's agents get, but for the 99 first
-ones, so that a comparison is fair. Methods with official code of their own have its hyperparameters at ``paper``
-and ``released``. Those without a world model get the 300k iterations that the paper grants them
+ones, so that a comparison is fair. Methods with official code of their own have its hyperparameters
+at ``paper`` and ``released``. Those without a world model get the 300k iterations that the paper grants them
 (section 4.5); their files say how these are read. A method without a line in `_SETTINGS` has its
 default settings at every size.
 """
