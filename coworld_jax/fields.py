@@ -9,19 +9,35 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import field
-from typing import Any
+from typing import Any, TypeVar
+
+Settings = TypeVar("Settings")
 
 
-def share(default: float) -> Any:
-    """A number between 0 and 1."""
-    return field(default=default, metadata={"most": 1.0})
+def share(default: float, *, shapes: bool = False) -> Any:
+    """A number between 0 and 1.
+
+    Args:
+        shapes: it decides what an update consists of, and not only how much of it counts.
+    """
+    return field(default=default, metadata={"most": 1.0, "shapes": shapes})
+
+
+def shaping(default: float) -> Any:
+    """A number that decides what an update consists of: at 0 a part of it is left out."""
+    return field(default=default, metadata={"shapes": True})
 
 
 def count(default: int) -> Any:
     """A whole number of at least 1."""
     return field(default=default, metadata={"least": 1})
+
+
+def period(default: int) -> Any:
+    """A whole number of updates, at least 1, after which something happens again."""
+    return field(default=default, metadata={"least": 1, "period": True})
 
 
 def choice(default: str, *others: str) -> Any:
@@ -37,6 +53,32 @@ def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclas
             yield from leaves(value, f"{prefix}{entry.name}.")
         else:
             yield f"{prefix}{entry.name}", value, entry
+
+
+def numbers(settings: Any) -> dict[str, float | int]:
+    """The settings that may be arguments of a compiled update and not constants in it, by path.
+
+    These are the numbers that say how much of something counts, how fast or how often; not those
+    that decide what an update consists of (`shaping`), nor sizes and lengths.
+    """
+    return {
+        path: value
+        for path, value, entry in leaves(settings)
+        if ("period" in entry.metadata or isinstance(value, float))
+        and not ("shapes" in entry.metadata and entry.metadata["shapes"])
+    }
+
+
+def with_numbers(settings: Settings, values: Mapping[str, Any], prefix: str = "") -> Settings:
+    """``settings`` with other `numbers`, for example with arrays inside a compiled function."""
+    new = {}
+    for entry in dataclasses.fields(settings):
+        old, path = getattr(settings, entry.name), f"{prefix}{entry.name}"
+        if dataclasses.is_dataclass(old):
+            new[entry.name] = with_numbers(old, values, f"{path}.")
+        elif path in values:
+            new[entry.name] = values[path]
+    return dataclasses.replace(settings, **new)
 
 
 def check(settings: Any, prefix: str = "") -> None:

@@ -74,7 +74,7 @@ CASES = {
     "r3m_bc": Case("r3m_bc", tiny.OTHERS["r3m_bc"]),
 }
 # The same updates as in another case, for several sources or with other inputs, and a network that
-# has no small size.
+# has no small size. Of the others the last update of the plan, which has every part, is quick.
 SLOW = ("coworld, state source", "coworld, two sources", "lompo_finetune", "r3m_bc")
 
 
@@ -118,13 +118,14 @@ def applications(quick: tuple[str, ...] = ()) -> list[Any]:
     """Case and phase of every update, as parameters of a test.
 
     Args:
-        quick: updates that are not slow; all but those of `SLOW` if empty.
+        quick: updates that are not slow; the last of each case but those of `SLOW` if empty.
     """
     found = []
     for name in CASES:
+        last = phases(name)[-1]
         for phase in phases(name):
             update = f"{name}: {phase.update}"
-            slow = update not in quick if quick else name in SLOW
+            slow = update not in quick if quick else name in SLOW or phase != last
             marks = [pytest.mark.slow] if slow else []
             found.append(pytest.param(name, phase, id=update, marks=marks))
     return found

@@ -59,7 +59,7 @@ from coworld_jax.agents.dreamer.updates import (
     update_world_model,
 )
 from coworld_jax.agents.gradient import Params, prefixed
-from coworld_jax.fields import choice, count
+from coworld_jax.fields import choice, count, shaping
 from coworld_jax.method import (
     SOURCE,
     TARGET,
@@ -82,7 +82,7 @@ class FinetuneSettings:
     model_updates: int = 0  # of the world model alone, on the target's data, before its behaviour
     target_updates: int = 12_000  # on the target's data
     moments: str = choice("fresh", "kept")  # of the optimisers, where the target's half begins
-    ewc_scale: float = 0.0  # lambda; 0 is DV2 Finetune without EWC
+    ewc_scale: float = shaping(0.0)  # lambda; 0 is DV2 Finetune without EWC
     ewc_sequences: int = count(500)  # of the source, for the Fisher information
     ewc_modules: tuple[str, ...] = ("world_model",)  # of world_model, actor, critic
     network: NetworkConfig = field(default_factory=NetworkConfig)

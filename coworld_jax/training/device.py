@@ -36,6 +36,7 @@ class World(NamedTuple):
     """What a program is built from, beside the steps."""
 
     method: Method
+    make: Callable[[Mapping[str, jax.Array]], Method]  # from the `fields.numbers` of its settings
     environments: Mapping[str, JittableEnvironment]  # by domain
     slots: Mapping[str, int]  # of each replay
 
@@ -51,9 +52,10 @@ class Carry(NamedTuple):
     done: jax.Array  # int32 [], updates of the phase
 
 
-class Seeds(NamedTuple):
-    """What all random draws of a stretch come from; seeds of episodes are uint32."""
+class Inputs(NamedTuple):
+    """What a run does not change; seeds of episodes are uint32."""
 
+    numbers: dict[str, jax.Array]  # settings, each []; see `fields.numbers`
     root: jax.Array  # words of the key of the updates, uint32 [2]
     collections: tuple[jax.Array, ...]  # for each block [repeats, its collections, E]
     evaluations: dict[str, jax.Array]  # for each domain that is scored [N]
@@ -67,27 +69,28 @@ class Played(NamedTuple):
     evaluations: dict[str, Row]  # [R, N, ...]
 
 
-Program = Callable[[Carry, EpisodeStore | None, Seeds], tuple[Carry, Played]]
+Program = Callable[[Carry, EpisodeStore | None, Inputs], tuple[Carry, Played]]
 
 
 def stretch_program(world: World, blocks: Sequence[Block]) -> Program:
-    """The program of one seed: ``(carry, offline dataset, seeds) -> (carry, played)``.
+    """The program of one seed: ``(carry, offline dataset, inputs) -> (carry, played)``.
 
     Args:
         world: see there.
-        blocks: of the stretch; domains to score are those that the seeds name.
+        blocks: of the stretch; domains to score are those that the inputs name.
     """
 
-    def program(carry: Carry, data: EpisodeStore | None, seeds: Seeds) -> tuple[Carry, Played]:
+    def program(carry: Carry, data: EpisodeStore | None, inputs: Inputs) -> tuple[Carry, Played]:
         results = []
-        root = jax.random.wrap_key_data(seeds.root, impl=KEYS)
-        for block, numbers in zip(blocks, seeds.collections, strict=True):
-            turn = functools.partial(_carry_out, world, block.steps, data, root)
+        own = world._replace(method=world.make(inputs.numbers))
+        root = jax.random.wrap_key_data(inputs.root, impl=KEYS)
+        for block, numbers in zip(blocks, inputs.collections, strict=True):
+            turn = functools.partial(_carry_out, own, block.steps, data, root)
             carry, result = jax.lax.scan(turn, carry, numbers, length=block.repeats)
             results.append(result)
         scores = {
-            domain: _play(world, domain, carry.learnt, numbers, explore=False)
-            for domain, numbers in seeds.evaluations.items()
+            domain: _play(own, domain, carry.learnt, numbers, explore=False)
+            for domain, numbers in inputs.evaluations.items()
         }
         return carry, Played(tuple(results), scores)
 
@@ -177,7 +180,7 @@ def empty_flight(world: World, domain: str, episodes: int) -> Row:
 
 def over_seeds(
     program: Program, vectorised: bool
-) -> Callable[[Carry, EpisodeStore | None, Seeds, jax.Array], tuple[Carry, Played]]:
+) -> Callable[[Carry, EpisodeStore | None, Inputs, jax.Array], tuple[Carry, Played]]:
     """``program`` for every seed: all arguments but the dataset get a leading axis ``[S, ...]``.
 
     Args:
@@ -190,9 +193,9 @@ def over_seeds(
     """
 
     def at_once(
-        carries: Carry, data: EpisodeStore | None, seeds: Seeds, part: jax.Array
+        carries: Carry, data: EpisodeStore | None, inputs: Inputs, part: jax.Array
     ) -> tuple[Carry, Played]:
-        new, played = jax.vmap(program, in_axes=(0, None, 0))(carries, data, seeds)
+        new, played = jax.vmap(program, in_axes=(0, None, 0))(carries, data, inputs)
 
         def choose(there: jax.Array, here: jax.Array) -> jax.Array:
             return jnp.where(part.reshape(-1, *[1] * (here.ndim - 1)), here, there)
@@ -200,42 +203,42 @@ def over_seeds(
         return jax.tree.map(choose, carries, new), played
 
     def in_turn(
-        carries: Carry, data: EpisodeStore | None, seeds: Seeds, part: jax.Array
+        carries: Carry, data: EpisodeStore | None, inputs: Inputs, part: jax.Array
     ) -> tuple[Carry, Played]:
-        def turn(carries: Carry, item: tuple[jax.Array, Seeds, jax.Array]) -> tuple[Carry, Played]:
+        def turn(carries: Carry, item: tuple[jax.Array, Inputs, jax.Array]) -> tuple[Carry, Played]:
             index, own, takes_part = item
             carry = jax.tree.map(lambda leaves: leaves[index], carries)
             carry, played = _unless_idle(program, takes_part, carry, data, own)
             return jax.tree.map(lambda all_, one: all_.at[index].set(one), carries, carry), played
 
-        return jax.lax.scan(turn, carries, (jnp.arange(part.size), seeds, part))
+        return jax.lax.scan(turn, carries, (jnp.arange(part.size), inputs, part))
 
     def alone(
-        carries: Carry, data: EpisodeStore | None, seeds: Seeds, part: jax.Array
+        carries: Carry, data: EpisodeStore | None, inputs: Inputs, part: jax.Array
     ) -> tuple[Carry, Played]:
         del part  # it is asked for nothing when it does not take part
-        carry, own = jax.tree.map(lambda leaf: leaf[0], (carries, seeds))
+        carry, own = jax.tree.map(lambda leaf: leaf[0], (carries, inputs))
         return jax.tree.map(lambda leaf: leaf[None], program(carry, data, own))
 
     def run(
-        carries: Carry, data: EpisodeStore | None, seeds: Seeds, part: jax.Array
+        carries: Carry, data: EpisodeStore | None, inputs: Inputs, part: jax.Array
     ) -> tuple[Carry, Played]:
         way = alone if part.size == 1 else at_once if vectorised else in_turn
-        return way(carries, data, seeds, part)
+        return way(carries, data, inputs, part)
 
     return run
 
 
 def _unless_idle(
-    program: Program, takes_part: jax.Array, carry: Carry, data: EpisodeStore | None, seeds: Seeds
+    program: Program, takes_part: jax.Array, carry: Carry, data: EpisodeStore | None, inputs: Inputs
 ) -> tuple[Carry, Played]:
     """``program``, or nothing at all."""
-    _, shapes = jax.eval_shape(program, carry, data, seeds)
+    _, shapes = jax.eval_shape(program, carry, data, inputs)
 
     def idle() -> tuple[Carry, Played]:
         return carry, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    return jax.lax.cond(takes_part, lambda: program(carry, data, seeds), idle)
+    return jax.lax.cond(takes_part, lambda: program(carry, data, inputs), idle)
 
 
 def stack(trees: Sequence[Tree]) -> Tree:

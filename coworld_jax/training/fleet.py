@@ -16,14 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coworld_jax import fields
 from coworld_jax.envs.jittable.pool import JittablePool
 from coworld_jax.envs.jittable.rollout import Row, episode_of
 from coworld_jax.method import TrainState
 from coworld_jax.training import runtime
 from coworld_jax.training.device import (
     Carry,
+    Inputs,
     Played,
-    Seeds,
     World,
     empty_flight,
     over_seeds,
@@ -65,7 +66,7 @@ class Fleet:
             assert isinstance(pool, JittablePool)
             environments[domain] = pool.environment
         slots = {domain: collector.replay.slots for domain, collector in first.collectors.items()}
-        self._world = World(first.method, environments, slots)
+        self._world = World(first.method, first.ground.make, environments, slots)
         self._carry: Carry | None = None  # None while the runs hold their own parts
         self._programs: dict[Any, Any] = {}
 
@@ -86,10 +87,10 @@ class Fleet:
         domains = tuple(e.domain for e in stretch.then if isinstance(e, Evaluate))
         taking = [run for run, takes in zip(self.runs, part, strict=True) if takes]
         done = jnp.full(len(self.runs), _done(stretch.work), jnp.int32)
-        seeds = stack([self._seeds(run, stretch, blocks, domains) for run in self.runs])
+        inputs = stack([self._inputs(run, stretch, blocks, domains) for run in self.runs])
         feed = taking[0].feed
         data = None if feed is None else feed.store
-        arguments = (carry._replace(done=done), data, seeds, jnp.array(part))
+        arguments = (carry._replace(done=done), data, inputs, jnp.array(part))
         program = self._program(stretch, blocks, domains, arguments)
         with _measured(taking, "update"):
             self._carry, played = program(*arguments)
@@ -139,10 +140,10 @@ class Fleet:
         updates = stack([run.state.clock.updates for run in self.runs])
         return Carry(learnt, updates, stores, written, flight, jnp.zeros_like(updates))
 
-    def _seeds(
+    def _inputs(
         self, run: Run, stretch: Stretch, blocks: Sequence[Block], domains: Sequence[str]
-    ) -> Seeds:
-        """Seeds of everything that a run plays in a stretch."""
+    ) -> Inputs:
+        """The settings of a run, and the seeds of everything that it plays in a stretch."""
         together = run.config.schedule.episodes_per_collection
         upcoming = {
             domain: collector.replay.appended + len(collector.flown())
@@ -165,7 +166,8 @@ class Fleet:
             for domain in domains
         }
         root = jax.random.key_data(run.state.clock.key)
-        return Seeds(root, collections, evaluations)
+        numbers = jax.tree.map(jnp.asarray, fields.numbers(run.config.settings))
+        return Inputs(numbers, root, collections, evaluations)
 
     def _program(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ from coworld_jax.config import Config
 from coworld_jax.data import Replay
 from coworld_jax.envs import EnvironmentPool
 from coworld_jax.evaluation.evaluator import Evaluator
+from coworld_jax.fields import with_numbers
 from coworld_jax.method import TARGET, Method, TrainState, init_train_state, make_key
 from coworld_jax.records.checkpoint import Checkpointer, DamagedCheckpointError
 from coworld_jax.records.files import (
@@ -59,6 +60,7 @@ class Ground(NamedTuple):
     """What runs that differ in their seeds have in common."""
 
     method: Method
+    make: Callable[[Mapping[str, Any]], Method]  # with other `fields.numbers` in its settings
     pools: Mapping[str, EnvironmentPool]
     mesh: parallel.Mesh | None
     action_size: int  # of all batches
@@ -219,7 +221,12 @@ def open_ground(config: Config) -> Iterator[Ground]:
         if any(TARGET in phase.reads for phase in method.plan):
             feed = TargetFeed(config, specs[TARGET], method, action_size, mesh)
             resources.callback(feed.close)
-        yield Ground(method, pools, mesh, action_size, feed, judging)
+
+        def make(numbers: Mapping[str, Any]) -> Method:
+            settings = with_numbers(config.settings, numbers)
+            return make_method(dataclasses.replace(config, settings=settings), specs)
+
+        yield Ground(method, make, pools, mesh, action_size, feed, judging)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from coworld_jax.fields import choice, count, share
+from coworld_jax.fields import choice, count, period, share
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class LearningConfig:
     continue_scale: float = 1.0
     discount: float = share(0.99)
     lambda_: float = share(0.95)
-    dynamics_share: float = share(1.0)  # rho: 1 dynamics backpropagation, 0 REINFORCE
+    dynamics_share: float = share(1.0, shapes=True)  # rho: 1 dynamics backpropagation, 0 REINFORCE
     entropy_scale: float = 1e-4
-    slow_critic_every: int = count(100)  # behaviour updates between copies
+    slow_critic_every: int = period(100)  # behaviour updates between copies
 
     def check(self) -> None:
         """A rollout has at least one step.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coworld_jax.fields import count, share
+from coworld_jax.fields import count, period, share
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class LearningConfig:
     discount: float = share(0.99)
     lambda_: float = share(0.95)
     entropy_scale: float = 1e-4
-    slow_critic_every: int = count(100)  # behaviour updates between copies
+    slow_critic_every: int = period(100)  # behaviour updates between copies
 
     def check(self) -> None:
         """The policy of a state is paired with the return of the next one.
