@@ -11,9 +11,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import field
-from typing import Any, TypeVar
-
-Settings = TypeVar("Settings")
+from typing import Any
 
 
 def share(default: float, *, shapes: bool = False) -> Any:
@@ -65,11 +63,11 @@ def numbers(settings: Any) -> dict[str, float | int]:
         path: value
         for path, value, entry in leaves(settings)
         if ("period" in entry.metadata or isinstance(value, float))
-        and not ("shapes" in entry.metadata and entry.metadata["shapes"])
+        and not (entry.metadata.get("shapes"))
     }
 
 
-def with_numbers(settings: Settings, values: Mapping[str, Any], prefix: str = "") -> Settings:
+def with_numbers(settings: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
     """``settings`` with other `numbers`, for example with arrays inside a compiled function."""
     new = {}
     for entry in dataclasses.fields(settings):

@@ -316,6 +316,7 @@ def test_a_scanned_phase_equals_a_python_loop(scanned):
     assert int(wanted.clock.updates) == 3
 
 
+@pytest.mark.slow
 def test_chunks_of_one_equal_a_chunk_of_three(scanned):
     method, wanted, _ = scanned
     _, state = tiny.start()

@@ -147,6 +147,7 @@ def test_metrics_name_the_updates_of_the_parameters(whole):
 @pytest.mark.parametrize(
     "asked", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_a_crash_beside_an_evaluation_changes_nothing(whole, tmp_path, asked):
     config, workdir, summary = whole
     calls = []

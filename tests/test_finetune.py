@@ -105,6 +105,7 @@ def test_the_fisher_phase_averages_over_its_batches_and_sets_the_anchor():
     assert moved(both.agent.world_model, state.agent.world_model) == 0.0
 
 
+@pytest.mark.slow
 def test_a_strong_penalty_holds_the_named_modules_alone():
     settings = replace(SETTINGS, ewc_scale=1e9, ewc_modules=("critic",))
     method, state = make(settings)

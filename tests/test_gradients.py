@@ -253,6 +253,7 @@ STATE_TERMS = {
 }
 
 
+@pytest.mark.slow
 def test_terms_of_a_source_that_reads_states_reach_what_the_method_states(
     recorder: Recorder,
 ) -> None:

@@ -320,6 +320,7 @@ def test_buffers_get_new_sequences_by_the_count(count: int, due: bool) -> None:
         assert state_digest(getattr(after, part)) == state_digest(getattr(state, part))
 
 
+@pytest.mark.slow
 def test_a_scan_in_pieces_is_the_scan_in_one() -> None:
     """The buffers are due at every second update: in the middle of the scan, or in its own."""
     method = method_of("lompo")

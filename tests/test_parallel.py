@@ -73,6 +73,7 @@ def test_streamed_batches_equal_resident_ones(single):
     assert_close(run({}, streams(), devices=2), single)
 
 
+@pytest.mark.slow
 def test_pmap_equals_single_device(single):
     assert_close(run(devices=2, mapping="pmap"), single)
     assert_close(run({}, streams(), devices=2, mapping="pmap"), single)

@@ -59,6 +59,7 @@ def test_scaling_is_that_of_all_batches_together() -> None:
     np.testing.assert_allclose(again["mean"], batches[0].mean(axis=(0, 1)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_scaling_is_measured_for_one_source_and_not_learnt() -> None:
     config = tiny.with_settings(learning={"weight_decay": 0.1})
     method, state = tiny.make(config, sources=2, state_size=5)

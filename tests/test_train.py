@@ -123,6 +123,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(finished, data, tmp_path, saved
     assert updates == wanted
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_run_continues(finished, data, tmp_path):
     workdir = tmp_path / "x"
     process = start(workdir, data, "--config.run.checkpoint_every=1000")

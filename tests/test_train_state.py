@@ -13,7 +13,8 @@ from coworld_jax.data import save_episode
 from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
 from coworld_jax.records.files import read_tasks
 from coworld_jax.records.metrics import read_metrics
-from coworld_jax.training.loop import learn, play_randomly, train
+from coworld_jax.training.events import learn, play_randomly
+from coworld_jax.training.loop import train
 from coworld_jax.training.plan import Learn, RandomPlay, agenda
 from coworld_jax.training.run import open_run
 from coworld_jax.workdir import load_policy, restore_run

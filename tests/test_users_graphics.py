@@ -77,6 +77,8 @@ def test_the_value_may_be_in_capitals(machine, monkeypatch):
 def test_rendering_that_is_switched_off_is_refused_but_for_an_own_environment(
     tmp_path, monkeypatch
 ):
+    for name in graphics._INFLUENCES:  # an earlier test may have chosen a renderer
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MUJOCO_GL", "off")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "bomb.py").write_text(FIRST)

@@ -202,7 +202,6 @@ def open_ground(config: Config) -> Iterator[Ground]:
     Raises:
         ValueError: bad configuration or data, in one sentence.
     """
-    parallel.check_precision()
     with ExitStack() as resources:
         # Its thread ends after the pools, whose episodes it may be waiting for.
         judging = resources.enter_context(ThreadPoolExecutor(1, "evaluation"))
@@ -247,6 +246,7 @@ def open_run(
             lock.
     """
     configuration.check(config)
+    parallel.check_precision()
     check_config(workdir, config)
     with ExitStack() as resources:
         resources.enter_context(lock(workdir))

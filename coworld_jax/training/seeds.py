@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from coworld_jax import config as configuration
+from coworld_jax import parallel
 from coworld_jax.config import Config
 from coworld_jax.data import read_json, write_json
 from coworld_jax.evaluation.comparison import comparison_figure, read_curve
@@ -73,6 +74,7 @@ def train_seeds(
         NonFiniteError: every seed has failed.
     """
     configuration.check(config)
+    parallel.check_precision()
     check_config(workdir, config)
     began = time.monotonic()
     with ExitStack() as resources:
