@@ -1,15 +1,21 @@
-"""The settings of each method at each size: ``paper``, ``released``, ``small``, ``planar`` and ``quickstart``. ``paper`` and ``released`` run the authors' loop. The
-totals come from replaying its counters: | target's suite | source updates, env_steps | target:
-world model alone, joint | |---|---|---| | Meta-World, RoboDesk | 30,099 over 150,000 (and 5,000
-random) | 20,000, 60,099 | | DeepMind Control | 15,099 over 75,000 (and 2,500 random) | 10,000,
-12,099 | The paper's Table 8 counts a round's env_steps, of which every fifth pays for an update:
-2e4 for the source and 5e4 for the target, on DeepMind Control 2e4 for both, in frames, two to an
-env_step. ``small``, ``planar`` and ``quickstart`` have their own, shorter schedule. The other
-methods that are built from DreamerV2 agents get the updates that CoWorld's agents get, but for the
-99 first ones, so that a comparison is fair. Methods with official code of their own have its
-hyperparameters at ``paper`` and ``released``. Those without a world model get the 300k iterations
-that the paper grants them (section 4.5); their files say how these are read. A method without a
-line in `_SETTINGS` has its default settings at every size.
+"""The settings of each method at each size: ``paper``, ``released``, ``small``, ``planar`` and
+``quickstart``.
+
+``paper`` and ``released`` run the authors' loop. The totals come from replaying its counters:
+
+| target's suite | source updates, env_steps | target: world model alone, joint |
+|---|---|---|
+| Meta-World, RoboDesk | 30,099 over 150,000 (and 5,000 random) | 20,000, 60,099 |
+| DeepMind Control | 15,099 over 75,000 (and 2,500 random) | 10,000, 12,099 |
+
+The paper's Table 8 counts a round's env_steps, of which every fifth pays for an update: 2e4 for the
+source and 5e4 for the target, on DeepMind Control 2e4 for both, in frames, two to an env_step.
+``small``, ``planar`` and ``quickstart`` have their own, shorter schedule. The other methods that
+are built from DreamerV2 agents get the updates that CoWorld's agents get, but for the 99 first
+ones, so that a comparison is fair. Methods with official code of their own have its hyperparameters
+at ``paper`` and ``released``. Those without a world model get the 300k iterations that the paper
+grants them (section 4.5); their files say how these are read. A method without a line in
+`_SETTINGS` has its default settings at every size.
 """
 
 from __future__ import annotations
