@@ -114,7 +114,9 @@ class Method(NamedTuple):
 class Entry(NamedTuple):
     """A line of the registry."""
 
-    settings: type  # a frozen dataclass; its fields are flags, see `fields`
+    # A frozen dataclass; its fields are flags, see `fields`. Its numbers may be traced values: one
+    # that ``make`` or an update compares is declared with `fields.shaping`.
+    settings: type
     make: Callable[[Any, Mapping[str, Domain]], Method]
     # Settings -> domains that the method needs with them; ``source`` stands for all sources.
     domains: Callable[[Any], tuple[str, ...]]

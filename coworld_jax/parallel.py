@@ -49,6 +49,43 @@ def make_mesh(devices: int, batch: int) -> Mesh | None:
     return None if count == 1 else Mesh(np.array(local[:count]), (AXIS,))
 
 
+def make_seed_mesh(devices: int, seeds: int) -> Mesh | None:
+    """A mesh of as many local devices as can share ``seeds`` equally, or None for a single one.
+
+    Args:
+        devices: how many at most; 0 for all.
+
+    Raises:
+        ValueError: fewer devices than asked for.
+    """
+    local = jax.local_devices()
+    if devices > len(local):
+        raise ValueError(f"run.devices is {devices}, but there are {len(local)}: use 0 for all.")
+    count = next(n for n in range(devices or len(local), 0, -1) if seeds % n == 0)
+    return None if count == 1 else Mesh(np.array(local[:count]), (AXIS,))
+
+
+def share_seeds(tree: Tree, mesh: Mesh | None) -> Tree:
+    """``tree``, whose leaves are ``[seeds, ...]``, shared by the devices of the mesh."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+
+def split_seeds(run: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """``(carries, data, inputs, part) -> (carries, played)``, each device for its own seeds.
+
+    Args:
+        run: for seeds of one device; its second argument is common to all.
+    """
+    shared, whole = PartitionSpec(AXIS), PartitionSpec()
+    return jax.shard_map(
+        run,
+        mesh=mesh,
+        in_specs=(shared, whole, shared, shared),
+        out_specs=(shared, shared),
+        check_vma=False,
+    )
+
+
 def replicate(tree: Tree, mesh: Mesh | None) -> Tree:
     """``tree`` on every device of the mesh, as `compile_program` wants its stores and state."""
     return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

@@ -46,7 +46,6 @@ EVENTS = [
     EndPhase(PREFILL),
     # The first update comes before the collections, and everything is counted from its end.
     Learn(ONLINE, 0, 1),
-    Join(ONLINE),
     Collect(ONLINE, 1),
     Learn(ONLINE, 1, 2),
     Join(ONLINE),
@@ -147,7 +146,7 @@ def test_short_episodes_are_followed_by_more_before_the_next_updates() -> None:
     """Ten env_steps pay for two updates; the third collection has paid for what is made by then."""
     debt = [Collect(ONLINE, 3), Join(ONLINE)]
     assert played_agenda([4, 4, 4, 10, 3, 9]) == [
-        Learn(ONLINE, 0, 1), Join(ONLINE),
+        Learn(ONLINE, 0, 1),
         Collect(ONLINE, 1), Learn(ONLINE, 1, 2), Join(ONLINE), *debt, *debt,  # 12 for 2 updates
         Collect(ONLINE, 3), Learn(ONLINE, 3, 1), Learn(ONLINE, 4, 1), Join(ONLINE),  # 22 for 4
         Collect(ONLINE, 5), Learn(ONLINE, 5, 2), Join(ONLINE),  # 25 for 6

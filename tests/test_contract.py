@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tiny
 
+from coworld_jax import fields
 from coworld_jax.method import TARGET, Domain, Method, Phase, sources_of
 from coworld_jax.methods import METHODS
 from coworld_jax.policy import AgentPolicy
@@ -143,17 +144,22 @@ class Applied(NamedTuple):
     metrics: dict[str, jax.Array]
 
 
-@functools.cache
-def applied(name: str, phase: Phase) -> Applied:
-    method, domains, (state, _) = made(name)
+def batches_of(name: str, phase: Phase) -> dict[str, Batch]:
+    """As training hands them out: all have the largest action size, surplus ones are zero."""
+    method, domains = build(name)
+    widest = max(one.action_size for one in domains.values())
     batches = {}
     for index, domain in enumerate(phase.reads):
         chunk = jax.tree.map(lambda rows: rows[: method.length], tiny.batch(index, STATE_SIZE))
-        # As training hands them out: surplus coordinates are zero, and all batches have the
-        # largest action size.
-        widest = max(one.action_size for one in domains.values())
         size = domains[domain].action_size
         batches[domain] = chunk._replace(action=chunk.action[..., :widest].at[..., size:].set(0.0))
+    return batches
+
+
+@functools.cache
+def applied(name: str, phase: Phase) -> Applied:
+    method, _, (state, _) = made(name)
+    batches = batches_of(name, phase)
     run, traces = tiny.counted(method.updates[phase.update])
     before = tiny.copied(state)
     after, metrics = run(state, batches, jax.random.key(3), jnp.int32(0))
@@ -200,6 +206,25 @@ def test_an_update_leaves_domains_alone_that_it_does_not_read(name: str, phase: 
     for domain in set(old) - set(phase.reads):
         assert state_digest(new[domain]) == state_digest(old[domain]), domain
     assert {metric.partition("/")[0] for metric in metrics} <= set(phase.reads)
+
+
+@pytest.mark.parametrize(("name", "phase"), applications())
+def test_numbers_among_the_settings_may_be_arguments_of_an_update(name: str, phase: Phase) -> None:
+    """So that a sweep over them compiles once; traced alone, nothing is compiled."""
+    case, (_, domains, (state, _)) = CASES[name], made(name)
+    numbers = fields.numbers(case.settings)
+    assert numbers and not {"ewc_scale", "learning.dynamics_share"} & set(numbers)
+
+    def update(numbers: dict[str, jax.Array], state: Any) -> Any:
+        settings = fields.with_numbers(case.settings, numbers)
+        update = METHODS[case.method].make(settings, domains).updates[phase.update]
+        return update(state, batches_of(name, phase), jax.random.key(3), jnp.int32(0))
+
+    traced = jax.tree.map(jnp.asarray, numbers)
+    after, metrics = jax.eval_shape(update, traced, state)
+    wanted = jax.eval_shape(functools.partial(update, numbers), state)
+    assert (after, metrics) == wanted
+    assert fields.with_numbers(case.settings, numbers) == case.settings
 
 
 # Each compiles the update once more.

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tiny
 
+from coworld_jax import parallel
 from coworld_jax.config import Config
 from coworld_jax.records.metrics import read_metrics
-from coworld_jax.training import together
+from coworld_jax.training import fleet, together
 from coworld_jax.training.loop import train
 from coworld_jax.workdir import load_policy, restore_run
 
@@ -82,6 +83,19 @@ def test_a_seed_of_many_is_the_single_run_of_that_seed(many, tmp_path):
     assert len(set(found)) == SEEDS
 
 
+def test_devices_share_the_seeds(many, tmp_path):
+    two = config("device", seeds=2)
+    summary = train(replace(two, run=replace(two.run, devices=2)), tmp_path / "two")
+    for seed in range(2):
+        folder = f"seed_{seed}"
+        for got, want in zip(leaves(tmp_path / "two" / folder), leaves(many[0] / folder)):
+            np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+    assert summary["seeds"] == [0, 1]
+    assert parallel.make_seed_mesh(2, 3) is None and parallel.make_seed_mesh(0, 4).size == 2
+    with pytest.raises(ValueError, match="run.devices is 9, but there are 2: use 0"):
+        parallel.make_seed_mesh(9, 9)
+
+
 def test_every_seed_is_a_workdir_and_all_have_a_summary(many):
     workdir, summary = many
     assert summary["seeds"] == [0, 1, 2] and summary["failures"] == {}
@@ -118,20 +132,31 @@ def test_an_interrupted_run_of_many_goes_on_to_the_same_states(many, tmp_path, m
 
 @pytest.mark.slow
 def test_a_seed_that_fails_is_named_and_the_others_go_on(many, tmp_path, monkeypatch, capfd):
-    record = together.record
+    """Its parameters really are no numbers: so are its actions, in the same stretch."""
+    take_over = fleet.Fleet._take_over
 
-    def poison(run, event, metrics, seconds):
-        if run.config.seed == 1 and run.position.updates >= 4:
-            metrics = {name: value * np.nan for name, value in metrics.items()}
-        record(run, event, metrics, seconds)
+    def poisoned(self):
+        carry = take_over(self)
+        if not int(carry.updates.max()) or self.runs[1].failure:
+            return carry
+        bad = jax.tree.map(
+            lambda leaf: leaf.at[1].multiply(np.nan) if leaf.dtype == np.float32 else leaf,
+            carry.learnt,
+        )
+        return carry._replace(learnt=bad)
 
-    monkeypatch.setattr(together, "record", poison)
+    monkeypatch.setattr(fleet.Fleet, "_take_over", poisoned)
     summary = train(config("device", seeds=SEEDS), tmp_path)
-    assert summary["seeds"] == [0, 2] and "update 5" in summary["failures"]["1"]
+    assert summary["seeds"] == [0, 2] and "no longer finite" in summary["failures"]["1"]
     assert "seed 1: " in capfd.readouterr().err
     wanted = many[1]["state_digests"]
     assert summary["state_digests"] == {0: wanted[0], 2: wanted[2]}
-    assert load_policy(tmp_path, seed=1)  # of its last checkpoint
+    monkeypatch.undo()
+    assert np.isfinite(
+        load_policy(tmp_path, seed=1).episode(0)(np.zeros((64, 64, 3), np.uint8))
+    ).all()
+    again = train(config("device", seeds=SEEDS), tmp_path)
+    assert again["failures"] == summary["failures"]
 
 
 def test_what_programs_cannot_carry_out_is_said(tmp_path):

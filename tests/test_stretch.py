@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from coworld_jax.method import Phase
-from coworld_jax.training.plan import Collect, EndPhase, Evaluate, Join, Learn, Rhythm, Save, agenda
+from coworld_jax.training.plan import (
+    Collect,
+    EndPhase,
+    Evaluate,
+    Join,
+    Learn,
+    RandomPlay,
+    Rhythm,
+    Save,
+    agenda,
+)
 from coworld_jax.training.stretch import Block, fold, stretches, unfold
 
 PLAY = Phase("play", plays="source", env_steps=20)
@@ -29,6 +39,24 @@ def test_every_event_of_the_agenda_is_in_one_stretch():
     rhythm = Rhythm(1, 6, 5, {"source": 10}, ranking="source")
     events = list(agenda(PLAN, rhythm))
     assert [e for s in stretches(events) for e in (*s.work, *s.then)] == events
+
+
+def test_random_play_is_apart_from_work():
+    """The host plays it, and needs the replays for that."""
+    measure = Phase("measure", "scale", 2, ("source",))
+    rhythm = Rhythm(100, 100, 100, {"source": 10})
+    found = list(stretches(agenda((PLAY, measure, PLAY, ONLINE), rhythm)))
+    holding = [s for s in found if any(isinstance(event, RandomPlay) for event in s.then)]
+    assert len(holding) == 2 and not any(stretch.work for stretch in holding)
+    assert holding[1].then[0] == RandomPlay(PLAY)
+
+
+def test_no_collection_joins_before_one_was_played():
+    late = ONLINE._replace(updates=14, first_updates=2)
+    rhythm = Rhythm(100, 6, 6, {"source": 10})
+    steps = [step for s in stretches(agenda((PLAY, late), rhythm)) for step in s.work]
+    kinds = [type(step) for step in steps if not isinstance(step, Learn)]
+    assert kinds == [Collect, Join] * 6
 
 
 def test_repeated_steps_become_a_block():

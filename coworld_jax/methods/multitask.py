@@ -68,7 +68,7 @@ class MultitaskSettings:
     """Everything that the method depends on besides its domains."""
 
     updates: int = 12_000  # of the world model and of both behaviours
-    target_share: float = share(0.5)  # of the chunks of a batch
+    target_share: float = share(0.5, shapes=True)  # of the chunks of a batch
     reward_head: str = choice("shared", "separate")
     network: NetworkConfig = field(default_factory=NetworkConfig)
     learning: LearningConfig = field(default_factory=LearningConfig)

@@ -127,6 +127,11 @@ class SeedProgress(Progress):
         self._shared, self._seed = shared, seed
         self._updates = 0
 
+    def resume(self, updates: int) -> None:
+        """Count the updates that the seed had made before this start."""
+        self._shared.advance(updates)
+        self._updates = updates
+
     def update(self, phase: str, updates: int, env_steps: int, values: Mapping[str, float]) -> None:
         """See `Progress.update`; the values shown are those of the seed that spoke last."""
         self._shared.advance(updates - self._updates)

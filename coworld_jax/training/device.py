@@ -1,9 +1,9 @@
 """A stretch of a run as one program: its play, its updates and the episodes of its evaluations.
 
-It is the host's run, `training.loop`, in other words: the same episodes from the same seeds, the
-same batches from the same keys, equal up to the rounding of one program against another. The host
-is asked for nothing in between. That needs simulators that are functions of jax, whose episodes all
-have full length, and a dataset that lies on the device.
+It computes what `training.loop` computes, up to rounding: the same episodes from the same seeds and
+the same batches from the same keys. Nothing returns to the host in between. That needs simulators
+that are functions of jax, whose episodes all have full length, and a dataset that lies on the
+device.
 
 Several seeds share a program. Whatever a run changes has a leading axis of seeds; the offline
 dataset has none. An accelerator takes all seeds at once (`jax.vmap`). On a CPU that gains nothing,
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from coworld_jax import parallel
 from coworld_jax.envs import JittableEnvironment
 from coworld_jax.envs.jittable.rollout import Row, play
 from coworld_jax.method import KEYS, TARGET, Clock, Method, State, TrainState, make_key
@@ -49,7 +50,13 @@ class Carry(NamedTuple):
     stores: dict[str, EpisodeStore]  # replays, by domain
     written: dict[str, jax.Array]  # int32 [], episodes that each replay was given so far
     flight: dict[str, Row]  # [R, E, ...], the collection of each domain that has not joined
-    done: jax.Array  # int32 [], updates of the phase
+
+
+class Common(NamedTuple):
+    """What all seeds share."""
+
+    data: EpisodeStore | None  # the offline dataset
+    done: jax.Array  # int32 [], updates of the phase before the stretch
 
 
 class Inputs(NamedTuple):
@@ -62,31 +69,31 @@ class Inputs(NamedTuple):
 
 
 class Played(NamedTuple):
-    """What the host is told of a stretch."""
+    """Results of a stretch for the host."""
 
     # For each block a result per step, [repeats, ...]: rows of a collection, metrics of updates.
     blocks: tuple[tuple[Any, ...], ...]
     evaluations: dict[str, Row]  # [R, N, ...]
 
 
-Program = Callable[[Carry, EpisodeStore | None, Inputs], tuple[Carry, Played]]
+Program = Callable[[Carry, Common, Inputs], tuple[Carry, Played]]
 
 
 def stretch_program(world: World, blocks: Sequence[Block]) -> Program:
-    """The program of one seed: ``(carry, offline dataset, inputs) -> (carry, played)``.
+    """The program of one seed: ``(carry, common, inputs) -> (carry, played)``.
 
     Args:
-        world: see there.
+        world: the method and the environments.
         blocks: of the stretch; domains to score are those that the inputs name.
     """
 
-    def program(carry: Carry, data: EpisodeStore | None, inputs: Inputs) -> tuple[Carry, Played]:
-        results = []
+    def program(carry: Carry, common: Common, inputs: Inputs) -> tuple[Carry, Played]:
+        results, done = [], common.done
         own = world._replace(method=world.make(inputs.numbers))
         root = jax.random.wrap_key_data(inputs.root, impl=KEYS)
         for block, numbers in zip(blocks, inputs.collections, strict=True):
-            turn = functools.partial(_carry_out, own, block.steps, data, root)
-            carry, result = jax.lax.scan(turn, carry, numbers, length=block.repeats)
+            turn = functools.partial(_carry_out, own, block.steps, common.data, root)
+            (carry, done), result = jax.lax.scan(turn, (carry, done), numbers, length=block.repeats)
             results.append(result)
         scores = {
             domain: _play(own, domain, carry.learnt, numbers, explore=False)
@@ -102,11 +109,12 @@ def _carry_out(
     steps: Sequence[Step],
     data: EpisodeStore | None,
     root: jax.Array,
-    carry: Carry,
+    carried: tuple[Carry, jax.Array],
     seeds: jax.Array,
-) -> tuple[Carry, tuple[Any, ...]]:
+) -> tuple[tuple[Carry, jax.Array], tuple[Any, ...]]:
     """The steps of a block, once; ``seeds`` ``[collections, E]`` are those of its episodes."""
     results: list[Any] = []
+    carry, done = carried
     collections = iter(seeds)
     for step in steps:
         result: Any = ()
@@ -116,15 +124,21 @@ def _carry_out(
                 result = _play(world, phase.plays, carry.learnt, numbers, explore=True)
                 carry = carry._replace(flight=carry.flight | {phase.plays: result})
             case Learn():
-                carry, result = _learn(world.method, step, data, root, carry)
+                carry, result = _learn(world.method, step, data, root, carry, done)
+                done += step.updates
             case Join(phase):
                 carry = _join(carry, phase.plays, world.slots[phase.plays])
         results.append(result)
-    return carry, tuple(results)
+    return (carry, done), tuple(results)
 
 
 def _learn(
-    method: Method, step: Learn, data: EpisodeStore | None, root: jax.Array, carry: Carry
+    method: Method,
+    step: Learn,
+    data: EpisodeStore | None,
+    root: jax.Array,
+    carry: Carry,
+    done: jax.Array,
 ) -> tuple[Carry, dict[str, jax.Array]]:
     phase = step.phase
     resident = {domain: carry.stores[domain] for domain in phase.reads if domain != TARGET}
@@ -136,11 +150,10 @@ def _learn(
         TrainState(carry.learnt, Clock(carry.updates, root)),
         resident,
         {},
-        carry.done,
+        done,
         shape=Shape(step.updates, method.length, method.batch, method.before),
     )
-    done, updates = carry.done + step.updates, state.clock.updates
-    return carry._replace(learnt=state.learnt, updates=updates, done=done), metrics
+    return carry._replace(learnt=state.learnt, updates=state.clock.updates), metrics
 
 
 def _play(world: World, domain: str, learnt: State, seeds: jax.Array, *, explore: bool) -> Row:
@@ -179,23 +192,26 @@ def empty_flight(world: World, domain: str, episodes: int) -> Row:
 
 
 def over_seeds(
-    program: Program, vectorised: bool
-) -> Callable[[Carry, EpisodeStore | None, Inputs, jax.Array], tuple[Carry, Played]]:
-    """``program`` for every seed: all arguments but the dataset get a leading axis ``[S, ...]``.
+    program: Program, *, vectorised: bool, mesh: parallel.Mesh | None = None
+) -> Callable[[Carry, Common, Inputs, jax.Array], tuple[Carry, Played]]:
+    """``program`` for every seed: all arguments but the common ones get an axis ``[S, ...]``.
 
     Args:
         program: of one seed.
         vectorised: all at once, or one after another.
+        mesh: devices that share the seeds equally, or None for a single one.
+
+    The updates of the phase are common to all, so that a `jax.lax.cond` on them stays one.
 
     Returns:
-        A function with a fourth argument, bool ``[S]``: seeds that take part. What the others have
-        does not change, and what is told of them has no meaning.
+        A function with a fourth argument, bool ``[S]``: seeds that take part. The others stay as
+        they are, and their results have no meaning.
     """
 
     def at_once(
-        carries: Carry, data: EpisodeStore | None, inputs: Inputs, part: jax.Array
+        carries: Carry, common: Common, inputs: Inputs, part: jax.Array
     ) -> tuple[Carry, Played]:
-        new, played = jax.vmap(program, in_axes=(0, None, 0))(carries, data, inputs)
+        new, played = jax.vmap(program, in_axes=(0, None, 0))(carries, common, inputs)
 
         def choose(there: jax.Array, here: jax.Array) -> jax.Array:
             return jnp.where(part.reshape(-1, *[1] * (here.ndim - 1)), here, there)
@@ -203,42 +219,38 @@ def over_seeds(
         return jax.tree.map(choose, carries, new), played
 
     def in_turn(
-        carries: Carry, data: EpisodeStore | None, inputs: Inputs, part: jax.Array
+        carries: Carry, common: Common, inputs: Inputs, part: jax.Array
     ) -> tuple[Carry, Played]:
         def turn(carries: Carry, item: tuple[jax.Array, Inputs, jax.Array]) -> tuple[Carry, Played]:
             index, own, takes_part = item
             carry = jax.tree.map(lambda leaves: leaves[index], carries)
-            carry, played = _unless_idle(program, takes_part, carry, data, own)
+            carry, played = _unless_idle(program, takes_part, carry, common, own)
             return jax.tree.map(lambda all_, one: all_.at[index].set(one), carries, carry), played
 
         return jax.lax.scan(turn, carries, (jnp.arange(part.size), inputs, part))
 
-    def alone(
-        carries: Carry, data: EpisodeStore | None, inputs: Inputs, part: jax.Array
-    ) -> tuple[Carry, Played]:
-        del part  # it is asked for nothing when it does not take part
-        carry, own = jax.tree.map(lambda leaf: leaf[0], (carries, inputs))
-        return jax.tree.map(lambda leaf: leaf[None], program(carry, data, own))
-
     def run(
-        carries: Carry, data: EpisodeStore | None, inputs: Inputs, part: jax.Array
+        carries: Carry, common: Common, inputs: Inputs, part: jax.Array
     ) -> tuple[Carry, Played]:
-        way = alone if part.size == 1 else at_once if vectorised else in_turn
-        return way(carries, data, inputs, part)
+        if part.size > 1:
+            return (at_once if vectorised else in_turn)(carries, common, inputs, part)
+        carry, own, takes_part = jax.tree.map(lambda leaf: leaf[0], (carries, inputs, part))
+        new = _unless_idle(program, takes_part, carry, common, own)
+        return jax.tree.map(lambda leaf: leaf[None], new)
 
-    return run
+    return run if mesh is None else parallel.split_seeds(run, mesh)
 
 
 def _unless_idle(
-    program: Program, takes_part: jax.Array, carry: Carry, data: EpisodeStore | None, inputs: Inputs
+    program: Program, takes_part: jax.Array, carry: Carry, common: Common, inputs: Inputs
 ) -> tuple[Carry, Played]:
     """``program``, or nothing at all."""
-    _, shapes = jax.eval_shape(program, carry, data, inputs)
+    _, shapes = jax.eval_shape(program, carry, common, inputs)
 
     def idle() -> tuple[Carry, Played]:
         return carry, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    return jax.lax.cond(takes_part, lambda: program(carry, data, inputs), idle)
+    return jax.lax.cond(takes_part, lambda: program(carry, common, inputs), idle)
 
 
 def stack(trees: Sequence[Tree]) -> Tree:

@@ -16,13 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coworld_jax import fields
+from coworld_jax import fields, parallel
 from coworld_jax.envs.jittable.pool import JittablePool
 from coworld_jax.envs.jittable.rollout import Row, episode_of
 from coworld_jax.method import TrainState
+from coworld_jax.records.finite import NonFiniteError
 from coworld_jax.training import runtime
 from coworld_jax.training.device import (
     Carry,
+    Common,
     Inputs,
     Played,
     World,
@@ -67,10 +69,12 @@ class Fleet:
             environments[domain] = pool.environment
         slots = {domain: collector.replay.slots for domain, collector in first.collectors.items()}
         self._world = World(first.method, first.ground.make, environments, slots)
+        devices = first.config.run.devices if len(runs) > 1 else 1
+        self._mesh = parallel.make_seed_mesh(devices, len(runs))
         self._carry: Carry | None = None  # None while the runs hold their own parts
         self._programs: dict[Any, Any] = {}
 
-    def carry_out(self, stretch: Stretch, part: Sequence[bool]) -> list[list[Any]]:
+    def carry_out(self, stretch: Stretch, part: Sequence[bool]) -> list[Iterator[Any]]:
         """The work of a stretch, and the episodes of the evaluations that it is followed by.
 
         Args:
@@ -80,17 +84,20 @@ class Fleet:
         Returns:
             For each run one result per step of the work, then one per evaluation: episodes of a
             collection, metrics of updates ``[K]``, None for a `Join`, episodes of an evaluation.
-            Nothing for a run that takes no part.
+            Nothing for a run that takes no part. A result that is not finite raises a
+            NonFiniteError when it is asked for.
         """
         carry = self._take_over()
         blocks = fold(stretch.work)
         domains = tuple(e.domain for e in stretch.then if isinstance(e, Evaluate))
         taking = [run for run, takes in zip(self.runs, part, strict=True) if takes]
-        done = jnp.full(len(self.runs), _done(stretch.work), jnp.int32)
         inputs = stack([self._inputs(run, stretch, blocks, domains) for run in self.runs])
         feed = taking[0].feed
         data = None if feed is None else feed.store
-        arguments = (carry._replace(done=done), data, inputs, jnp.array(part))
+        common = Common(data, jnp.int32(_done(stretch.work)))
+        own = (carry, inputs, jnp.array(part))
+        carry, inputs, taking_part = parallel.share_seeds(own, self._mesh)
+        arguments = (carry, parallel.replicate(common, self._mesh), inputs, taking_part)
         program = self._program(stretch, blocks, domains, arguments)
         with _measured(taking, "update"):
             self._carry, played = program(*arguments)
@@ -99,7 +106,7 @@ class Fleet:
         return [
             self._results(jax.tree.map(lambda leaf: leaf[i], played), blocks, stretch)  # noqa: B023
             if takes
-            else []
+            else iter(())
             for i, takes in enumerate(part)
         ]
 
@@ -138,7 +145,7 @@ class Fleet:
             flight[domain] = stack([_rows(collector.flown(), empty) for collector in collectors])
         learnt = stack([run.state.learnt for run in self.runs])
         updates = stack([run.state.clock.updates for run in self.runs])
-        return Carry(learnt, updates, stores, written, flight, jnp.zeros_like(updates))
+        return Carry(learnt, updates, stores, written, flight)
 
     def _inputs(
         self, run: Run, stretch: Stretch, blocks: Sequence[Block], domains: Sequence[str]
@@ -184,30 +191,56 @@ class Fleet:
             )
             with _measured(self.runs, "compile"):
                 vectorised = jax.default_backend() != "cpu"
-                program = over_seeds(stretch_program(self._world, blocks), vectorised)
+                program = over_seeds(
+                    stretch_program(self._world, blocks), vectorised=vectorised, mesh=self._mesh
+                )
                 jitted = jax.jit(program, donate_argnums=0)
-                self._programs[blocks, domains] = jitted.lower(*arguments).compile()
+                lowered = _lower(jitted, arguments, self.runs[0].config.method)
+                self._programs[blocks, domains] = lowered.compile()
                 runtime.return_free_memory()
         return self._programs[blocks, domains]
 
-    def _results(self, played: Played, blocks: Sequence[Block], stretch: Stretch) -> list[Any]:
-        """What one run is told, in the order of the events."""
-        results: list[Any] = []
+    def _results(self, played: Played, blocks: Sequence[Block], stretch: Stretch) -> Iterator[Any]:
+        """Results of one run, in the order of the events."""
         for number, repetition, place, step in unfold(blocks):
             own = jax.tree.map(lambda leaf: leaf[repetition], played.blocks[number][place])  # noqa: B023
             match step:
                 case Collect(phase):
-                    results.append(self._episodes(phase.plays, own))
+                    yield self._episodes(phase.plays, own)
                 case Learn():
-                    results.append(own)
+                    yield own
                 case Join():
-                    results.append(None)
-        scored = [event.domain for event in stretch.then if isinstance(event, Evaluate)]
-        return results + [self._episodes(name, played.evaluations[name]) for name in scored]
+                    yield None
+        for event in stretch.then:
+            if isinstance(event, Evaluate):
+                yield self._episodes(event.domain, played.evaluations[event.domain])
 
     def _episodes(self, domain: str, rows: Row) -> list[Episode]:
         environment = self._world.environments[domain]
+        if not np.isfinite(rows.action).all():
+            task = environment.spec.task
+            raise NonFiniteError(f"The actions of the policy in {task} are no longer finite.")
+        if not rows.discount.all():
+            raise ValueError(
+                f"An episode of {environment.spec.task} ended early, although its environment says "
+                "may_end=False: leave that out."
+            )
         return [episode_of(environment, rows, index) for index in range(rows.reward.shape[1])]
+
+
+def _lower(jitted: jax.stages.Wrapped, arguments: Any, method: str) -> jax.stages.Lowered:
+    """A program traced for its arguments, the numbers of the settings among them.
+
+    Raises:
+        ValueError: the method does not let a number be an argument.
+    """
+    try:
+        return jitted.lower(*arguments)
+    except jax.errors.ConcretizationTypeError as error:
+        raise ValueError(
+            f"The method {method} decides by a number among its settings what it computes: declare "
+            "that field with fields.shaping, or use --config.run.program=host."
+        ) from error
 
 
 def _done(work: Sequence[Step]) -> int:

@@ -114,7 +114,7 @@ def agenda(
         while done < current.updates:
             yield from _advance(current, rhythm, done, played)
             done += next_stop(current, rhythm, done)
-            if collection_due(current, rhythm, done):
+            if collection_due(current, rhythm, done) and done > current.first_updates:
                 yield Join(current)
             begun = _evaluations(current, rhythm, done)
             ranked = any(event.domain == rhythm.ranking for event in begun)

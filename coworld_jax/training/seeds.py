@@ -85,12 +85,18 @@ def train_seeds(
             for seed in range(config.seed, config.seed + config.run.seeds)
             if str(seed) not in failures
         }
-        with open_ground(config) as ground:
+        if not ones:
+            raise NonFiniteError(f"All seeds have failed: {'; '.join(failures.values())}")
+        # Devices share the seeds, and no batch.
+        single = replace(config, run=replace(config.run, devices=1))
+        parallel.make_seed_mesh(config.run.devices, len(ones))
+        with open_ground(single) as ground:
             by_device = chooses_device(config, obstacle(ground))
             write_config(workdir, config)
             write_tasks(workdir, {name: pool.spec for name, pool in ground.pools.items()})
             if by_device:
                 summaries = _train_together(ones, workdir, ground, stop, failures)
+        del ground  # and with it the data, which each seed now loads for itself
         if not by_device:
             summaries = _train_in_turn(ones, workdir, stop, failures, train_one)
     if summaries is None:
@@ -116,10 +122,11 @@ def _train_together(
             progress.message(ground.feed.announcement)
         runs: dict[int, Run] = {}
         for seed, config in ones.items():
-            voice = SeedProgress(progress, seed)
-            opened = open_run(config, seed_directory(workdir, seed), ground, voice)
+            own = SeedProgress(progress, seed)
+            opened = open_run(config, seed_directory(workdir, seed), ground, own)
             runs[seed] = resources.enter_context(opened)
             runs[seed].restore()
+            own.resume(runs[seed].position.updates)
         ended = carry_out_together(list(runs.values()), stop)
         for seed, run in runs.items():
             if run.failure:

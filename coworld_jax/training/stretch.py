@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from coworld_jax.training.plan import Collect, Event, Join, Learn
+from coworld_jax.training.plan import Collect, Event, Join, Learn, RandomPlay
 
 Step = Collect | Learn | Join
 
@@ -30,17 +30,20 @@ class Block(NamedTuple):
 
 
 def stretches(events: Iterable[Event]) -> Iterator[Stretch]:
-    """The events of an agenda in stretches. The first may have no work, and only the first."""
+    """The events of an agenda in stretches. Random play is in one without work: the host plays."""
     work: list[Step] = []
     then: list[Event] = []
     for event in events:
-        if not isinstance(event, Step):
+        if not isinstance(event, Step | RandomPlay):
             then.append(event)
             continue
-        if then:
+        if then or (work and isinstance(event, RandomPlay)):
             yield Stretch(tuple(work), tuple(then))
             work, then = [], []
-        work.append(event)
+        if isinstance(event, RandomPlay):
+            then.append(event)
+        else:
+            work.append(event)
     if work or then:
         yield Stretch(tuple(work), tuple(then))
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from coworld_jax.records.finite import NonFiniteError
@@ -32,29 +31,33 @@ def carry_out_together(runs: Sequence[Run], stop: runtime.StopRequest) -> bool:
     agendas = [stretches(run.events(full_length=True)) for run in runs]
     ahead = [next(agenda, None) for agenda in agendas]
     while any(ahead):
-        part = _hindmost(runs, ahead)
+        part = _furthest_behind(runs, ahead)
         stretch = ahead[part.index(True)]
         assert stretch is not None
         if stretch.work and stop.requested:
             for run in runs:
-                stop_early(run)
+                if not run.failure:
+                    stop_early(run)
             return False
-        began = time.monotonic()
-        results: Sequence[list[Any]] = [[] for _ in runs]
+        stopwatch = runs[part.index(True)].stopwatch
+        before = stopwatch.spent("update")  # compilation is no part of it
+        results: Sequence[Iterator[Any]] = [iter(()) for _ in runs]
         if stretch.work:
             results = fleet.carry_out(stretch, part)
         elif any(isinstance(event, RandomPlay) for event in stretch.then):
             fleet.hand_back()  # the host writes into the replays
-        seconds = time.monotonic() - began
+        seconds = stopwatch.spent("update") - before
         for index, run in enumerate(runs):
             if part[index]:
-                goes_on = _account(run, stretch, results[index], seconds, alone=len(runs) == 1)
+                goes_on = _record_stretch(
+                    run, stretch, results[index], seconds, alone=len(runs) == 1
+                )
                 ahead[index] = next(agendas[index], None) if goes_on else None
     fleet.hand_back()
     return True
 
 
-def _hindmost(runs: Sequence[Run], ahead: Sequence[Stretch | None]) -> list[bool]:
+def _furthest_behind(runs: Sequence[Run], ahead: Sequence[Stretch | None]) -> list[bool]:
     """Which runs come next: the one that is furthest behind, and those with the same ahead."""
     places = [(run.position.phase, run.position.done) for run in runs]
     waiting = [index for index, stretch in enumerate(ahead) if stretch is not None]
@@ -63,10 +66,10 @@ def _hindmost(runs: Sequence[Run], ahead: Sequence[Stretch | None]) -> list[bool
     return [(place, stretch) == wanted for place, stretch in zip(places, ahead, strict=True)]
 
 
-def _account(
-    run: Run, stretch: Stretch, results: Sequence[Any], seconds: float, *, alone: bool
+def _record_stretch(
+    run: Run, stretch: Stretch, results: Iterator[Any], seconds: float, *, alone: bool
 ) -> bool:
-    """Keep the books of a run about a stretch, and do what the host does after it.
+    """Record the results of a stretch, and do what the host does after it.
 
     Args:
         results: see `Fleet.carry_out`.
@@ -80,10 +83,9 @@ def _account(
         NonFiniteError: the run is alone and has a quantity that is not finite.
     """
     total = sum(step.updates for step in stretch.work if isinstance(step, Learn))
-    told = iter(results)
     try:
         for step in stretch.work:
-            result = next(told)
+            result = next(results)
             match step:
                 case Collect(phase):
                     run.collectors[phase.plays].deliver(result)
@@ -91,17 +93,17 @@ def _account(
                     record(run, step, result, seconds * step.updates / total)
                 case Join(phase):
                     join(run, phase.plays)
+        for event in stretch.then:
+            if isinstance(event, Evaluate) and stretch.work:
+                # Its figures join the checkpoint that follows: no evaluation is ever repeated.
+                evaluate(run, event.domain, next(results))
+                conclude(run, event.domain)
+            else:
+                handle(run, event)
     except NonFiniteError as error:
         if alone:
             raise
         run.failure = str(error)
         run.progress.message(run.failure)
         return False
-    for event in stretch.then:
-        if isinstance(event, Evaluate) and stretch.work:
-            # Its figures join the checkpoint that follows: no evaluation is ever repeated.
-            evaluate(run, event.domain, next(told))
-            conclude(run, event.domain)
-        else:
-            handle(run, event)
     return True
