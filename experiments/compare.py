@@ -2,8 +2,9 @@
 
     python -m experiments.compare --out=comparison.png CoWorld=runs/a,runs/b uncoupled=runs/c,runs/d
 
-Each argument is NAME=WORKDIR[,WORKDIR...]: an experiment and the runs of its seeds. Dashed lines
-are the mean and the best return of the offline dataset, where all runs share one that says them.
+Each argument is NAME=WORKDIR[,WORKDIR...]: an experiment and the runs of its seeds. The workdir of
+a run with ``run.seeds`` stands for all its seeds but those that failed. Dashed lines are the mean
+and the best return of the offline dataset, where all runs share one that says them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from absl import app, flags
 from coworld_jax.data import read_metadata
 from coworld_jax.evaluation.comparison import comparison_figure, comparison_table, read_curve
 from coworld_jax.method import TARGET
+from coworld_jax.records.files import seed_directories
 from coworld_jax.workdir import read_config
 from experiments.command import as_path, one_sentence
 
@@ -36,7 +38,8 @@ def experiments_of(arguments: Sequence[str]) -> dict[str, list[Path]]:
             raise ValueError(f"{argument} names no run: write NAME=WORKDIR[,WORKDIR...].")
         if name in found:
             raise ValueError(f"{name} is named twice: list its runs as {name}=A,B.")
-        found[name] = [as_path(workdir) for workdir in workdirs.split(",")]
+        given = [as_path(workdir) for workdir in workdirs.split(",")]
+        found[name] = [run for workdir in given for run in seed_directories(workdir)]
     if not found:
         raise ValueError("No run to draw: write NAME=WORKDIR[,WORKDIR...] for each experiment.")
     return found

@@ -264,6 +264,7 @@ def test_nearest_source_is_the_one_with_the_targets_encoder():
     )
 
 
+@pytest.mark.slow
 def test_a_source_chosen_for_a_phase_couples_whatever_the_batch_says():
     method, state = tiny.make(BY_PHASE, sources=2)
     batches = {TARGET: tiny.batch(2)}

@@ -12,8 +12,9 @@ import tiny
 
 from coworld_jax import parallel
 from coworld_jax.config import Config
+from coworld_jax.records.files import seed_directories
 from coworld_jax.records.metrics import read_metrics
-from coworld_jax.training import fleet, together
+from coworld_jax.training import fleet, seeds, together
 from coworld_jax.training.loop import train
 from coworld_jax.workdir import load_policy, restore_run
 
@@ -106,6 +107,8 @@ def test_every_seed_is_a_workdir_and_all_have_a_summary(many):
         for seed in range(SEEDS)
     ]
     assert not np.allclose(actions[0], actions[1])
+    assert seed_directories(workdir) == [workdir / f"seed_{seed}" for seed in range(SEEDS)]
+    assert seed_directories(workdir / "seed_1") == [workdir / "seed_1"]
     with pytest.raises(ValueError, match=r"3 seeds: name the folder of one, such as .*seed_0"):
         load_policy(workdir)
 
@@ -157,6 +160,15 @@ def test_a_seed_that_fails_is_named_and_the_others_go_on(many, tmp_path, monkeyp
     ).all()
     again = train(config("device", seeds=SEEDS), tmp_path)
     assert again["failures"] == summary["failures"]
+
+
+def test_replays_of_all_seeds_that_do_not_fit_are_refused_before_anything_is_written(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(seeds, "available_bytes", lambda: 10**6)
+    with pytest.raises(ValueError, match="replays of 3 seeds need .* lower run.seeds or"):
+        train(config("device", seeds=SEEDS), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_what_programs_cannot_carry_out_is_said(tmp_path):

@@ -165,6 +165,7 @@ def test_a_crash_beside_an_evaluation_changes_nothing(whole, tmp_path, asked):
     assert records(tmp_path / "run") == records(workdir)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, capsys):
     config, workdir, summary = whole
     shutil.copytree(workdir, tmp_path / "run")

@@ -123,6 +123,7 @@ def test_a_strong_penalty_holds_the_named_modules_alone():
     assert moved(new.agent.world_model, state.agent.world_model) > 0
 
 
+@pytest.mark.slow
 def test_moments_are_renewed_or_kept():
     method, state = make()
     trained, _ = jax.jit(method.updates["source"])(

@@ -374,6 +374,7 @@ def test_devices_that_cannot_share_the_agents_batch_are_told_so() -> None:
 
 
 @pytest.mark.parametrize("moments", ["fresh", "kept"])
+@pytest.mark.slow
 def test_the_change_of_domain_empties_the_buffers_and_keeps_the_weights(moments: str) -> None:
     method = METHODS["lompo_finetune"].make(replace(FINETUNE, moments=moments), tiny.domains())
     state = jax.jit(method.init)(jax.random.key(0))

@@ -69,6 +69,7 @@ def streams():
     return {TARGET: jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)}
 
 
+@pytest.mark.slow
 def test_streamed_batches_equal_resident_ones(single):
     assert_close(run({}, streams(), devices=2), single)
 

@@ -21,6 +21,9 @@ def after_updates(dtype):
     return state.learnt, metrics
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def both():
     return after_updates("float32"), after_updates("bfloat16")

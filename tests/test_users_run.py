@@ -72,6 +72,7 @@ def test_the_share_of_actions_outside_is_said(data, tmp_path):
     assert "6.67% of the actions lie outside [-1, 1]" in said  # two of thirty env_steps
 
 
+@pytest.mark.slow
 def test_terminal_states_without_a_discount_head_get_one_remark(data, tmp_path):
     assert "discount" not in announced(offline(data), tmp_path / "a")
     for name in ("000000", "000002"):

@@ -21,6 +21,7 @@ CONFIG = "config.json"
 TASKS = "tasks.json"
 DATA = "data.json"
 SUMMARY = "summary.json"
+FAILURES = "failures.json"  # of several seeds: why, by seed
 
 _LOG = logging.getLogger(__name__)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of a file system
@@ -29,6 +30,14 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of 
 def seed_directory(workdir: Path, seed: int) -> Path:
     """The folder of one seed in the workdir of many."""
     return workdir / f"seed_{seed}"
+
+
+def seed_directories(workdir: Path) -> list[Path]:
+    """The folders of the seeds that did not fail, in order; the workdir itself where it has one."""
+    folders = [path for path in workdir.glob("seed_*") if path.is_dir()]
+    failures = read_json(workdir / FAILURES) if (workdir / FAILURES).exists() else {}
+    seeds = sorted(int(folder.name.removeprefix("seed_")) for folder in folders)
+    return [seed_directory(workdir, s) for s in seeds if str(s) not in failures] or [workdir]
 
 
 @contextmanager

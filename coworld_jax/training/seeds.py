@@ -19,20 +19,26 @@ import numpy as np
 from coworld_jax import config as configuration
 from coworld_jax import parallel
 from coworld_jax.config import Config
-from coworld_jax.data import read_json, write_json
+from coworld_jax.data import available_bytes, format_bytes, read_json, write_json
+from coworld_jax.data.episodes import row_bytes
 from coworld_jax.evaluation.comparison import comparison_figure, read_curve
 from coworld_jax.evaluation.evaluator import PICTURES
-from coworld_jax.records.files import SUMMARY, lock, seed_directory, write_config, write_tasks
+from coworld_jax.records.files import (
+    FAILURES,
+    SUMMARY,
+    lock,
+    seed_directory,
+    write_config,
+    write_tasks,
+)
 from coworld_jax.records.finite import NonFiniteError
 from coworld_jax.records.progress import Progress, SeedProgress
 from coworld_jax.training import report, runtime
 from coworld_jax.training.fleet import obstacle
-from coworld_jax.training.plan import describe
+from coworld_jax.training.plan import describe, planned_episodes
 from coworld_jax.training.run import Ground, Run, open_ground, open_run
 from coworld_jax.training.together import carry_out_together
 from coworld_jax.workdir import check_config
-
-FAILURES = "failures.json"
 
 # Trains one seed: its configuration, its folder, and what asks it to stop.
 TrainOne = Callable[[Config, Path, runtime.StopRequest], dict[str, Any] | None]
@@ -92,6 +98,8 @@ def train_seeds(
         parallel.make_seed_mesh(config.run.devices, len(ones))
         with open_ground(single) as ground:
             by_device = chooses_device(config, obstacle(ground))
+            if by_device:
+                _check_memory(config, ground, len(ones))
             write_config(workdir, config)
             write_tasks(workdir, {name: pool.spec for name, pool in ground.pools.items()})
             if by_device:
@@ -104,6 +112,26 @@ def train_seeds(
     if not summaries:
         raise NonFiniteError(f"All seeds have failed: {'; '.join(failures.values())}")
     return _summarise(config, workdir, summaries, failures, time.monotonic() - began)
+
+
+def _check_memory(config: Config, ground: Ground, seeds: int) -> None:
+    """Make sure that the replays of all seeds fit, twice while they are put together.
+
+    Raises:
+        ValueError: they do not.
+    """
+    plan, need = ground.method.plan, 0
+    for domain in {phase.plays for phase in plan if phase.plays}:
+        spec = ground.pools[domain].spec
+        planned = planned_episodes(plan, domain, spec.episode_steps)
+        rows = min(config.schedule.replay_episodes, planned) * (spec.episode_steps + 1)
+        need += 2 * seeds * rows * row_bytes(ground.action_size, spec.state_size)
+    free = available_bytes()
+    if need > free:
+        raise ValueError(
+            f"The replays of {seeds} seeds need {format_bytes(need)}, but {format_bytes(free)} of "
+            "memory are free: lower run.seeds or schedule.replay_episodes."
+        )
 
 
 def _train_together(
