@@ -46,6 +46,7 @@ planar)
         --config.schedule.pretrain_updates=600 --config.schedule.warmup_target_updates=300
         --config.schedule.warmup_source_updates=100 --config.schedule.rounds=2
         --config.schedule.target_updates=300 --config.schedule.source_updates=100
+        --config.run.eval_every=1000 --config.run.checkpoint_every=1000
         --config.run.eval_episodes=4)
     ;;
 esac
