@@ -8,7 +8,6 @@ its flags then stand among those.
 from __future__ import annotations
 
 import ast
-import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -156,8 +155,8 @@ def from_flat(flat: Mapping[str, Any], default: Config) -> Config:
     typed = {path: _typed(path, raw, known[path]) for path, raw in flat.items()}
     common = {name: typed[name] for name in _COMMON}
     for name in _SECTIONS:
-        common[name] = _filled(getattr(default, name), typed, f"{name}.")
-    return replace(default, settings=_filled(default.settings, typed, ""), **common)
+        common[name] = fields.with_values(getattr(default, name), typed, f"{name}.")
+    return replace(default, settings=fields.with_values(default.settings, typed), **common)
 
 
 def override(config: Config, assignments: Sequence[str]) -> Config:
@@ -176,16 +175,6 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
         except (ValueError, SyntaxError):  # a word
             flat[path] = text
     return from_flat(flat, config)
-
-
-def _filled(settings: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    """A settings dataclass with its fields taken from ``values``, those of sections too."""
-    new = {}
-    for entry in dataclasses.fields(settings):
-        old, path = getattr(settings, entry.name), f"{prefix}{entry.name}"
-        inner = dataclasses.is_dataclass(old)
-        new[entry.name] = _filled(old, values, f"{path}.") if inner else values[path]
-    return replace(settings, **new)
 
 
 def _typed(path: str, value: Any, like: Any) -> Any:

@@ -20,7 +20,7 @@ def share(default: float, *, shapes: bool = False) -> Any:
     Args:
         shapes: it decides what an update consists of, and not only how much of it counts.
     """
-    return field(default=default, metadata={"most": 1.0, "shapes": shapes})
+    return field(default=default, metadata={"most": 1.0} | ({"shapes": True} if shapes else {}))
 
 
 def shaping(default: float) -> Any:
@@ -63,17 +63,22 @@ def numbers(settings: Any) -> dict[str, float | int]:
         path: value
         for path, value, entry in leaves(settings)
         if ("period" in entry.metadata or isinstance(value, float))
-        and not (entry.metadata.get("shapes"))
+        and "shapes" not in entry.metadata
     }
 
 
-def with_numbers(settings: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
-    """``settings`` with other `numbers`, for example with arrays inside a compiled function."""
+def with_values(settings: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """A settings dataclass with other values, by dotted path, those of sections too.
+
+    Args:
+        values: of fields; inside a compiled function those of `numbers` may be arrays.
+        prefix: put before the paths of ``settings``.
+    """
     new = {}
     for entry in dataclasses.fields(settings):
         old, path = getattr(settings, entry.name), f"{prefix}{entry.name}"
         if dataclasses.is_dataclass(old):
-            new[entry.name] = with_numbers(old, values, f"{path}.")
+            new[entry.name] = with_values(old, values, f"{path}.")
         elif path in values:
             new[entry.name] = values[path]
     return dataclasses.replace(settings, **new)

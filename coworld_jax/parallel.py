@@ -36,17 +36,15 @@ def make_mesh(devices: int, batch: int) -> Mesh | None:
     Raises:
         ValueError: fewer devices than asked for, or a batch that they cannot share equally.
     """
-    local = jax.local_devices()
-    count = len(local) if devices == 0 else devices
-    if count > len(local):
-        raise ValueError(f"run.devices is {count}, but there are {len(local)}: use 0 for all.")
+    local = _local_devices(devices)
+    count = len(local)
     if batch % count:
         fitting = [n for n in range(1, count + 1) if batch % n == 0][-1]
         raise ValueError(
             f"A batch has {batch} chunks (learning.batch), which {count} devices cannot share "
             f"equally: use a multiple of {count}, or set run.devices to {fitting}."
         )
-    return None if count == 1 else Mesh(np.array(local[:count]), (AXIS,))
+    return None if count == 1 else Mesh(np.array(local), (AXIS,))
 
 
 def make_seed_mesh(devices: int, seeds: int) -> Mesh | None:
@@ -58,11 +56,21 @@ def make_seed_mesh(devices: int, seeds: int) -> Mesh | None:
     Raises:
         ValueError: fewer devices than asked for.
     """
-    local = jax.local_devices()
+    local = _local_devices(devices)
+    count = next(n for n in range(len(local), 0, -1) if seeds % n == 0)
+    return None if count == 1 else Mesh(np.array(local[:count]), (AXIS,))
+
+
+def _local_devices(devices: int) -> list[jax.Device]:
+    """The first ``devices`` local devices; 0: all of them.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    local: list[jax.Device] = jax.local_devices()
     if devices > len(local):
         raise ValueError(f"run.devices is {devices}, but there are {len(local)}: use 0 for all.")
-    count = next(n for n in range(devices or len(local), 0, -1) if seeds % n == 0)
-    return None if count == 1 else Mesh(np.array(local[:count]), (AXIS,))
+    return local[: devices or len(local)]
 
 
 def share_seeds(tree: Tree, mesh: Mesh | None) -> Tree:

@@ -216,7 +216,7 @@ def test_numbers_among_the_settings_may_be_arguments_of_an_update(name: str, pha
     assert numbers and not {"ewc_scale", "learning.dynamics_share"} & set(numbers)
 
     def update(numbers: dict[str, jax.Array], state: Any) -> Any:
-        settings = fields.with_numbers(case.settings, numbers)
+        settings = fields.with_values(case.settings, numbers)
         update = METHODS[case.method].make(settings, domains).updates[phase.update]
         return update(state, batches_of(name, phase), jax.random.key(3), jnp.int32(0))
 
@@ -224,7 +224,7 @@ def test_numbers_among_the_settings_may_be_arguments_of_an_update(name: str, pha
     after, metrics = jax.eval_shape(update, traced, state)
     wanted = jax.eval_shape(functools.partial(update, numbers), state)
     assert (after, metrics) == wanted
-    assert fields.with_numbers(case.settings, numbers) == case.settings
+    assert fields.with_values(case.settings, numbers) == case.settings
 
 
 # Each compiles the update once more.

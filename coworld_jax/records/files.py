@@ -32,10 +32,17 @@ def seed_directory(workdir: Path, seed: int) -> Path:
     return workdir / f"seed_{seed}"
 
 
+def read_failures(workdir: Path) -> dict[str, str]:
+    """Why seeds of a workdir of many have failed, by seed."""
+    path = workdir / FAILURES
+    found: dict[str, str] = read_json(path) if path.exists() else {}
+    return found
+
+
 def seed_directories(workdir: Path) -> list[Path]:
     """The folders of the seeds that did not fail, in order; the workdir itself where it has one."""
     folders = [path for path in workdir.glob("seed_*") if path.is_dir()]
-    failures = read_json(workdir / FAILURES) if (workdir / FAILURES).exists() else {}
+    failures = read_failures(workdir)
     seeds = sorted(int(folder.name.removeprefix("seed_")) for folder in folders)
     return [seed_directory(workdir, s) for s in seeds if str(s) not in failures] or [workdir]
 

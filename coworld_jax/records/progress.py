@@ -44,11 +44,6 @@ class Progress:
         self._line = ""
         self._pending = False
         self._values: dict[str, float] = {}
-        self.all_updates = 0  # of several seeds together
-
-    def advance(self, updates: int) -> None:
-        """Count updates of one of several seeds."""
-        self.all_updates += updates
 
     def update(self, phase: str, updates: int, env_steps: int, values: Mapping[str, float]) -> None:
         """Says where the run is; cheap enough to call after every chunk.
@@ -119,24 +114,18 @@ class SeedProgress(Progress):
     """What one of many seeds says, on the line that all share.
 
     Args:
-        shared: the line; its updates are those of all seeds together.
+        shared: the line.
         seed: whose messages these are.
+        counts: updates of each seed, which all share; the line shows their sum.
     """
 
-    def __init__(self, shared: Progress, seed: int) -> None:
-        self._shared, self._seed = shared, seed
-        self._updates = 0
-
-    def resume(self, updates: int) -> None:
-        """Count the updates that the seed had made before this start."""
-        self._shared.advance(updates)
-        self._updates = updates
+    def __init__(self, shared: Progress, seed: int, counts: dict[int, int]) -> None:
+        self._shared, self._seed, self._counts = shared, seed, counts
 
     def update(self, phase: str, updates: int, env_steps: int, values: Mapping[str, float]) -> None:
         """See `Progress.update`; the values shown are those of the seed that spoke last."""
-        self._shared.advance(updates - self._updates)
-        self._updates = updates
-        total = self._shared.all_updates
+        self._counts[self._seed] = updates
+        total = sum(self._counts.values())
         self._shared.update(f"{phase}, seed {self._seed}", total, env_steps, values)
 
     def remember(self, values: Mapping[str, float]) -> None:

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from coworld_jax import fields, parallel
+from coworld_jax.config import Config
+from coworld_jax.envs import JittableEnvironment
 from coworld_jax.envs.jittable.pool import JittablePool
 from coworld_jax.envs.jittable.rollout import Row, episode_of
 from coworld_jax.method import TrainState
@@ -51,6 +53,23 @@ def obstacle(ground: Ground) -> str:
     if ground.mesh is not None:
         return "several devices share each batch"
     return ""
+
+
+def chooses_device(config: Config, reason: str) -> bool:
+    """Whether programs carry a run out, and not the host.
+
+    Args:
+        reason: why they cannot; empty if they can.
+
+    Raises:
+        ValueError: ``run.program`` asks for them, but they cannot.
+    """
+    if config.run.program == "device" and reason:
+        raise ValueError(
+            f"run.program is device, but the host must carry this run out, because {reason}: use "
+            "--config.run.program=auto."
+        )
+    return not reason and config.run.program != "host"
 
 
 class Fleet:
@@ -104,9 +123,7 @@ class Fleet:
             self._share_state()
             played = jax.tree.map(np.asarray, played)
         return [
-            self._results(jax.tree.map(lambda leaf: leaf[i], played), blocks, stretch)  # noqa: B023
-            if takes
-            else iter(())
+            _results(self._world, _at(played, i), blocks, stretch) if takes else iter(())
             for i, takes in enumerate(part)
         ]
 
@@ -117,17 +134,14 @@ class Fleet:
         for index, run in enumerate(self.runs):
             for domain, collector in run.collectors.items():
                 rows = self._carry.stores[domain]
-                collector.replay.take_back(jax.tree.map(lambda leaf: leaf[index], rows))  # noqa: B023
+                collector.replay.take_back(_at(rows, index))
         self._carry = None
 
     def _share_state(self) -> None:
         """Give each run a copy of its state, for checkpoints and pictures."""
         assert self._carry is not None
         for index, run in enumerate(self.runs):
-            learnt, updates = jax.tree.map(
-                lambda leaf: leaf[index],  # noqa: B023
-                (self._carry.learnt, self._carry.updates),
-            )
+            learnt, updates = _at((self._carry.learnt, self._carry.updates), index)
             run.state = TrainState(learnt, run.state.clock._replace(updates=updates))
 
     def _take_over(self) -> Carry:
@@ -200,32 +214,41 @@ class Fleet:
                 runtime.return_free_memory()
         return self._programs[blocks, domains]
 
-    def _results(self, played: Played, blocks: Sequence[Block], stretch: Stretch) -> Iterator[Any]:
-        """Results of one run, in the order of the events."""
-        for number, repetition, place, step in unfold(blocks):
-            own = jax.tree.map(lambda leaf: leaf[repetition], played.blocks[number][place])  # noqa: B023
-            match step:
-                case Collect(phase):
-                    yield self._episodes(phase.plays, own)
-                case Learn():
-                    yield own
-                case Join():
-                    yield None
-        for event in stretch.then:
-            if isinstance(event, Evaluate):
-                yield self._episodes(event.domain, played.evaluations[event.domain])
 
-    def _episodes(self, domain: str, rows: Row) -> list[Episode]:
-        environment = self._world.environments[domain]
-        if not np.isfinite(rows.action).all():
-            task = environment.spec.task
-            raise NonFiniteError(f"The actions of the policy in {task} are no longer finite.")
-        if not rows.discount.all():
-            raise ValueError(
-                f"An episode of {environment.spec.task} ended early, although its environment says "
-                "may_end=False: leave that out."
-            )
-        return [episode_of(environment, rows, index) for index in range(rows.reward.shape[1])]
+def _results(
+    world: World, played: Played, blocks: Sequence[Block], stretch: Stretch
+) -> Iterator[Any]:
+    """Results of one run, in the order of the events."""
+    for number, repetition, place, step in unfold(blocks):
+        own = _at(played.blocks[number][place], repetition)
+        match step:
+            case Collect(phase):
+                yield _episodes(world.environments[phase.plays], own)
+            case Learn():
+                yield own
+            case Join():
+                yield None
+    for event in stretch.then:
+        if isinstance(event, Evaluate):
+            yield _episodes(world.environments[event.domain], played.evaluations[event.domain])
+
+
+def _episodes(environment: JittableEnvironment, rows: Row) -> list[Episode]:
+    """Rows ``[R, E, ...]`` as episodes.
+
+    Raises:
+        NonFiniteError: an action is not finite.
+        ValueError: an episode ended early.
+    """
+    if not np.isfinite(rows.action).all():
+        task = environment.spec.task
+        raise NonFiniteError(f"The actions of the policy in {task} are no longer finite.")
+    if not rows.discount.all():
+        raise ValueError(
+            f"An episode of {environment.spec.task} ended early, although its environment says "
+            "may_end=False: leave that out."
+        )
+    return [episode_of(environment, rows, index) for index in range(rows.reward.shape[1])]
 
 
 def _lower(jitted: jax.stages.Wrapped, arguments: Any, method: str) -> jax.stages.Lowered:
@@ -241,6 +264,11 @@ def _lower(jitted: jax.stages.Wrapped, arguments: Any, method: str) -> jax.stage
             f"The method {method} decides by a number among its settings what it computes: declare "
             "that field with fields.shaping, or use --config.run.program=host."
         ) from error
+
+
+def _at(tree: Any, index: int) -> Any:
+    """Entry ``index`` of the leading axis of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 def _done(work: Sequence[Step]) -> int:

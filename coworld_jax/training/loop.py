@@ -15,10 +15,10 @@ from typing import Any
 from coworld_jax.config import Config
 from coworld_jax.training import report, runtime
 from coworld_jax.training.events import handle, stop_early
-from coworld_jax.training.fleet import obstacle
+from coworld_jax.training.fleet import chooses_device, obstacle
 from coworld_jax.training.plan import Collect, Learn, describe
 from coworld_jax.training.run import Run, open_run
-from coworld_jax.training.seeds import chooses_device, train_seeds
+from coworld_jax.training.seeds import train_seeds
 from coworld_jax.training.together import carry_out_together
 
 # Whether a run may end early, by the returns of all episodes of each source's domain so far.

@@ -18,7 +18,7 @@ from coworld_jax.config import Config
 from coworld_jax.data import Replay
 from coworld_jax.envs import EnvironmentPool
 from coworld_jax.evaluation.evaluator import Evaluator
-from coworld_jax.fields import with_numbers
+from coworld_jax.fields import with_values
 from coworld_jax.method import TARGET, Method, TrainState, init_train_state, make_key
 from coworld_jax.records.checkpoint import Checkpointer, DamagedCheckpointError
 from coworld_jax.records.files import (
@@ -222,7 +222,7 @@ def open_ground(config: Config) -> Iterator[Ground]:
             resources.callback(feed.close)
 
         def make(numbers: Mapping[str, Any]) -> Method:
-            settings = with_numbers(config.settings, numbers)
+            settings = with_values(config.settings, numbers)
             return make_method(dataclasses.replace(config, settings=settings), specs)
 
         yield Ground(method, make, pools, mesh, action_size, feed, judging)

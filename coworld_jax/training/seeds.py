@@ -19,7 +19,7 @@ import numpy as np
 from coworld_jax import config as configuration
 from coworld_jax import parallel
 from coworld_jax.config import Config
-from coworld_jax.data import available_bytes, format_bytes, read_json, write_json
+from coworld_jax.data import available_bytes, format_bytes, write_json
 from coworld_jax.data.episodes import row_bytes
 from coworld_jax.evaluation.comparison import comparison_figure, read_curve
 from coworld_jax.evaluation.evaluator import PICTURES
@@ -27,6 +27,7 @@ from coworld_jax.records.files import (
     FAILURES,
     SUMMARY,
     lock,
+    read_failures,
     seed_directory,
     write_config,
     write_tasks,
@@ -34,7 +35,7 @@ from coworld_jax.records.files import (
 from coworld_jax.records.finite import NonFiniteError
 from coworld_jax.records.progress import Progress, SeedProgress
 from coworld_jax.training import report, runtime
-from coworld_jax.training.fleet import obstacle
+from coworld_jax.training.fleet import chooses_device, obstacle
 from coworld_jax.training.plan import describe, planned_episodes
 from coworld_jax.training.run import Ground, Run, open_ground, open_run
 from coworld_jax.training.together import carry_out_together
@@ -42,23 +43,6 @@ from coworld_jax.workdir import check_config
 
 # Trains one seed: its configuration, its folder, and what asks it to stop.
 TrainOne = Callable[[Config, Path, runtime.StopRequest], dict[str, Any] | None]
-
-
-def chooses_device(config: Config, reason: str) -> bool:
-    """Whether programs carry a run out, and not the host.
-
-    Args:
-        reason: why they cannot; empty if they can.
-
-    Raises:
-        ValueError: ``run.program`` asks for them, but they cannot.
-    """
-    if config.run.program == "device" and reason:
-        raise ValueError(
-            f"run.program is device, but the host must carry this run out, because {reason}: use "
-            "--config.run.program=auto."
-        )
-    return not reason and config.run.program != "host"
 
 
 def train_seeds(
@@ -85,7 +69,7 @@ def train_seeds(
     began = time.monotonic()
     with ExitStack() as resources:
         resources.enter_context(lock(workdir))
-        failures = _failures(workdir)
+        failures = read_failures(workdir)
         ones = {
             seed: replace(config, seed=seed, run=replace(config.run, seeds=1))
             for seed in range(config.seed, config.seed + config.run.seeds)
@@ -149,12 +133,13 @@ def _train_together(
         if ground.feed is not None:
             progress.message(ground.feed.announcement)
         runs: dict[int, Run] = {}
+        counts: dict[int, int] = {}  # updates of each seed
         for seed, config in ones.items():
-            own = SeedProgress(progress, seed)
+            own = SeedProgress(progress, seed, counts)
             opened = open_run(config, seed_directory(workdir, seed), ground, own)
             runs[seed] = resources.enter_context(opened)
             runs[seed].restore()
-            own.resume(runs[seed].position.updates)
+            counts[seed] = runs[seed].position.updates
         ended = carry_out_together(list(runs.values()), stop)
         for seed, run in runs.items():
             if run.failure:
@@ -183,13 +168,6 @@ def _train_in_turn(
             return None
         summaries[seed] = summary
     return summaries
-
-
-def _failures(workdir: Path) -> dict[str, str]:
-    """Why seeds have failed, by seed."""
-    path = workdir / FAILURES
-    found: dict[str, str] = read_json(path) if path.exists() else {}
-    return found
 
 
 def _note_failure(workdir: Path, failures: dict[str, str], seed: int, sentence: str) -> None:
