@@ -13,7 +13,7 @@ import numpy as np
 
 from coworld_jax.envs import RandomPolicy, Request
 from coworld_jax.envs.jittable import arm, planar, push
-from coworld_jax.envs.jittable.body import directions
+from coworld_jax.envs.jittable.body import FORCE, directions
 from coworld_jax.envs.jittable.planar import Dials, dials, resolve
 from coworld_jax.envs.jittable.rollout import WIDTH, DrawnPolicy, rollout
 from coworld_jax.envs.naming import parse_task
@@ -46,8 +46,8 @@ def _thrust(dials: Dials, wanted: jax.Array) -> jax.Array:
 
 def _go(dials: Dials, position: jax.Array, velocity: jax.Array, to: jax.Array) -> jax.Array:
     """Towards ``to``, against gravity, slower when near."""
-    slope = jnp.array([0.0, dials.gravity]) / 1.6
-    return _thrust(dials, 12.0 * (to - position) - 2.0 * velocity + slope)
+    slope = jnp.array([0.0, dials.gravity]) / FORCE
+    return _thrust(dials, 8.0 * (to - position) - 2.5 * velocity + slope)
 
 
 def _reach(dials: Dials, state: jax.Array) -> jax.Array:

@@ -136,7 +136,7 @@ def test_the_lever_of_a_joint_is_the_slope_of_the_height():
 
 
 def test_the_puck_rests_until_it_is_touched_and_then_moves_away():
-    environment = make("planar/push+gravity=1.5")
+    environment = make("planar/push+gravity=3.6")
     start = environment.reset(jax.random.key(0))
     begin = start._replace(
         body=Body(jnp.array([-0.9, 0.1]), jnp.zeros(2)),
@@ -144,7 +144,7 @@ def test_the_puck_rests_until_it_is_touched_and_then_moves_away():
     )
     # To the right and up, against the slope: the first thruster pushes up, the third down right.
     actions = np.tile(np.float32([0.9, -0.8, 0.8]), (25, 1))
-    states = play("planar/push+gravity=1.5", actions, begin=begin).states
+    states = play("planar/push+gravity=3.6", actions, begin=begin).states
     gaps = np.array([float(push.gap(s)) for s in states])
     pucks = np.stack([s.puck.position for s in states])
     first = int((gaps < 1e-3).argmax())
@@ -221,6 +221,18 @@ def test_reward_and_success_are_those_of_the_distance():
     away = near._replace(place=near.body.position + jnp.array([0.2, 0.0]))
     assert play("planar/reach+sparse+reward=2", still, begin=away).rewards == [0.0]
     assert environment.success(near) and not environment.success(away)
+
+
+@pytest.mark.parametrize("scene", ["arm+goal=still", "push", "reach"])
+def test_the_place_is_the_same_in_every_episode_unless_it_may_be_anywhere(scene):
+    def places(task):
+        environment = make(task)
+        vectors = [environment.state_vector(environment.reset(jax.random.key(i))) for i in range(3)]
+        where = slice(-3, -1) if scene.startswith("arm") else slice(-2, None)
+        return len({tuple(np.asarray(vector[where]).tolist()) for vector in vectors})
+
+    assert places(f"planar/{scene}") == 1
+    assert places(f"planar/{scene}+anywhere") == 3
 
 
 def test_goals_change_the_reward_and_nothing_else():

@@ -119,6 +119,7 @@ def _from(least: int) -> Callable[[str], str]:
 
 # Every option, and what its value must be. Which suite takes it: suites.py.
 _OPTIONS: dict[str, Callable[[str], str]] = {
+    "anywhere": _switch,
     "background": _text,
     "camera": _number,
     "corrected": _switch,

@@ -122,19 +122,20 @@ LEARNING = {
     "released": LearningConfig(batch=150, reward_scale=2.0),
     "small": _SMALL,
     "quickstart": replace(_SMALL, model_lr=1.5e-3),  # the world model learns faster
-    # The KL of a small motion is less than a nat: a clamp, or the usual weight, would leave the
-    # prior without a reason to learn what actions do.
+    # The KL of a small motion is less than a nat: a clamp would leave the prior without a reason to
+    # learn what actions do. The rates are high, and the slow critic follows soon, for a run has few
+    # updates.
     "planar": LearningConfig(
         batch=16,
         length=12,
         horizon=10,
-        model_lr=1e-3,
-        actor_lr=3e-4,
+        model_lr=2e-3,
+        actor_lr=1e-3,
         critic_lr=1e-3,
-        kl_scale=0.1,
         free_nats=0.0,
         discount=0.95,
         entropy_scale=1e-2,
+        slow_critic_every=20,
     ),
 }
 """Objective and optimisers by size."""

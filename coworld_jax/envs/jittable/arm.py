@@ -29,7 +29,8 @@ from coworld_jax.envs.jittable.planar import Dials
 _REACH = 1.0  # units, all links together
 _FORCE = 6.0  # of one joint, rad/s²
 _FRICTION = 3.0  # 1/s
-_ORBIT_SPEED = 0.3  # rad/s, of the place
+_ORBIT, _ORBIT_SPEED = 0.7, 0.3  # of the place, units and rad/s, to the left
+_STILL = 0.8  # rad, where it rests
 _NEAR = 0.15  # success: the tip is that near to the place
 _LINK_RADIUS, _JOINT_RADIUS, _TIP_RADIUS, _PLACE_RADIUS = 0.11, 0.14, 0.2, 0.3
 
@@ -53,14 +54,15 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
 
     def reset(key: jax.Array) -> State:
         key_angle, key_orbit, key_phase, key_turn = jax.random.split(key, 4)
-        return State(
-            jax.random.uniform(key_angle, (joints,), minval=-2.0, maxval=2.0),
-            jnp.zeros(joints),
-            jax.random.uniform(key_orbit, (), minval=0.5, maxval=0.85),
-            jax.random.uniform(key_phase, (), minval=-math.pi, maxval=math.pi),
-            turn * jax.random.rademacher(key_turn, (), jnp.float32),
-            jnp.int32(0),
-        )
+        angle = jax.random.uniform(key_angle, (joints,), minval=-2.0, maxval=2.0)
+        phase = jax.random.uniform(key_phase, (), minval=-math.pi, maxval=math.pi)
+        orbit, way = jnp.float32(_ORBIT), jnp.float32(1.0)
+        if dials.anywhere:
+            orbit = jax.random.uniform(key_orbit, (), minval=0.5, maxval=0.85)
+            way = jax.random.rademacher(key_turn, (), jnp.float32)
+        elif not turn:
+            phase = jnp.float32(_STILL)
+        return State(angle, jnp.zeros(joints), orbit, phase, turn * way, jnp.int32(0))
 
     def step(state: State, action: jax.Array) -> tuple[State, jax.Array, jax.Array]:
         drive = dials.gain * _FORCE * jnp.where(alive, action, 0.0)

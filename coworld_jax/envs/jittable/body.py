@@ -25,7 +25,7 @@ from coworld_jax.envs.jittable.planar import Dials
 TIME_STEP = 0.1  # seconds per simulator step
 RADIUS = 0.24
 WALL = 0.95  # the largest coordinate of the body's centre
-_FORCE = 1.6  # of one thruster, units/s²
+FORCE = 4.0  # of one thruster, units/s²
 _FRICTION = 3.0  # 1/s
 _NOZZLE = (0.26, 0.1)  # distance from the centre, radius
 _DEGREES = (90.0, 210.0, 330.0, 0.0)  # directions of the thrusters' push; the last is the extra one
@@ -60,7 +60,7 @@ def accelerate(dials: Dials, body: Body, action: jax.Array) -> Body:
     """
     # A sum and not a matrix product, which an accelerator would round to fewer bits.
     push = jnp.sum(action[:, None] * directions(dials), axis=0)
-    force = dials.gain * _FORCE * push - jnp.array([0.0, dials.gravity])
+    force = dials.gain * FORCE * push - jnp.array([0.0, dials.gravity])
     kept = math.exp(-dials.damping * _FRICTION * TIME_STEP)
     velocity = kept * body.velocity + TIME_STEP * force
     return stop_at_walls(Body(body.position + TIME_STEP * velocity, velocity), WALL)

@@ -26,6 +26,7 @@ from coworld_jax.envs.jittable.planar import Dials
 
 PUCK_RADIUS = 0.24
 TOUCH = RADIUS + PUCK_RADIUS  # distance of the centres at which they touch
+_PLACE = (0.2, 0.25)
 _PLACE_RADIUS = 0.32
 _PUCK_WALL = 0.45
 _FRICTION = 8.0  # of the puck, 1/s
@@ -49,7 +50,9 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
     def reset(key: jax.Array) -> State:
         key_body, key_puck, key_place = jax.random.split(key, 3)
         puck = jax.random.uniform(key_puck, (2,), minval=-0.35, maxval=0.35)
-        place = jax.random.uniform(key_place, (2,), minval=-_PUCK_WALL, maxval=_PUCK_WALL)
+        place = jnp.array(_PLACE)
+        if dials.anywhere:
+            place = jax.random.uniform(key_place, (2,), minval=-_PUCK_WALL, maxval=_PUCK_WALL)
         body = bodies.start(key_body)
         away = body.position - puck
         apart = puck + away * jnp.maximum(1.0, 1.1 * TOUCH / bodies.length(away))

@@ -15,6 +15,7 @@ from coworld_jax.envs.jittable.interface import JittableEnvironment
 from coworld_jax.envs.jittable.looks import make_look
 from coworld_jax.envs.jittable.planar import Dials
 
+_PLACE = (0.35, 0.3)
 _PLACE_RADIUS = 0.32
 _NEAR = 0.15  # success: the body's centre is that near to the place
 
@@ -33,7 +34,9 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
 
     def reset(key: jax.Array) -> State:
         key_body, key_place = jax.random.split(key)
-        place = jax.random.uniform(key_place, (2,), minval=-0.8, maxval=0.8)
+        place = jnp.array(_PLACE)
+        if dials.anywhere:
+            place = jax.random.uniform(key_place, (2,), minval=-0.8, maxval=0.8)
         return State(bodies.start(key_body), place, jnp.int32(0))
 
     def step(state: State, action: jax.Array) -> tuple[State, jax.Array, jax.Array]:
