@@ -178,9 +178,14 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
 
 
 def _typed(path: str, value: Any, like: Any) -> Any:
-    """``value`` as the type of ``like``: integral floats as int, ints as float, lists as tuples."""
+    """``value`` as the type of ``like``.
+
+    Integral floats become int, ints float, lists tuples, and a text with commas a tuple.
+    """
     if isinstance(value, list) and isinstance(like, tuple):
         return tuple(value)
+    if isinstance(value, str) and isinstance(like, tuple):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
     if type(like) is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(like, float) and type(value) is int:

@@ -1,0 +1,49 @@
+"""How fast does an online DreamerV2 learn each planar task?"""
+
+from coworld_jax.envs.jittable import planar
+from experiments.studying.study import Arm, Pair, Reference, Study
+
+# Returns of random play and of the scripted controller: experiments/results/planar_suite.md.
+_REFERENCES = {
+    "arm": (21.5, 92.1),
+    "push": (17.5, 80.8),
+    "reach": (35.1, 97.6),
+    "arm_downhill": (14.4, 88.3),
+    "arm_nojoint": (16.5, 70.3),
+    "arm_uphill": (16.0, 88.6),
+    "push_downhill": (6.0, 81.6),
+    "push_nothruster": (20.6, 78.4),
+    "push_uphill": (7.9, 81.0),
+    "reach_downhill": (-11.0, 97.3),
+    "reach_nothruster": (36.6, 97.0),
+    "reach_uphill": (28.5, 97.7),
+    "arm_still": (31.3, 94.3),
+    "push_body": (36.0, 96.6),
+    "push_touch": (37.1, 99.4),
+    "arm_desk": (2.6, 9.4),
+    "push_desk": (1.6, 8.2),
+    "reach_desk": (2.8, 9.8),
+}
+
+STUDY = Study(
+    title="Learning curves of the planar suite",
+    question=(
+        "How many updates, and how many minutes, does dreamer need online to get 80 % of what a "
+        "scripted controller gets? Score 0 is random play, score 1 the controller."
+    ),
+    refuted="a task on which dreamer does not get beyond random play.",
+    arms=(Arm("dreamer", "dreamer", ("domain=source", "updates=4000")),),
+    pairs=tuple(
+        Pair(
+            "planar",
+            name,
+            reference=Reference(*_REFERENCES[name]),
+            settings=(f"source=planar/{name}",),
+            listed=False,
+        )
+        for name in planar.tasks()
+    ),
+    seeds=3,
+    size="planar",
+    minutes=12.0,
+)

@@ -1,0 +1,30 @@
+"""Does CoWorld beat what it is made of, on one pair of each kind of gap?"""
+
+from experiments.studying.study import Arm, Pair, Reference, Study
+
+STUDY = Study(
+    title="Transfer on the planar suite",
+    question=(
+        "With the same offline data, does CoWorld reach a higher return in the target than an "
+        "offline DreamerV2 without couplings, and than fine-tuning a source agent? One pair of "
+        "each kind of gap: dynamics (reach_downhill), task (arm), look (reach_desk)."
+    ),
+    refuted=(
+        "the interval of the probability of improvement of coworld over dreamer includes 0.5 or "
+        "lies below it."
+    ),
+    arms=(
+        Arm("coworld", "coworld"),
+        Arm("dreamer", "dreamer", ("domain=target", "updates=4000", "model_updates=1000")),
+        Arm("finetune", "finetune"),
+    ),
+    pairs=(
+        Pair("planar", "reach_downhill", best=88.0, reference=Reference(-11.0, 97.3)),
+        Pair("planar", "arm", best=83.0, reference=Reference(21.5, 92.1)),
+        Pair("planar", "reach_desk", best=8.8, reference=Reference(2.8, 9.8)),
+    ),
+    seeds=20,
+    size="planar",
+    minutes=20.0,
+    baseline="dreamer",
+)

@@ -1,0 +1,136 @@
+"""Plan, run and report a study: every table and figure of the paper, and our own.
+
+    python -m experiments.study list
+    python -m experiments.study plan planar_transfer --root=DIR
+    python -m experiments.study commands planar_transfer --root=DIR | xargs -P 2 -I{} sh -c "{}"
+    python -m experiments.study run planar_transfer --root=DIR --processes=2
+    python -m experiments.study report planar_transfer --root=DIR --out=experiments/results
+
+A study is a file of `experiments.studies`. ``plan`` prints its runs and the time that they are
+expected to take; ``commands`` prints one complete training command a line (``--of=data``: those of
+the datasets, which come first). ``run`` collects and trains what is missing below ``--root``; it
+can be stopped at any time, and the same command goes on. ``report`` writes NAME.md, NAME.png and
+NAME.json from the runs that are finished and those that an earlier NAME.json holds, and says what
+is missing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags
+
+from coworld_jax.data import usable_cores
+from experiments.command import as_path, one_sentence, refuse_unused
+from experiments.studying.commands import as_line, collect_command, train_command
+from experiments.studying.report import write_report
+from experiments.studying.running import carry_out, hours_left, make_plan, minutes_by_arm
+from experiments.studying.study import Study, find_study, study_names
+
+_ROOT = flags.DEFINE_string("root", "runs", "Directory of the study's data and runs.")
+_PROCESSES = flags.DEFINE_integer(
+    "processes", usable_cores(), "Processes side by side; the cores are shared out.", lower_bound=1
+)
+_OF = flags.DEFINE_enum("of", "runs", ["runs", "data"], "Which commands are printed.")
+_OUT = flags.DEFINE_string("out", "experiments/results", "Directory of the report.")
+_SEEDS = flags.DEFINE_integer("seeds", None, "Only the first so many seeds.", lower_bound=1)
+_ARMS = flags.DEFINE_list("arms", [], "Only these arms.")
+_PAIRS = flags.DEFINE_list("pairs", [], "Only these pairs.")
+
+_USED = {
+    "list": (),
+    "plan": ("root", "processes", "seeds", "arms", "pairs"),
+    "commands": ("root", "of", "seeds", "arms", "pairs"),
+    "run": ("root", "processes", "seeds", "arms", "pairs"),
+    "report": ("root", "out"),
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Do what the command line says."""
+    command, *rest = arguments[1:] or [""]
+    if command not in _USED or len(rest) != (command != "list"):
+        raise app.UsageError(f"Write one of {', '.join(_USED)}, and then the name of a study.")
+    with one_sentence("study: interrupted; the same command goes on."):
+        refuse_unused(command, _USED)
+        if command == "list":
+            for name in study_names():
+                print(f"{name}: {find_study(name).title}")
+            return
+        study, root = _chosen(find_study(rest[0])), as_path(_ROOT.value)
+        if command == "plan":
+            _print_plan(study, root)
+        elif command == "commands":
+            _print_commands(study, root)
+        elif command == "run":
+            _run(study, root)
+        else:
+            for path in write_report(rest[0], study, root, as_path(_OUT.value)):
+                print(path)
+
+
+def _chosen(study: Study) -> Study:
+    """The part of a study that the flags choose.
+
+    Raises:
+        ValueError: it has no such arm or pair, or not so many seeds.
+    """
+    for flag, names, known in (
+        ("arms", _ARMS.value, [arm.name for arm in study.arms]),
+        ("pairs", _PAIRS.value, [pair.name for pair in study.pairs]),
+    ):
+        for name in names:
+            if name not in known:
+                raise ValueError(f"--{flag}: the study has no {name!r}, but {', '.join(known)}.")
+    seeds = study.seeds if _SEEDS.value is None else _SEEDS.value
+    if seeds > study.seeds:
+        raise ValueError(f"--seeds={seeds}: the study has {study.seeds}.")
+    return study._replace(
+        arms=tuple(arm for arm in study.arms if not _ARMS.value or arm.name in _ARMS.value),
+        pairs=tuple(pair for pair in study.pairs if not _PAIRS.value or pair.name in _PAIRS.value),
+        seeds=seeds,
+    )
+
+
+def _print_plan(study: Study, root: Path) -> None:
+    plan = make_plan(study, root)
+    minutes = minutes_by_arm(study, root, plan)
+    print(f"{study.title}\n{study.question}\nIt would be refuted by: {study.refuted}\n")
+    print(f"{'pair':28}{'arm':28}{'finished':>10}{'runs':>6}{'minutes a run':>15}")
+    done = {run.place for run in plan.finished}
+    for pair in study.pairs:
+        for arm in study.arms:
+            runs = [run for run in plan.runs if (run.pair, run.arm) == (pair.name, arm.name)]
+            if runs:
+                finished = sum(run.place in done for run in runs)
+                expected = f"{minutes[arm.name]:.0f}"
+                print(f"{pair.name:28}{arm.name:28}{finished:>10}{len(runs):>6}{expected:>15}")
+    hours = hours_left(study, root, plan, _PROCESSES.value)
+    print(
+        f"\n{len(plan.missing)} of {len(plan.runs)} runs are missing: {hours:.1f} h with "
+        f"{_PROCESSES.value} processes. {len(plan.to_collect)} of {len(plan.datasets)} datasets "
+        "are to be collected first."
+    )
+
+
+def _print_commands(study: Study, root: Path) -> None:
+    plan = make_plan(study, root)
+    if _OF.value == "data":
+        lines = [collect_command(root, data) for data in plan.datasets]
+    else:
+        lines = [train_command(root, run) for run in plan.runs]
+    print("\n".join(map(as_line, lines)))
+
+
+def _run(study: Study, root: Path) -> None:
+    failed = carry_out(study, root, _PROCESSES.value)
+    if failed:
+        logs = ", ".join(f"{name} (see {log})" for name, log in failed.items())
+        sys.exit(f"study: {len(failed)} failed: {logs}. The same command tries them again.")
+    print("Everything is there.")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,1 @@
+"""What the command `experiments.study` is made of; the studies themselves are in `studies/`."""

@@ -1,0 +1,84 @@
+"""The picture of a study: learning curves of each pair, and the arms side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from coworld_jax.evaluation.pictures import COLORS, GREY, save_figure
+from experiments.studying import statistics
+from experiments.studying.results import Record, values
+from experiments.studying.study import Pair, Study
+
+_COLUMNS = 3
+_PANEL = (4.2, 3.2)  # inches
+_STYLES = ("-", "--", ":", "-.")  # for more arms than colours
+
+
+def draw(path: Path, study: Study, records: Sequence[Record]) -> None:
+    """One panel of curves for each pair; a last one with the measure of each arm on each pair."""
+    panels = len(study.pairs) + 1
+    columns = min(_COLUMNS, panels)
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis, pair in zip(axes, study.pairs):
+        _curves(axis, study, pair, records)
+    _measures(axes[len(study.pairs)], study, records)
+    for axis in axes[panels:]:
+        axis.set_axis_off()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    save_figure(figure, path)
+
+
+def _look(index: int) -> tuple[str, str]:
+    """Colour and line style of an arm."""
+    return COLORS[index % len(COLORS)], _STYLES[(index // len(COLORS)) % len(_STYLES)]
+
+
+def _curves(axis: Axes, study: Study, pair: Pair, records: Sequence[Record]) -> None:
+    """Returns over updates: mean over seeds, and its interval as a band."""
+    for index, arm in enumerate(study.arms):
+        curves = [
+            dict(map(tuple, r["curve"]))
+            for r in records
+            if r["arm"] == arm.name and r["pair"] == pair.name
+        ]
+        shared = sorted(set.intersection(*map(set, curves))) if curves else []
+        points = [statistics.mean([np.array([c[at] for c in curves])]) for at in shared]
+        color, style = _look(index)
+        means = [p.value for p in points]
+        axis.plot(shared, means, label=arm.name, linewidth=1.6, color=color, linestyle=style)
+        low, high = [p.low for p in points], [p.high for p in points]
+        axis.fill_between(shared, low, high, color=color, alpha=0.15, linewidth=0)
+    if pair.reference is not None:
+        for value in pair.reference:
+            axis.axhline(value, color=GREY, linewidth=0.8, linestyle=":")
+    axis.set_title(pair.name, fontsize=9)
+    axis.set_xlabel("updates", fontsize=8)
+    axis.set_ylabel("return", fontsize=8)
+    axis.tick_params(labelsize=7)
+
+
+def _measures(axis: Axes, study: Study, records: Sequence[Record]) -> None:
+    """The study's measure of each arm: a dot with its interval for each pair, from the left."""
+    for row, arm in enumerate(study.arms):
+        for step, pair in enumerate(study.pairs):
+            found = list(values(records, arm.name, pair.name, study.measure).values())
+            if not found:
+                continue
+            point = statistics.mean([np.array(found)])
+            height = -row - 0.6 * step / max(1, len(study.pairs))
+            color, _ = _look(row)
+            axis.plot([point.low, point.high], [height, height], color=color, linewidth=1.4)
+            axis.plot([point.value], [height], "o", color=color, markersize=3.5)
+    axis.set_yticks([-row for row in range(len(study.arms))])
+    axis.set_yticklabels([arm.name for arm in study.arms], fontsize=7)
+    axis.set_title("last evaluation, pairs from top to bottom", fontsize=9)
+    axis.set_xlabel(study.measure, fontsize=8)
+    axis.tick_params(axis="x", labelsize=7)

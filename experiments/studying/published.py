@@ -1,0 +1,40 @@
+"""The paper's numbers, from ``published.json``: ``{table: {"rows": {row: {pair: [mean, std]}}}}``.
+
+Transcribed from arXiv 2305.15260v4. A standard deviation is null where the paper prints none. The
+notes name the averages that the paper prints otherwise than its own rows give them.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from experiments.studying.study import Arm
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    path = Path(__file__).with_name("published.json")
+    tables: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return tables
+
+
+def published(table: str, arm: Arm, pair: str) -> tuple[float, float | None] | None:
+    """Mean and standard deviation that the paper prints for an arm on a pair, if it does."""
+    if not table:
+        return None
+    row = _tables()[table]["rows"].get(arm.published or arm.name, {})
+    return tuple(row[pair]) if pair in row else None
+
+
+def notes(table: str) -> list[str]:
+    """What to know about a table of the paper."""
+    return list(_tables()[table]["notes"]) if table else []
+
+
+def chosen_source(pair: str) -> str | None:
+    """The source that the paper's Table 13 says was chosen for a multi-source pair."""
+    found: str | None = _tables()["table_13"]["chosen"].get(pair)
+    return found

@@ -1,0 +1,181 @@
+"""The page of a study: tables with intervals and the published values, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.studying import statistics
+from experiments.studying.pictures import draw
+from experiments.studying.published import chosen_source, notes, published
+from experiments.studying.results import (
+    Record,
+    merged,
+    read_datasets,
+    read_record,
+    read_results,
+    values,
+    write_results,
+)
+from experiments.studying.running import make_plan
+from experiments.studying.statistics import Estimate, Scores
+from experiments.studying.study import Arm, Pair, Study
+
+_UNITS = {
+    "return_mean": "Undiscounted return of an episode",
+    "value_bias": "Value at the first state less the discounted return that follows",
+    "wall_time": "Seconds of a run",
+}
+
+
+def write_report(name: str, study: Study, root: Path, out: Path) -> list[Path]:
+    """Write ``NAME.json``, ``NAME.md`` and ``NAME.png`` into ``out``, and return their paths.
+
+    Records of an earlier ``NAME.json`` are kept, so that results of several machines add up.
+
+    Raises:
+        ValueError: no run is finished, and none was before.
+    """
+    plan = make_plan(study, root)
+    new = [read_record(root, run) for run in plan.finished]
+    records = merged(read_results(out / f"{name}.json"), new, study)
+    if not records:
+        raise ValueError(f"No run of {name} below {root} is finished: start it with study run.")
+    write_results(out / f"{name}.json", name, records, read_datasets(root, plan.runs))
+    page, picture = out / f"{name}.md", out / f"{name}.png"
+    missing = _missing(records, plan.runs)
+    page.write_text("\n\n".join(_page(name, study, records, missing)) + "\n", encoding="utf-8")
+    draw(picture, study, records)
+    return [page, picture, out / f"{name}.json"]
+
+
+def scores(study: Study, records: Sequence[Record], arm: Arm) -> list[dict[int, float]]:
+    """By pair, the score of each seed: 0 is the low reference of the pair, 1 the high one."""
+    found = []
+    for pair in study.pairs:
+        assert pair.reference is not None
+        low, high = pair.reference
+        returns = values(records, arm.name, pair.name, "return_mean")
+        found.append({seed: (value - low) / (high - low) for seed, value in returns.items()})
+    return found
+
+
+def together(
+    first: Sequence[dict[int, float]], second: Sequence[dict[int, float]]
+) -> tuple[Scores, Scores, bool]:
+    """Two arms by pair, the same seeds in the same order where every pair shares two or more.
+
+    Returns:
+        Scores of both, and whether they are paired by seed.
+    """
+    shared = [sorted(set(a) & set(b)) for a, b in zip(first, second, strict=True)]
+    paired = all(len(seeds) > 1 for seeds in shared)
+    if not paired:
+        shared = [[] for _ in shared]
+    left, right = (
+        [
+            np.array([by_seed[s] for s in (seeds or sorted(by_seed))])
+            for by_seed, seeds in zip(arm, shared, strict=True)
+        ]
+        for arm in (first, second)
+    )
+    return left, right, paired
+
+
+def _missing(records: Sequence[Record], runs: Sequence[object]) -> int:
+    return len(runs) - len(records)
+
+
+def _page(name: str, study: Study, records: Sequence[Record], missing: int) -> list[str]:
+    finished, wanted = len(records), len(records) + missing
+    parts = [
+        f"# {study.title}",
+        study.question,
+        f"Refuted by: {study.refuted}",
+        f"Written by `python -m experiments.study report {name}`: {finished} of {wanted} runs are "
+        f"finished. {_UNITS[study.measure]}, mean over seeds with its 95 % interval "
+        "(stratified percentile bootstrap over seeds); n is the number of seeds.",
+        _by_pair(study, records),
+    ]
+    if study.measure == "return_mean" and all(pair.reference for pair in study.pairs):
+        parts += [
+            "Scores: 0 is random play, 1 the reference of the pair. "
+            f"The comparisons are with {study.against}, paired by seed where both have it.",
+            _over_pairs(study, records),
+        ]
+    parts += [_selection(records)] if any(r["selection"] for r in records) else []
+    parts += [f"![{name}]({name}.png)", *notes(study.table)]
+    return parts
+
+
+def _by_pair(study: Study, records: Sequence[Record]) -> str:
+    """A line for each pair, a column for each arm; the paper's value below ours."""
+    lines = [
+        f"| pair | {' | '.join(arm.name for arm in study.arms)} |",
+        "|---" * (len(study.arms) + 1) + "|",
+    ]
+    for pair in study.pairs:
+        cells = [_cell(study, records, arm, pair) for arm in study.arms]
+        lines.append(f"| {pair.name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(study: Study, records: Sequence[Record], arm: Arm, pair: Pair) -> str:
+    found = list(values(records, arm.name, pair.name, study.measure).values())
+    own = f"{_interval(statistics.mean([np.array(found)]))}, n={len(found)}" if found else "–"
+    paper = published(study.table, arm, pair.name)
+    if paper is None:
+        return own
+    mean, std = paper
+    spread = "" if std is None else f" ± {std:g}"
+    return f"{own}; paper {mean:g}{spread}"
+
+
+def _interval(estimate: Estimate) -> str:
+    if np.isnan(estimate.low):
+        return f"{estimate.value:.1f} [no interval]"
+    return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
+
+
+def _over_pairs(study: Study, records: Sequence[Record]) -> str:
+    """Statistics over all pairs, of the arms that have a run on each."""
+    against = next(arm for arm in study.arms if arm.name == study.against)
+    base = scores(study, records, against)
+    lines = [
+        "| arm | interquartile mean | optimality gap | difference of means | probability of "
+        "improvement |",
+        "|---|---|---|---|---|",
+    ]
+    for arm in study.arms:
+        own = scores(study, records, arm)
+        if not all(own):
+            lines.append(f"| {arm.name} | – | – | – | – |")
+            continue
+        parts = [np.array(list(by_seed.values())) for by_seed in own]
+        cells = [str(f(parts)) for f in (statistics.interquartile_mean, statistics.optimality_gap)]
+        if arm.name == study.against or not all(base):
+            cells += ["", ""]
+        else:
+            left, right, paired = together(own, base)
+            cells += [
+                str(statistics.difference(left, right, paired=paired)),
+                str(statistics.improvement_probability(left, right, paired=paired)),
+            ]
+        lines.append(f"| {arm.name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _selection(records: Sequence[Record]) -> str:
+    """How often each source was chosen, mean over seeds; Table 13's choice beside it."""
+    lines = ["| pair | arm | share of the updates by source | paper |", "|---|---|---|---|"]
+    groups: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for record in records:
+        if record["selection"]:
+            groups.setdefault((record["pair"], record["arm"]), []).append(record["selection"])
+    for (pair, arm), chosen in groups.items():
+        shares = {name: np.mean([c[name] for c in chosen]) for name in chosen[0]}
+        text = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+        lines.append(f"| {pair} | {arm} | {text} | {chosen_source(f'{pair}-multi') or ''} |")
+    return "\n".join(lines)

@@ -1,0 +1,210 @@
+"""Do what a study lacks, a few processes side by side, each with cores of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from coworld_jax.data import read_metadata
+from experiments.studying.commands import (
+    LOG,
+    agent_directory,
+    collect_command,
+    data_directory,
+    train_command,
+)
+from experiments.studying.results import is_finished, read_record
+from experiments.studying.study import Data, Run, Study, runs_of
+
+_POLL = 0.5  # seconds between two looks at the processes
+_PATIENCE = 60.0  # seconds that they have to save and end
+
+
+class Job(NamedTuple):
+    """One command to carry out."""
+
+    name: str
+    command: list[str]
+    log: Path
+    arm: str  # empty for a collection
+
+
+class Begun(NamedTuple):
+    """A job that is being carried out."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    slot: int
+    since: float
+
+
+class Plan(NamedTuple):
+    """What a study consists of, and what of it is there."""
+
+    runs: list[Run]
+    finished: list[Run]
+    datasets: list[Data]
+    collected: list[Data]
+
+    @property
+    def missing(self) -> list[Run]:
+        """Runs that have not ended."""
+        done = {run.place for run in self.finished}
+        return [run for run in self.runs if run.place not in done]
+
+    @property
+    def to_collect(self) -> list[Data]:
+        """Datasets that are not there, and that a missing run needs."""
+        needed = {run.data for run in self.missing}
+        return [data for data in self.datasets if data in needed and data not in self.collected]
+
+
+def make_plan(study: Study, root: Path) -> Plan:
+    """Look at what is there.
+
+    Raises:
+        ValueError: a workdir below ``root`` belongs to a run with other settings.
+    """
+    runs = list(runs_of(study))
+    datasets = list(dict.fromkeys(run.data for run in runs if run.data is not None))
+    collected = [data for data in datasets if read_metadata(data_directory(root, data)) is not None]
+    return Plan(runs, [run for run in runs if is_finished(root, run)], datasets, collected)
+
+
+def minutes_by_arm(study: Study, root: Path, plan: Plan) -> dict[str, float]:
+    """Median minutes of the finished runs of each arm, or what the study expects."""
+    taken: dict[str, list[float]] = {}
+    for run in plan.finished:
+        taken.setdefault(run.arm, []).append(read_record(root, run)["wall_time"] / 60.0)
+    return {arm.name: median(taken.get(arm.name, [study.minutes])) for arm in study.arms}
+
+
+def hours_left(study: Study, root: Path, plan: Plan, processes: int) -> float:
+    """Expected hours of the runs that are missing; collections are not counted."""
+    minutes = minutes_by_arm(study, root, plan)
+    return sum(minutes[run.arm] for run in plan.missing) / 60.0 / processes
+
+
+def carry_out(study: Study, root: Path, processes: int) -> dict[str, Path]:
+    """Collect the datasets that are missing, then train the runs that are missing.
+
+    Ctrl-C or SIGTERM ends all processes after their next checkpoint; the same call goes on.
+
+    Returns:
+        The log of each job that failed, by its name; the others are done.
+
+    Raises:
+        KeyboardInterrupt: it was stopped.
+    """
+    plan = make_plan(study, root)
+    failed = _do(_collections(root, plan), processes, lambda: "")
+    missing = [run for run in plan.missing if run.data is None or run.data.name not in failed]
+
+    def left() -> str:
+        return f", {hours_left(study, root, make_plan(study, root), processes):.1f} h left"
+
+    return failed | _do([_training(root, run) for run in missing], processes, left)
+
+
+def _collections(root: Path, plan: Plan) -> list[Job]:
+    """Those of one agent after one another: ``expert`` goes on with the workdir of ``medium``."""
+    datasets = sorted(plan.to_collect, key=lambda data: data.until, reverse=True)
+    return [
+        Job(data.name, collect_command(root, data), agent_directory(root, data) / LOG, "")
+        for data in datasets
+    ]
+
+
+def _training(root: Path, run: Run) -> Job:
+    return Job(str(run.place), train_command(root, run), root / run.place / LOG, run.arm)
+
+
+def _do(jobs: Sequence[Job], processes: int, left: Callable[[], str]) -> dict[str, Path]:
+    """Carry ``jobs`` out, so many at a time.
+
+    Args:
+        left: says how long the rest takes, for the line that announces an ended job.
+
+    Returns:
+        The log of each job that failed, by its name.
+    """
+    waiting, failed = list(jobs), {}
+    running: list[Begun] = []
+    with _stops() as stopped:
+        while (waiting and not stopped) or running:
+            free = [slot for slot in range(processes) if all(b.slot != slot for b in running)]
+            busy = {begun.job.log for begun in running}  # two jobs of one workdir wait
+            ready = [] if stopped else [job for job in waiting if job.log not in busy]
+            for slot, job in zip(free, ready):
+                waiting.remove(job)
+                running.append(_begin(job, slot, processes))
+            time.sleep(_POLL)
+            for begun in [begun for begun in running if begun.process.poll() is not None]:
+                running.remove(begun)
+                if begun.process.returncode and not stopped:
+                    failed[begun.job.name] = begun.job.log
+                minutes = (time.monotonic() - begun.since) / 60.0
+                how = "failed" if begun.process.returncode else "done"
+                count = f"{len(jobs) - len(waiting) - len(running)} of {len(jobs)}"
+                _say(f"{begun.job.name}: {how} after {minutes:.1f} min; {count}{left()}.")
+            if stopped:
+                for begun in running:
+                    begun.process.send_signal(signal.SIGTERM)
+                _wait(running)
+                raise KeyboardInterrupt
+    return failed
+
+
+def _begin(job: Job, slot: int, processes: int) -> Begun:
+    """Start a job; its output goes to its log, and its threads to the cores of its slot."""
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    _say(f"{job.name}: started; its log is {job.log}.")
+    with job.log.open("ab") as log:
+        process = subprocess.Popen(
+            job.command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        own = cores[slot::processes]
+        if own:
+            os.sched_setaffinity(process.pid, own)
+    return Begun(job, process, slot, time.monotonic())
+
+
+@contextmanager
+def _stops() -> Iterator[list[int]]:
+    """A list that gets the first SIGTERM or SIGINT."""
+    stopped: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: stopped.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(running: Sequence[Begun]) -> None:
+    """Give the processes time to save; then end them."""
+    _say(f"Waiting for {len(running)} processes to save.")
+    deadline = time.monotonic() + _PATIENCE
+    for begun in running:
+        try:
+            begun.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            begun.process.kill()
+            begun.process.wait()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
