@@ -24,9 +24,10 @@ from absl import app, flags
 
 from coworld_jax.data import usable_cores
 from experiments.command import as_path, one_sentence, refuse_unused
+from experiments.configs.sizes import SIZES
 from experiments.studying.commands import as_line, collect_command, train_command
 from experiments.studying.report import write_report
-from experiments.studying.running import carry_out, hours_left, make_plan, minutes_by_arm
+from experiments.studying.running import carry_out, make_plan, minutes_by_arm, time_left
 from experiments.studying.study import Study, find_study, study_names
 
 _ROOT = flags.DEFINE_string("root", "runs", "Directory of the study's data and runs.")
@@ -35,16 +36,17 @@ _PROCESSES = flags.DEFINE_integer(
 )
 _OF = flags.DEFINE_enum("of", "runs", ["runs", "data"], "Which commands are printed.")
 _OUT = flags.DEFINE_string("out", "experiments/results", "Directory of the report.")
+_SIZE = flags.DEFINE_enum("size", None, list(SIZES), "Another size than the study's own.")
 _SEEDS = flags.DEFINE_integer("seeds", None, "Only the first so many seeds.", lower_bound=1)
 _ARMS = flags.DEFINE_list("arms", [], "Only these arms.")
 _PAIRS = flags.DEFINE_list("pairs", [], "Only these pairs.")
 
 _USED = {
     "list": (),
-    "plan": ("root", "processes", "seeds", "arms", "pairs"),
-    "commands": ("root", "of", "seeds", "arms", "pairs"),
-    "run": ("root", "processes", "seeds", "arms", "pairs"),
-    "report": ("root", "out"),
+    "plan": ("root", "processes", "size", "seeds", "arms", "pairs"),
+    "commands": ("root", "of", "size", "seeds", "arms", "pairs"),
+    "run": ("root", "processes", "size", "seeds", "arms", "pairs"),
+    "report": ("root", "out", "size"),
 }
 
 
@@ -91,6 +93,7 @@ def _chosen(study: Study) -> Study:
         arms=tuple(arm for arm in study.arms if not _ARMS.value or arm.name in _ARMS.value),
         pairs=tuple(pair for pair in study.pairs if not _PAIRS.value or pair.name in _PAIRS.value),
         seeds=seeds,
+        size=_SIZE.value or study.size,
     )
 
 
@@ -105,11 +108,12 @@ def _print_plan(study: Study, root: Path) -> None:
             runs = [run for run in plan.runs if (run.pair, run.arm) == (pair.name, arm.name)]
             if runs:
                 finished = sum(run.place in done for run in runs)
-                expected = f"{minutes[arm.name]:.0f}"
+                known = minutes[arm.name]
+                expected = "unknown" if known is None else f"{known:.0f}"
                 print(f"{pair.name:28}{arm.name:28}{finished:>10}{len(runs):>6}{expected:>15}")
-    hours = hours_left(study, root, plan, _PROCESSES.value)
+    left = time_left(study, root, plan, _PROCESSES.value)
     print(
-        f"\n{len(plan.missing)} of {len(plan.runs)} runs are missing: {hours:.1f} h with "
+        f"\n{len(plan.missing)} of {len(plan.runs)} runs are missing: {left} with "
         f"{_PROCESSES.value} processes. {len(plan.to_collect)} of {len(plan.datasets)} datasets "
         "are to be collected first."
     )

@@ -22,6 +22,7 @@ Params = dict[str, jax.Array]
 
 
 def init(key: jax.Array) -> Params:
+    """An agent: an encoder, and one linear layer each for the actor and the critic."""
     key_encoder, key_value = jax.random.split(key)
     encoder, value = (
         jax.random.normal(key_encoder, (2, EMBED)),
@@ -31,12 +32,14 @@ def init(key: jax.Array) -> Params:
 
 
 def encode(params: Params, x: jax.Array) -> jax.Array:
+    """Embedding ``[..., E]`` of positions ``[...]``."""
     return jnp.tanh(jnp.stack([x, jnp.ones_like(x)], axis=-1) @ params["encoder"])
 
 
 def loss(
     params: Params, source: Params, start: jax.Array, noise: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
+    """Losses of actor and critic with couplings A and C, and the mean reward of the rollouts."""
     frozen = jax.lax.stop_gradient(params)
 
     def step(x: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from coworld_jax.evaluation.pictures import COLORS, GREY, save_figure
 from experiments.studying import statistics
-from experiments.studying.results import Record, values
+from experiments.studying.results import Record, scores, values
 from experiments.studying.study import Pair, Study
 
 _COLUMNS = 3
@@ -21,7 +21,8 @@ _STYLES = ("-", "--", ":", "-.")  # for more arms than colours
 
 def draw(path: Path, study: Study, records: Sequence[Record]) -> None:
     """One panel of curves for each pair; a last one with the measure of each arm on each pair."""
-    panels = len(study.pairs) + 1
+    scored = study.measure == "return_mean" and all(pair.reference for pair in study.pairs)
+    panels = len(study.pairs) + 1 + scored
     columns = min(_COLUMNS, panels)
     rows = -(-panels // columns)
     figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout="constrained")
@@ -29,6 +30,8 @@ def draw(path: Path, study: Study, records: Sequence[Record]) -> None:
     for axis, pair in zip(axes, study.pairs):
         _curves(axis, study, pair, records)
     _measures(axes[len(study.pairs)], study, records)
+    if scored:
+        _profiles(axes[panels - 1], study, records)
     for axis in axes[panels:]:
         axis.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
@@ -82,3 +85,19 @@ def _measures(axis: Axes, study: Study, records: Sequence[Record]) -> None:
     axis.set_title("last evaluation, pairs from top to bottom", fontsize=9)
     axis.set_xlabel(study.measure, fontsize=8)
     axis.tick_params(axis="x", labelsize=7)
+
+
+def _profiles(axis: Axes, study: Study, records: Sequence[Record]) -> None:
+    """For each score the share of runs above it, with its interval (a performance profile)."""
+    thresholds = np.linspace(0.0, 1.0, 41)
+    for index, arm in enumerate(study.arms):
+        parts = [np.array(list(by_seed.values())) for by_seed in scores(study, records, arm)]
+        if not all(len(part) for part in parts):
+            continue
+        shares, (color, style) = statistics.profile(parts, thresholds), _look(index)
+        axis.plot(thresholds, [s.value for s in shares], color=color, linestyle=style)
+        low, high = [s.low for s in shares], [s.high for s in shares]
+        axis.fill_between(thresholds, low, high, color=color, alpha=0.15, linewidth=0)
+    axis.set_title("share of runs above a score", fontsize=9)
+    axis.set_xlabel("score: 0 random play, 1 reference", fontsize=8)
+    axis.tick_params(labelsize=7)

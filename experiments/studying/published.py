@@ -25,8 +25,8 @@ def published(table: str, arm: Arm, pair: str) -> tuple[float, float | None] | N
     """Mean and standard deviation that the paper prints for an arm on a pair, if it does."""
     if not table:
         return None
-    row = _tables()[table]["rows"].get(arm.published or arm.name, {})
-    return tuple(row[pair]) if pair in row else None
+    rows, name = _tables()[table]["rows"], arm.published or arm.name
+    return tuple(rows[name][pair]) if name in rows and pair in rows[name] else None
 
 
 def notes(table: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.studying import statistics
+from experiments.studying.latents import draw_latents
 from experiments.studying.pictures import draw
 from experiments.studying.published import chosen_source, notes, published
 from experiments.studying.results import (
@@ -16,11 +17,13 @@ from experiments.studying.results import (
     read_datasets,
     read_record,
     read_results,
+    scores,
     values,
     write_results,
 )
 from experiments.studying.running import make_plan
 from experiments.studying.statistics import Estimate, Scores
+from experiments.studying.strips import draw_strips
 from experiments.studying.study import Arm, Pair, Study
 
 _UNITS = {
@@ -45,21 +48,19 @@ def write_report(name: str, study: Study, root: Path, out: Path) -> list[Path]:
         raise ValueError(f"No run of {name} below {root} is finished: start it with study run.")
     write_results(out / f"{name}.json", name, records, read_datasets(root, plan.runs))
     page, picture = out / f"{name}.md", out / f"{name}.png"
-    missing = _missing(records, plan.runs)
-    page.write_text("\n\n".join(_page(name, study, records, missing)) + "\n", encoding="utf-8")
+    parts = _page(name, study, records, len(plan.runs))
+    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     draw(picture, study, records)
-    return [page, picture, out / f"{name}.json"]
-
-
-def scores(study: Study, records: Sequence[Record], arm: Arm) -> list[dict[int, float]]:
-    """By pair, the score of each seed: 0 is the low reference of the pair, 1 the high one."""
-    found = []
-    for pair in study.pairs:
-        assert pair.reference is not None
-        low, high = pair.reference
-        returns = values(records, arm.name, pair.name, "return_mean")
-        found.append({seed: (value - low) / (high - low) for seed, value in returns.items()})
-    return found
+    written = [page, picture, out / f"{name}.json"]
+    first = [run for run in plan.finished if run.seed == 0]
+    for wanted, ending, drawing in (
+        (study.strips, "strips", draw_strips),
+        (study.latents, "latents", draw_latents),
+    ):
+        if wanted and first:
+            written.append(out / f"{name}_{ending}.png")
+            drawing(written[-1], root, first)
+    return written
 
 
 def together(
@@ -84,12 +85,8 @@ def together(
     return left, right, paired
 
 
-def _missing(records: Sequence[Record], runs: Sequence[object]) -> int:
-    return len(runs) - len(records)
-
-
-def _page(name: str, study: Study, records: Sequence[Record], missing: int) -> list[str]:
-    finished, wanted = len(records), len(records) + missing
+def _page(name: str, study: Study, records: Sequence[Record], wanted: int) -> list[str]:
+    finished = len(records)
     parts = [
         f"# {study.title}",
         study.question,
@@ -106,8 +103,9 @@ def _page(name: str, study: Study, records: Sequence[Record], missing: int) -> l
             _over_pairs(study, records),
         ]
     parts += [_selection(records)] if any(r["selection"] for r in records) else []
-    parts += [f"![{name}]({name}.png)", *notes(study.table)]
-    return parts
+    pictures = ["", *["_strips"] * study.strips, *["_latents"] * study.latents]
+    parts += [f"![{name}]({name}{ending}.png)" for ending in pictures]
+    return parts + notes(study.table)
 
 
 def _by_pair(study: Study, records: Sequence[Record]) -> str:
@@ -124,7 +122,7 @@ def _by_pair(study: Study, records: Sequence[Record]) -> str:
 
 def _cell(study: Study, records: Sequence[Record], arm: Arm, pair: Pair) -> str:
     found = list(values(records, arm.name, pair.name, study.measure).values())
-    own = f"{_interval(statistics.mean([np.array(found)]))}, n={len(found)}" if found else "–"
+    own = f"{_interval(_measured(study, records, found, pair))}, n={len(found)}" if found else "–"
     paper = published(study.table, arm, pair.name)
     if paper is None:
         return own
@@ -133,10 +131,18 @@ def _cell(study: Study, records: Sequence[Record], arm: Arm, pair: Pair) -> str:
     return f"{own}; paper {mean:g}{spread}"
 
 
+def _measured(study: Study, records: Sequence[Record], found: list[float], pair: Pair) -> Estimate:
+    """The mean of an arm's values, as a multiple of the study's ``ratio`` arm where it has one."""
+    own = statistics.mean([np.array(found)])
+    others = values(records, study.ratio, pair.name, study.measure) if study.ratio else {}
+    return own.scaled(len(others) / sum(others.values())) if others else own
+
+
 def _interval(estimate: Estimate) -> str:
+    digits = 1 if abs(estimate.value) >= 10.0 else 2
     if np.isnan(estimate.low):
-        return f"{estimate.value:.1f} [no interval]"
-    return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
+        return f"{estimate.value:.{digits}f} [no interval]"
+    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
 def _over_pairs(study: Study, records: Sequence[Record]) -> str:

@@ -14,15 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from coworld_jax.data.metadata import read_json, read_metadata, write_json
 from coworld_jax.evaluation.comparison import read_curve
 from coworld_jax.method import TARGET
 from coworld_jax.records.files import DATA, SUMMARY
 from coworld_jax.workdir import check_config
 from experiments.studying.commands import data_directory
-from experiments.studying.study import Run, Study
+from experiments.studying.study import Arm, Run, Study
 
 Record = dict[str, Any]
 
@@ -44,15 +42,16 @@ def read_record(root: Path, run: Run) -> Record:
     summary = json.loads((workdir / SUMMARY).read_text(encoding="utf-8"))
     domain = TARGET if TARGET in summary["evaluations"] else next(iter(summary["evaluations"]))
     last, curve = summary["evaluations"][domain], read_curve([workdir], domain)
+    chosen = summary["selection"]
     return {
         "arm": run.arm,
         "pair": run.pair,
         "seed": run.seed,
         "return_mean": last["return_mean"],
-        "value_bias": last["value_bias"],
+        "value_bias": last["value_bias"] if "value_bias" in last else None,
         "updates": summary["updates"],
         "wall_time": summary["wall_time"],
-        "selection": summary["selection"],
+        "selection": chosen[domain] if domain in chosen else {},
         "curve": [[int(at), float(value)] for at, value in zip(curve.updates, curve.mean)],
         "digest": summary["state_digest"],
         "data_digest": _data_digest(workdir),
@@ -104,9 +103,20 @@ def merged(old: Sequence[Record], new: Sequence[Record], study: Study) -> list[R
 
 
 def values(records: Sequence[Record], arm: str, pair: str, measure: str) -> dict[int, float]:
-    """A measure by seed."""
+    """A measure by seed, of the runs that have it: a method without a critic has no value bias."""
     return {
         r["seed"]: float(r[measure])
         for r in records
-        if r["arm"] == arm and r["pair"] == pair and np.isfinite(r[measure] or np.nan)
+        if r["arm"] == arm and r["pair"] == pair and r[measure] is not None
     }
+
+
+def scores(study: Study, records: Sequence[Record], arm: Arm) -> list[dict[int, float]]:
+    """By pair, the score of each seed: 0 is the low reference of the pair, 1 the high one."""
+    found = []
+    for pair in study.pairs:
+        assert pair.reference is not None
+        low, high = pair.reference
+        returns = values(records, arm.name, pair.name, "return_mean")
+        found.append({seed: (value - low) / (high - low) for seed, value in returns.items()})
+    return found

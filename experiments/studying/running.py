@@ -79,18 +79,24 @@ def make_plan(study: Study, root: Path) -> Plan:
     return Plan(runs, [run for run in runs if is_finished(root, run)], datasets, collected)
 
 
-def minutes_by_arm(study: Study, root: Path, plan: Plan) -> dict[str, float]:
-    """Median minutes of the finished runs of each arm, or what the study expects."""
+def minutes_by_arm(study: Study, root: Path, plan: Plan) -> dict[str, float | None]:
+    """Median minutes of the finished runs of each arm; else what the study expects, if it does."""
     taken: dict[str, list[float]] = {}
     for run in plan.finished:
         taken.setdefault(run.arm, []).append(read_record(root, run)["wall_time"] / 60.0)
-    return {arm.name: median(taken.get(arm.name, [study.minutes])) for arm in study.arms}
+    return {
+        arm.name: median(taken[arm.name]) if arm.name in taken else study.minutes
+        for arm in study.arms
+    }
 
 
-def hours_left(study: Study, root: Path, plan: Plan, processes: int) -> float:
-    """Expected hours of the runs that are missing; collections are not counted."""
+def time_left(study: Study, root: Path, plan: Plan, processes: int) -> str:
+    """How long the missing runs are expected to take; collections are not counted."""
     minutes = minutes_by_arm(study, root, plan)
-    return sum(minutes[run.arm] for run in plan.missing) / 60.0 / processes
+    known = [minutes[run.arm] for run in plan.missing]
+    if any(value is None for value in known):
+        return "an unknown time, until a run of each arm is finished"
+    return f"{sum(value or 0.0 for value in known) / 60.0 / processes:.1f} h"
 
 
 def carry_out(study: Study, root: Path, processes: int) -> dict[str, Path]:
@@ -109,7 +115,7 @@ def carry_out(study: Study, root: Path, processes: int) -> dict[str, Path]:
     missing = [run for run in plan.missing if run.data is None or run.data.name not in failed]
 
     def left() -> str:
-        return f", {hours_left(study, root, make_plan(study, root), processes):.1f} h left"
+        return f"; {time_left(study, root, make_plan(study, root), processes)} left"
 
     return failed | _do([_training(root, run) for run in missing], processes, left)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from coworld_jax.config import Config, closest, override
 from coworld_jax.method import TARGET
-from coworld_jax.methods import find_method
+from coworld_jax.workdir import needed_domains
 from experiments import studies
 from experiments.config_flags import resolve
 
@@ -81,11 +82,14 @@ class Study(NamedTuple):
     pairs: tuple[Pair, ...]
     seeds: int
     size: str
-    minutes: float  # expected for a run, until runs of the arm are finished
+    minutes: float | None = None  # of a run, on two CPU cores; until a run of the arm is finished
     measure: str = "return_mean"  # key of a record, see `studying.results`
     baseline: str = ""  # the arm that others are compared with; the first one if empty
     settings: tuple[str, ...] = ()  # of all arms
     table: str = ""  # key of `published.json`
+    ratio: str = ""  # the arm by whose mean on the same pair the table divides
+    strips: bool = False  # whether the report shows frames of each arm's last evaluation
+    latents: bool = False  # whether it shows the embeddings of both encoders
 
     @property
     def against(self) -> str:
@@ -139,7 +143,7 @@ def _run(study: Study, pair: Pair, arm: Arm, seed: int) -> Run:
     module = importlib.import_module(f"experiments.configs.{pair.suite}")
     config = override(resolve(module.get_config(text)), list(settings))
     file = f"experiments/configs/{pair.suite}.py"
-    offline = TARGET in find_method(config.method).domains(config.settings)
+    offline = TARGET in needed_domains(replace(config, data="to be collected"))
     data = Data(
         f"{slug(config.target)}-{pair.until}",
         config.target,

@@ -1,0 +1,27 @@
+"""Which coupling helps, and which one hurts, on the planar suite?"""
+
+from experiments.studying.study import Arm, Pair, Reference, Study
+
+STUDY = Study(
+    title="Ablations on the planar suite",
+    question=(
+        "What does each coupling add? The pair is the one on which planar_transfer finds the "
+        "largest effect; until then it is reach_downhill."
+    ),
+    refuted=(
+        "leaving out a part does not lower the return: the interval of its difference to "
+        "CoWorld includes 0."
+    ),
+    arms=(
+        Arm("CoWorld", "coworld"),
+        Arm("w/o A", "coworld", ("coupling.state_alignment=False",)),
+        Arm("w/o B", "coworld", ("coupling.reward_alignment=False",)),
+        Arm("w/o C", "coworld", ("coupling.value_constraint=False",)),
+        Arm("w/o max", "coworld", ("coupling.constraint_max=False",)),
+    ),
+    pairs=(Pair("planar", "reach_downhill", best=88.0, reference=Reference(-11.0, 97.3)),),
+    seeds=20,
+    size="planar",
+    minutes=20.0,
+    baseline="CoWorld",
+)

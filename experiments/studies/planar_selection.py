@@ -1,0 +1,29 @@
+"""Is the useful one of three sources chosen?"""
+
+from experiments.studying.study import Arm, Pair, Reference, Study
+
+SOURCES = {
+    "reach": "planar/reach",
+    "push_touch": "planar/push_touch",
+    "reach_desk": "planar/reach_desk",
+}
+
+STUDY = Study(
+    title="Choosing among sources on the planar suite",
+    question=(
+        "Of three sources for reach_downhill, only reach has its task and look. How often is it"
+        " chosen, and does the choice earn as much as the best single source?"
+    ),
+    refuted=(
+        "reach is not chosen in more than half of the updates, or the choice earns less than "
+        "the best single source, its interval below 0."
+    ),
+    arms=(
+        Arm("multi-source", "coworld", (f"source={','.join(SOURCES.values())}",)),
+        *(Arm(name, "coworld", (f"source={task}",)) for name, task in SOURCES.items()),
+    ),
+    pairs=(Pair("planar", "reach_downhill", best=88.0, reference=Reference(-11.0, 97.3)),),
+    seeds=5,
+    size="planar",
+    minutes=30.0,
+)

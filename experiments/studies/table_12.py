@@ -1,0 +1,26 @@
+"""Table 12: how long each method trains."""
+
+from experiments.studies.table_2 import EWC
+from experiments.studying.study import Arm, Pair, Study
+
+STUDY = Study(
+    title="Table 12: training time",
+    question="How long does each method train, on this machine?",
+    refuted="no result does: it is a measurement.",
+    arms=(
+        Arm("Offline DV2", "offline_dv2"),
+        Arm("DrQ+BC", "drq_bc"),
+        Arm("CQL", "cql"),
+        Arm("CURL", "curl"),
+        Arm("LOMPO", "lompo"),
+        Arm("DV2 Finetune", "finetune"),
+        Arm("DV2 Finetune + EWC", "finetune", EWC),
+        Arm("CoWorld", "coworld"),
+    ),
+    pairs=(Pair("metaworld", "button-press-topdown"),),
+    seeds=1,
+    size="paper",
+    measure="wall_time",
+    table="table_12",
+    baseline="CoWorld",
+)

@@ -1,0 +1,37 @@
+"""Table 3: DeepMind Control, medium-replay, six pairs."""
+
+from experiments.studying.study import Arm, Pair, Study
+
+TASKS = (
+    "walker_downhill",
+    "walker_uphill",
+    "walker_nofoot",
+    "cheetah_downhill",
+    "cheetah_uphill",
+    "cheetah_nopaw",
+)
+
+STUDY = Study(
+    title="Table 3: DeepMind Control from medium-replay data",
+    question=(
+        "How does CoWorld compare with the baselines where the target differs in its dynamics?"
+    ),
+    refuted=(
+        "CoWorld has no higher mean than each other row: the interval of the difference includes 0."
+    ),
+    arms=(
+        Arm("Offline DV2", "offline_dv2"),
+        Arm("DrQ+BC", "drq_bc"),
+        Arm("CQL", "cql"),
+        Arm("CURL", "curl"),
+        Arm("LOMPO", "lompo"),
+        Arm("DV2 Finetune", "finetune"),
+        Arm("LOMPO Finetune", "lompo_finetune"),
+        Arm("CoWorld", "coworld"),
+    ),
+    pairs=tuple(Pair("dmc", name) for name in TASKS),
+    seeds=3,
+    size="paper",
+    table="table_3",
+    baseline="CoWorld",
+)

@@ -1,0 +1,223 @@
+"""Studies: their plans, their commands, and a tiny one from nothing to its page."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from coworld_jax.config import flatten
+from experiments.config_flags import normalise
+from experiments.studying import running
+from experiments.studying.commands import as_line, train_command
+from experiments.studying.published import notes, published
+from experiments.studying.report import write_report
+from experiments.studying.results import merged, read_results
+from experiments.studying.strips import read_frames
+from experiments.studying.study import Arm, Pair, Reference, Study, find_study, runs_of, study_names
+
+ROOT = Path(__file__).resolve().parent.parent
+_OWN = {"method", "seed", "source", "target", "data"}
+_SEVERAL = ("table_13", "figure_3")  # whose published rows are no arms
+
+
+def tiny_settings(method: str) -> tuple[str, ...]:
+    """What makes the runs of a method tiny, as the settings of an arm."""
+    flat = flatten(tiny.of_method(method))
+    return tuple(f"{path}={value}" for path, value in flat.items() if path not in _OWN)
+
+
+def made_tiny(study: Study) -> Study:
+    """A study with one seed, its first pair and two arms, all tiny."""
+    arms = {arm.name: arm for arm in (study.arms[0], study.arms[-1])}
+    return study._replace(
+        arms=tuple(
+            arm._replace(settings=(*tiny_settings(arm.method), *arm.settings))
+            for arm in arms.values()
+        ),
+        pairs=study.pairs[:1],
+        seeds=1,
+        size="small",
+        baseline="",
+        ratio="",
+    )
+
+
+TINY = Study(
+    title="A tiny study",
+    question="Does it run?",
+    refuted="it does not.",
+    arms=(
+        Arm("Behaviour cloning", "bc", tiny_settings("bc")),
+        Arm("online", "dreamer", (*tiny_settings("dreamer"), "domain=source", "model_updates=0")),
+    ),
+    pairs=(Pair("planar", "reach_downhill", best=-1000.0, reference=Reference(-11.0, 97.3)),),
+    seeds=2,
+    size="planar",
+    minutes=1.0,
+)
+
+
+def collected(root: Path, study: Study) -> None:
+    """Random episodes in the place of each dataset: a tiny agent would never get far enough."""
+    for data in running.make_plan(study, root).to_collect:
+        command = [
+            *(sys.executable, "-m", "experiments.collect", f"--task={data.task}"),
+            *("--policy=random", "--episodes=2", "--profile=fast", "--seed=1"),
+            f"--out={root / 'data' / data.name}",
+        ]
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_each_study_can_be_planned_and_its_commands_are_accepted(name, tmp_path):
+    study = find_study(name)
+    plan = running.make_plan(study, tmp_path)
+    assert plan.missing == plan.runs
+    assert len({run.place for run in plan.runs}) == len(plan.runs)
+    assert {run.arm for run in plan.runs} == {arm.name for arm in study.arms}
+    assert study.against in {arm.name for arm in study.arms}
+    for run in plan.runs:
+        if run.seed == 0:
+            normalise(train_command(tmp_path, run)[2:])  # an unknown flag is refused
+    if study.table and name not in _SEVERAL:
+        paired = [published(study.table, arm, study.pairs[0].name) for arm in study.arms]
+        assert any(paired) and notes(study.table) is not None
+
+
+def test_a_command_trains_what_the_plan_says():
+    run = next(runs_of(find_study("figure_5a")))
+    line = as_line(train_command(Path("root"), run))
+    program, *arguments = shlex.split(line)
+    assert program == "python"
+    assert arguments == [
+        "-m",
+        "experiments.train",
+        "--config=experiments/configs/robodesk.py:push_green,paper,coworld",
+        "--config.seed=0",
+        "--config.data=root/data/robodesk_push_green-medium",
+        "--workdir=root/runs/push_green/coworld/seed_0",
+    ]
+
+
+def test_a_source_that_is_the_target_is_left_out():
+    runs = [run for run in runs_of(find_study("figure_3")) if run.seed == 0]
+    assert len(runs) == 6 * 6 + 6  # Offline DV2, five single sources and several, by target
+    assert all(run.config.target not in run.config.source for run in runs)
+
+
+def test_an_unknown_study_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match="planar_transfer"):
+        find_study("planar_transfr")
+
+
+def test_the_paper_averages_that_its_rows_do_not_give_are_named():
+    text = " ".join(notes("table_2") + notes("table_3"))
+    for wrong, right in (("1712", "2209.8"), ("3781", "3482.8"), ("355", "317.5")):
+        assert wrong in text and right in text
+
+
+def test_new_records_replace_those_of_their_run_and_strangers_are_dropped():
+    record = {"pair": "reach_downhill", "arm": "online", "seed": 0, "return_mean": 1.0}
+    stranger, newer = record | {"arm": "gone"}, record | {"return_mean": 2.0}
+    first = record | {"arm": "Behaviour cloning"}
+    assert merged([record, stranger], [newer, first], TINY) == [first, newer]
+
+
+def _start(root: Path, tmp_path: Path) -> subprocess.Popen[str]:
+    """`carry_out` of `TINY` in a process of its own, which signals can reach."""
+    program = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from pathlib import Path\n"
+        "import test_study\n"
+        "from experiments.studying.running import carry_out\n"
+        f"failed = carry_out(test_study.TINY, Path({str(root)!r}), 2)\n"
+        "sys.exit(str(failed) if failed else 0)"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_tiny_study_runs_is_stopped_goes_on_and_is_reported(tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+    collected(root, TINY)
+    stopped = _start(root, tmp_path)
+    while not list(root.glob("runs/**/checkpoints")):
+        assert stopped.poll() is None, stopped.stderr.read()
+        time.sleep(0.1)
+    stopped.send_signal(signal.SIGTERM)
+    _, said = stopped.communicate(timeout=90)
+    assert stopped.returncode != 0 and "Waiting for 2 processes to save" in said
+
+    whole = _start(root, tmp_path)
+    _, said = whole.communicate(timeout=300)
+    assert whole.returncode == 0, said
+    assert not running.make_plan(TINY, root).missing
+
+    page, picture, results = write_report("tiny", TINY, root, out)
+    records = read_results(results)
+    assert [(r["arm"], r["seed"]) for r in records] == [
+        (arm.name, seed) for arm in TINY.arms for seed in (0, 1)
+    ]
+    assert all(len(r["digest"]) == 64 and np.isfinite(r["return_mean"]) for r in records)
+    assert len({r["data_digest"] for r in records}) == 2  # one dataset, and none
+    text = page.read_text()
+    assert "4 of 4 runs are finished" in text and "| Behaviour cloning |" in text
+    assert picture.stat().st_size > 10_000
+    # A second report from the records alone says the same.
+    write_report("tiny", TINY, tmp_path / "nothing", out)
+    assert page.read_text() == text
+    data = json.loads(results.read_text())["data"]
+    assert not data  # of a root without datasets
+
+
+def test_a_run_of_other_settings_is_not_taken_for_one_of_the_study(tmp_path):
+    run = next(runs_of(TINY))
+    place = tmp_path / run.place
+    place.mkdir(parents=True)
+    other = flatten(run.config) | {"seed": 5, "source": list(run.config.source)}
+    (place / "config.json").write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="another configuration"):
+        running.make_plan(TINY, tmp_path)
+
+
+def test_a_failed_run_is_named_and_the_others_are_done(tmp_path):
+    def job(name: str, code: str) -> running.Job:
+        return running.Job(name, [sys.executable, "-c", code], tmp_path / name / "log.txt", "")
+
+    jobs = [job("good", "print('well')"), job("bad", "raise SystemExit('no such file')")]
+    failed = running._do(jobs, 2, lambda: "")
+    assert failed == {"bad": tmp_path / "bad" / "log.txt"}
+    assert "no such file" in failed["bad"].read_text()
+    assert "well" in jobs[0].log.read_text()
+
+
+def test_the_frames_of_a_rollout_keep_their_times(tmp_path):
+    from coworld_jax.evaluation.pictures import write_gif
+
+    levels = np.repeat(np.array([0, 0, 100, 200, 200, 200], np.uint8), 16 * 32 * 3)
+    film = levels.reshape(6, 16, 32, 3)  # two episodes in a row
+    write_gif(tmp_path / "a.gif", film)
+    frames = read_frames(tmp_path / "a.gif")
+    assert [int(frame[0, 0, 0]) for frame in frames] == [0, 0, 100, 200, 200, 200]
+    assert frames[0].shape == (16, 16, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", study_names())
+def test_each_study_runs_at_a_tiny_size(name, tmp_path):
+    study = made_tiny(find_study(name))
+    collected(tmp_path, study)
+    failed = running.carry_out(study, tmp_path, 2)
+    assert not failed, [log.read_text()[-2000:] for log in failed.values()]
+    for path in write_report(name, study, tmp_path, tmp_path / "out"):
+        assert path.stat().st_size > 0
