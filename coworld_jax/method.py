@@ -111,6 +111,13 @@ class Method(NamedTuple):
     before: int = 0  # rows by which a chunk may begin before its episode, see `store.sample_rows`
 
 
+class Beginning(NamedTuple):
+    """The first phases of a plan, where runs with other settings would do the same."""
+
+    phase: str  # name of the last of them
+    unread: tuple[str, ...]  # settings on which nothing up to there depends
+
+
 class Entry(NamedTuple):
     """A line of the registry."""
 
@@ -122,6 +129,8 @@ class Entry(NamedTuple):
     domains: Callable[[Any], tuple[str, ...]]
     # Settings that may be larger when a run goes on, for no update depends on them.
     may_grow: tuple[str, ...] = ()
+    # What runs may share that differ in some settings; None where they share nothing.
+    beginning: Beginning | None = None
 
 
 class Clock(NamedTuple):

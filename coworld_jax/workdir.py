@@ -31,6 +31,7 @@ from coworld_jax.records.checkpoint import Checkpointer
 from coworld_jax.records.files import (
     CHECKPOINTS,
     CONFIG,
+    SUMMARY,
     read_flat_config,
     read_tasks,
     seed_directory,
@@ -130,16 +131,65 @@ def check_config(workdir: Path, config: Config) -> None:
     if not (workdir / CONFIG).exists():
         return
     recorded = read_config(workdir)
-    changed = [
-        line
-        for line in configuration.differences(_grown(recorded, config), config)
-        if line.partition(":")[0] not in configuration.CHANGEABLE
-    ]
+    changed = _changed(_grown(recorded, config), config)
     if changed:
         raise ValueError(
             f"{workdir / CONFIG} belongs to a run with another configuration "
             f"({'; '.join(changed)}): start it with the old values, or choose another --workdir."
         )
+
+
+def beginning_of(config: Config) -> Config | None:
+    """The run whose end is the common beginning of ``config`` and of runs with other settings.
+
+    Settings that it does not read have their default values there; None where the method has no
+    such beginning.
+    """
+    beginning = find_method(config.method).beginning
+    if beginning is None:
+        return None
+    usual = configuration.flatten(default_config(config.method))
+    flat = configuration.flatten(config) | {path: usual[path] for path in beginning.unread}
+    return configuration.from_flat(flat | {"run.last_phase": beginning.phase}, config)
+
+
+def check_beginning(place: Path, config: Config) -> None:
+    """Make sure that a run may start from the end of another one.
+
+    Args:
+        place: workdir of the other run.
+        config: of the run that is to start.
+
+    Raises:
+        ValueError: the other one is not finished, or is not a beginning of ``config``.
+    """
+    recorded = read_config(place)
+    found, wanted = beginning_of(recorded), beginning_of(config)
+    if found is None or wanted is None:
+        raise ValueError(
+            f"Runs of {config.method} have no common beginning: leave --beginning out."
+        )
+    last = wanted.run.last_phase
+    if recorded.run.last_phase != last or not (place / SUMMARY).exists():
+        raise ValueError(
+            f"{place} is no finished run with --config.run.last_phase={last}: only the end of such "
+            "a run is a beginning of others."
+        )
+    changed = _changed(found, wanted)
+    if changed:
+        raise ValueError(
+            f"The run of {place} is no beginning of this one ({'; '.join(changed)}): make one with "
+            "this run's settings, or leave --beginning out."
+        )
+
+
+def _changed(recorded: Config, config: Config) -> list[str]:
+    """What differs in fields that may not change, a line for each."""
+    return [
+        line
+        for line in configuration.differences(recorded, config)
+        if line.partition(":")[0] not in configuration.CHANGEABLE
+    ]
 
 
 def _grown(recorded: Config, config: Config) -> Config:

@@ -21,11 +21,17 @@ from ml_collections import config_flags
 
 from coworld_jax.records.files import SUMMARY
 from coworld_jax.training import runtime
+from coworld_jax.training.beginning import start_from
 from coworld_jax.training.loop import train
 from experiments.command import as_path, one_sentence
 from experiments.config_flags import HELP, normalise, parse_flags, resolve
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, HELP)
+_BEGINNING = flags.DEFINE_string(
+    "beginning",
+    None,
+    "Workdir of a finished run with run.last_phase, whose phases are this run's first ones.",
+)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of this run; made when missing.", required=True
 )
@@ -38,7 +44,10 @@ def main(arguments: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax narrates every save
     print(f"Compiled programs are kept in {runtime.configure() or 'memory only'}.", file=sys.stderr)
     with one_sentence("train: interrupted; the same command goes on."):
-        summary = train(resolve(_CONFIG.value), as_path(_WORKDIR.value))
+        config, workdir = resolve(_CONFIG.value), as_path(_WORKDIR.value)
+        if _BEGINNING.value is not None:
+            start_from(config, workdir, as_path(_BEGINNING.value))
+        summary = train(config, workdir)
     if summary is None:
         return
     print(f"\nFinished after {summary['updates']} updates and {summary['env_steps']} env_steps.")

@@ -22,7 +22,16 @@ from experiments.studying.published import notes, published
 from experiments.studying.report import write_report
 from experiments.studying.results import merged, read_results
 from experiments.studying.strips import read_frames
-from experiments.studying.study import Arm, Pair, Reference, Study, find_study, runs_of, study_names
+from experiments.studying.study import (
+    Arm,
+    Pair,
+    Reference,
+    Study,
+    find_study,
+    runs_of,
+    shared_beginnings,
+    study_names,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 _OWN = {"method", "seed", "source", "target", "data"}
@@ -192,7 +201,7 @@ def test_a_run_of_other_settings_is_not_taken_for_one_of_the_study(tmp_path):
 
 def test_a_failed_run_is_named_and_the_others_are_done(tmp_path):
     def job(name: str, code: str) -> running.Job:
-        return running.Job(name, [sys.executable, "-c", code], tmp_path / name / "log.txt", "")
+        return running.Job(name, [sys.executable, "-c", code], tmp_path / name / "log.txt")
 
     jobs = [job("good", "print('well')"), job("bad", "raise SystemExit('no such file')")]
     failed = running._do(jobs, 2, lambda: "")
@@ -212,6 +221,16 @@ def test_the_frames_of_a_rollout_keep_their_times(tmp_path):
     assert frames[0].shape == (16, 16, 3)
 
 
+def test_arms_of_one_seed_share_what_they_do_alike():
+    runs = list(runs_of(find_study("planar_ablation")))
+    shared = shared_beginnings(runs)
+    assert sorted(len(sharing) for sharing in shared.values()) == [5] * 20
+    assert len({run.seed for run in next(iter(shared.values()))}) == 1
+    # Other sources are pretrained otherwise, and other methods share nothing.
+    assert not shared_beginnings(list(runs_of(find_study("planar_selection"))))
+    assert not shared_beginnings(list(runs_of(find_study("baselines"))))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", study_names())
 def test_each_study_runs_at_a_tiny_size(name, tmp_path):
@@ -219,5 +238,7 @@ def test_each_study_runs_at_a_tiny_size(name, tmp_path):
     collected(tmp_path, study)
     failed = running.carry_out(study, tmp_path, 2)
     assert not failed, [log.read_text()[-2000:] for log in failed.values()]
+    begun = list(tmp_path.glob("beginnings/*/*/seed_0/summary.json"))
+    assert len(begun) == len(shared_beginnings(list(runs_of(study))))
     for path in write_report(name, study, tmp_path, tmp_path / "out"):
         assert path.stat().st_size > 0

@@ -9,7 +9,12 @@ import importlib
 from coworld_jax.config import closest
 from coworld_jax.method import Entry
 from coworld_jax.methods.bc import BcSettings, bc_domains, make_bc
-from coworld_jax.methods.coworld import CoWorldSettings, coworld_domains, make_coworld
+from coworld_jax.methods.coworld import (
+    COWORLD_BEGINNING,
+    CoWorldSettings,
+    coworld_domains,
+    make_coworld,
+)
 from coworld_jax.methods.cql import CqlSettings, cql_domains, make_cql
 from coworld_jax.methods.curl import CurlSettings, curl_domains, make_curl
 from coworld_jax.methods.dreamer import DreamerSettings, dreamer_domains, make_dreamer
@@ -31,7 +36,7 @@ from coworld_jax.methods.r3m_bc import R3mBcSettings, make_r3m_bc, r3m_bc_domain
 
 METHODS = {
     "bc": Entry(BcSettings, make_bc, bc_domains, may_grow=("updates",)),
-    "coworld": Entry(CoWorldSettings, make_coworld, coworld_domains),
+    "coworld": Entry(CoWorldSettings, make_coworld, coworld_domains, beginning=COWORLD_BEGINNING),
     "cql": Entry(CqlSettings, make_cql, cql_domains, may_grow=("updates",)),
     "curl": Entry(CurlSettings, make_curl, curl_domains, may_grow=("updates",)),
     "dreamer": Entry(DreamerSettings, make_dreamer, dreamer_domains, may_grow=("updates",)),

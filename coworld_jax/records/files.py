@@ -17,6 +17,7 @@ from coworld_jax.data import difference, read_json, write_json
 from coworld_jax.envs import EnvironmentSpec
 
 CHECKPOINTS = "checkpoints"
+REPLAY = "replay"  # a folder for each domain that is played
 CONFIG = "config.json"
 TASKS = "tasks.json"
 DATA = "data.json"

@@ -255,6 +255,19 @@ def without_scores(plan: Sequence[Phase]) -> tuple[Phase, ...]:
     return tuple(phase._replace(scores=()) for phase in plan)
 
 
+def up_to(plan: Sequence[Phase], last: str) -> tuple[Phase, ...]:
+    """The phases up to the last one of that name; all of them where ``last`` is empty.
+
+    Raises:
+        ValueError: no phase has that name.
+    """
+    places = [index for index, phase in enumerate(plan) if phase.name == last]
+    if last and not places:
+        names = ", ".join(dict.fromkeys(phase.name for phase in plan))
+        raise ValueError(f"run.last_phase is {last!r}, but the plan has the phases {names}.")
+    return tuple(plan[: places[-1] + 1] if last else plan)
+
+
 def describe(plan: Sequence[Phase]) -> str:
     """The plan as a table: a line per phase, and a total."""
     names = max(len("phase"), *(len(phase.name) for phase in plan)) + 2

@@ -23,6 +23,7 @@ from coworld_jax.method import TARGET, Method, TrainState, init_train_state, mak
 from coworld_jax.records.checkpoint import Checkpointer, DamagedCheckpointError
 from coworld_jax.records.files import (
     CHECKPOINTS,
+    REPLAY,
     check_data,
     lock,
     write_config,
@@ -213,6 +214,8 @@ def open_ground(config: Config) -> Iterator[Ground]:
         method = make_method(config, specs)
         if config.run.eval_episodes == 0:
             method = method._replace(plan=planning.without_scores(method.plan))
+        plan = planning.up_to(method.plan, config.run.last_phase)
+        method = method._replace(plan=plan)
         planning.check_plan(method.plan, _collections(config, pools))
         mesh = parallel.make_mesh(config.run.devices, method.batch)
         action_size = max(spec.action_size for spec in specs.values())
@@ -318,7 +321,7 @@ def _collectors(config: Config, workdir: Path, ground: Ground) -> dict[str, Coll
             )
         planned = planning.planned_episodes(method.plan, domain, spec.episode_steps)
         replay = Replay(
-            workdir / "replay" / domain,
+            workdir / REPLAY / domain,
             slots=min(config.schedule.replay_episodes, planned),
             rows=rows,
             action_size=ground.action_size,

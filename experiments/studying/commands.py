@@ -6,6 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from coworld_jax.config import flatten
 from experiments.studying.study import Data, Run
 
 LOG = "log.txt"
@@ -33,14 +34,30 @@ def collect_command(root: Path, data: Data) -> list[str]:
     ]
 
 
-def train_command(root: Path, run: Run) -> list[str]:
-    """Train a run; the same command goes on where it was interrupted."""
+def train_command(root: Path, run: Run, beginning: Path | None = None) -> list[str]:
+    """Train a run; the same command goes on where it was interrupted.
+
+    Args:
+        beginning: below ``root``, of the run whose end it starts from.
+    """
+    start = [] if beginning is None else [f"--beginning={root / beginning}"]
+    return [*_train(root, run), *start, f"--workdir={root / run.place}"]
+
+
+def beginning_command(root: Path, run: Run, place: Path) -> list[str]:
+    """Train the phases that a run shares with others, with what it shares of the settings."""
+    assert run.beginning is not None
+    shared, own = flatten(run.beginning[1]), flatten(run.config)
+    changed = [f"--config.{path}={shared[path]}" for path in own if shared[path] != own[path]]
+    return [*_train(root, run), *changed, f"--workdir={root / place}"]
+
+
+def _train(root: Path, run: Run) -> list[str]:
     data = [] if run.data is None else [f"--config.data={data_directory(root, run.data)}"]
     return [
         *(sys.executable, "-m", "experiments.train", f"--config={run.text}"),
         *(f"--config.{setting}" for setting in run.settings),
         *data,
-        f"--workdir={root / run.place}",
     ]
 
 

@@ -7,22 +7,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 from coworld_jax.data import read_metadata
+from coworld_jax.records.files import CONFIG, SUMMARY
 from experiments.studying.commands import (
     LOG,
     agent_directory,
+    beginning_command,
     collect_command,
     data_directory,
     train_command,
 )
 from experiments.studying.results import is_finished, read_record
-from experiments.studying.study import Data, Run, Study, runs_of
+from experiments.studying.study import Data, Run, Study, runs_of, shared_beginnings
 
 _POLL = 0.5  # seconds between two looks at the processes
 _PATIENCE = 60.0  # seconds that they have to save and end
@@ -34,7 +36,6 @@ class Job(NamedTuple):
     name: str
     command: list[str]
     log: Path
-    arm: str  # empty for a collection
 
 
 class Begun(NamedTuple):
@@ -59,6 +60,13 @@ class Plan(NamedTuple):
         """Runs that have not ended."""
         done = {run.place for run in self.finished}
         return [run for run in self.runs if run.place not in done]
+
+    @property
+    def shared(self) -> dict[Path, Path]:
+        """By the place of a run, where the phases are that it shares with another one."""
+        return {
+            run.place: place for place, runs in shared_beginnings(self.runs).items() for run in runs
+        }
 
     @property
     def to_collect(self) -> list[Data]:
@@ -102,6 +110,8 @@ def time_left(study: Study, root: Path, plan: Plan, processes: int) -> str:
 def carry_out(study: Study, root: Path, processes: int) -> dict[str, Path]:
     """Collect the datasets that are missing, then train the runs that are missing.
 
+    What several arms of a seed would do alike at their beginning is done once, before them.
+
     Ctrl-C or SIGTERM ends all processes after their next checkpoint; the same call goes on.
 
     Returns:
@@ -113,24 +123,47 @@ def carry_out(study: Study, root: Path, processes: int) -> dict[str, Path]:
     plan = make_plan(study, root)
     failed = _do(_collections(root, plan), processes, lambda: "")
     missing = [run for run in plan.missing if run.data is None or run.data.name not in failed]
+    shared = plan.shared
+    failed |= _do(_beginnings(root, missing, shared), processes, lambda: "")
+    missing = [run for run in missing if str(_beginning(shared, run)) not in failed]
 
     def left() -> str:
         return f"; {time_left(study, root, make_plan(study, root), processes)} left"
 
-    return failed | _do([_training(root, run) for run in missing], processes, left)
+    jobs = [_training(root, run, _beginning(shared, run)) for run in missing]
+    return failed | _do(jobs, processes, left)
 
 
 def _collections(root: Path, plan: Plan) -> list[Job]:
     """Those of one agent after one another: ``expert`` goes on with the workdir of ``medium``."""
     datasets = sorted(plan.to_collect, key=lambda data: data.until, reverse=True)
     return [
-        Job(data.name, collect_command(root, data), agent_directory(root, data) / LOG, "")
+        Job(data.name, collect_command(root, data), agent_directory(root, data) / LOG)
         for data in datasets
     ]
 
 
-def _training(root: Path, run: Run) -> Job:
-    return Job(str(run.place), train_command(root, run), root / run.place / LOG, run.arm)
+def _beginning(shared: Mapping[Path, Path], run: Run) -> Path | None:
+    """Where a run starts from, if it shares its first phases with another one."""
+    return shared[run.place] if run.place in shared else None
+
+
+def _beginnings(root: Path, missing: Sequence[Run], shared: Mapping[Path, Path]) -> list[Job]:
+    """One for each beginning that is not there, and that a run needs which has not begun."""
+    first = {
+        shared[run.place]: run
+        for run in reversed(missing)
+        if run.place in shared and not (root / run.place / CONFIG).exists()
+    }
+    return [
+        Job(str(place), beginning_command(root, run, place), root / place / LOG)
+        for place, run in reversed(first.items())
+        if not (root / place / SUMMARY).exists()
+    ]
+
+
+def _training(root: Path, run: Run, beginning: Path | None) -> Job:
+    return Job(str(run.place), train_command(root, run, beginning), root / run.place / LOG)
 
 
 def _do(jobs: Sequence[Job], processes: int, left: Callable[[], str]) -> dict[str, Path]:

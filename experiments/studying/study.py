@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from coworld_jax.config import Config, closest, override
+from coworld_jax.config import Config, closest, flatten, override
 from coworld_jax.method import TARGET
-from coworld_jax.workdir import needed_domains
+from coworld_jax.workdir import beginning_of, needed_domains
 from experiments import studies
 from experiments.config_flags import resolve
 
@@ -70,6 +72,19 @@ class Run(NamedTuple):
     def place(self) -> Path:
         """The workdir below the study's root."""
         return Path("runs", self.pair, slug(self.arm), f"seed_{self.seed}")
+
+    @property
+    def beginning(self) -> tuple[Path, Config] | None:
+        """Where the phases are that it shares with other arms, and the run that makes them.
+
+        None for a method whose runs share nothing.
+        """
+        config = beginning_of(self.config)
+        if config is None:
+            return None
+        text = json.dumps(flatten(config), sort_keys=True)
+        name = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return Path("beginnings", self.pair, name, f"seed_{self.seed}"), config
 
 
 class Study(NamedTuple):
@@ -154,3 +169,12 @@ def _run(study: Study, pair: Pair, arm: Arm, seed: int) -> Run:
     return Run(
         pair.name, arm.name, seed, config, f"{file}:{text}", settings, data if offline else None
     )
+
+
+def shared_beginnings(runs: Sequence[Run]) -> dict[Path, list[Run]]:
+    """The runs by the beginning that they share with another one."""
+    found: dict[Path, list[Run]] = {}
+    for run in runs:
+        if run.beginning is not None:
+            found.setdefault(run.beginning[0], []).append(run)
+    return {place: sharing for place, sharing in found.items() if len(sharing) > 1}

@@ -15,7 +15,7 @@ domains, and surplus coordinates are zero in batches, in imagination and in the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import jax
 
@@ -26,6 +26,7 @@ from coworld_jax.agents.gradient import prefixed
 from coworld_jax.method import (
     SOURCE,
     TARGET,
+    Beginning,
     Domain,
     Method,
     Player,
@@ -35,9 +36,18 @@ from coworld_jax.method import (
 )
 from coworld_jax.methods.coworld.couplings import select_update, source_update, target_update
 from coworld_jax.methods.coworld.plan import aligned_updates, make_plan
-from coworld_jax.methods.coworld.settings import CoWorldSettings
+from coworld_jax.methods.coworld.settings import CouplingConfig, CoWorldSettings
 from coworld_jax.methods.coworld.state import CoWorld, CoWorldState, init_coworld, with_source
 from coworld_jax.types import Batch, Metrics
+
+COWORLD_BEGINNING = Beginning(
+    phase="pretrain",
+    # Not the selection: it decides how many distances a state holds.
+    unread=tuple(
+        f"coupling.{field.name}" for field in fields(CouplingConfig) if field.name != "selection"
+    ),
+)
+"""The sources are pretrained without any coupling."""
 
 
 def coworld_domains(settings: CoWorldSettings) -> tuple[str, ...]:
