@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 from absl import app, flags
 
 from coworld_jax.data import usable_cores
@@ -36,6 +37,12 @@ _PROCESSES = flags.DEFINE_integer(
 )
 _OF = flags.DEFINE_enum("of", "runs", ["runs", "data"], "Which commands are printed.")
 _OUT = flags.DEFINE_string("out", "experiments/results", "Directory of the report.")
+_TOGETHER = flags.DEFINE_boolean(
+    "together",
+    None,
+    "Train the seeds of an arm in one process where its tasks are jittable; on an accelerator, if "
+    "not given.",
+)
 _SIZE = flags.DEFINE_enum("size", None, list(SIZES), "Another size than the study's own.")
 _SEEDS = flags.DEFINE_integer("seeds", None, "Only the first so many seeds.", lower_bound=1)
 _ARMS = flags.DEFINE_list("arms", [], "Only these arms.")
@@ -45,7 +52,7 @@ _USED = {
     "list": (),
     "plan": ("root", "processes", "size", "seeds", "arms", "pairs"),
     "commands": ("root", "of", "size", "seeds", "arms", "pairs"),
-    "run": ("root", "processes", "size", "seeds", "arms", "pairs"),
+    "run": ("root", "processes", "together", "size", "seeds", "arms", "pairs"),
     "report": ("root", "out", "size"),
 }
 
@@ -129,7 +136,10 @@ def _print_commands(study: Study, root: Path) -> None:
 
 
 def _run(study: Study, root: Path) -> None:
-    failed = carry_out(study, root, _PROCESSES.value)
+    together = _TOGETHER.value
+    if together is None:
+        together = jax.default_backend() != "cpu"
+    failed = carry_out(study, root, _PROCESSES.value, together=together)
     if failed:
         logs = ", ".join(f"{name} (see {log})" for name, log in failed.items())
         sys.exit(f"study: {len(failed)} failed: {logs}. The same command tries them again.")

@@ -189,6 +189,16 @@ def test_a_tiny_study_runs_is_stopped_goes_on_and_is_reported(tmp_path):
     assert not data  # of a root without datasets
 
 
+@pytest.mark.slow  # two programs of two seeds
+def test_the_seeds_of_an_arm_can_be_trained_in_one_process(tmp_path):
+    collected(tmp_path, TINY)
+    assert not running.carry_out(TINY, tmp_path, 2, together=True)
+    plan = running.make_plan(TINY, tmp_path)
+    assert not plan.missing
+    assert {run.seed for run in plan.finished} == {0, 1}
+    assert (tmp_path / "runs/reach_downhill/online/summary.json").exists()
+
+
 def test_a_run_of_other_settings_is_not_taken_for_one_of_the_study(tmp_path):
     run = next(runs_of(TINY))
     place = tmp_path / run.place

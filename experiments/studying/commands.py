@@ -44,6 +44,15 @@ def train_command(root: Path, run: Run, beginning: Path | None = None) -> list[s
     return [*_train(root, run), *start, f"--workdir={root / run.place}"]
 
 
+def seeds_command(root: Path, run: Run, seeds: int) -> list[str]:
+    """Train all seeds of the arm of ``run``, whose seed is the first one, in one process."""
+    return [
+        *_train(root, run),
+        f"--config.run.seeds={seeds}",
+        f"--workdir={(root / run.place).parent}",
+    ]
+
+
 def beginning_command(root: Path, run: Run, place: Path) -> list[str]:
     """Train the phases that a run shares with others, with what it shares of the settings."""
     assert run.beginning is not None

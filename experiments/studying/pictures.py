@@ -80,6 +80,7 @@ def _measures(axis: Axes, study: Study, records: Sequence[Record]) -> None:
             color, _ = _look(row)
             axis.plot([point.low, point.high], [height, height], color=color, linewidth=1.4)
             axis.plot([point.value], [height], "o", color=color, markersize=3.5)
+    axis.set_ylim(-len(study.arms) + 0.2, 0.5)
     axis.set_yticks([-row for row in range(len(study.arms))])
     axis.set_yticklabels([arm.name for arm in study.arms], fontsize=7)
     axis.set_title("last evaluation, pairs from top to bottom", fontsize=9)

@@ -24,7 +24,7 @@ from experiments.studying.results import (
 from experiments.studying.running import make_plan
 from experiments.studying.statistics import Estimate, Scores
 from experiments.studying.strips import draw_strips
-from experiments.studying.study import Arm, Pair, Study
+from experiments.studying.study import Arm, Pair, Run, Study
 
 _UNITS = {
     "return_mean": "Undiscounted return of an episode",
@@ -48,7 +48,7 @@ def write_report(name: str, study: Study, root: Path, out: Path) -> list[Path]:
         raise ValueError(f"No run of {name} below {root} is finished: start it with study run.")
     write_results(out / f"{name}.json", name, records, read_datasets(root, plan.runs))
     page, picture = out / f"{name}.md", out / f"{name}.png"
-    parts = _page(name, study, records, len(plan.runs))
+    parts = _page(name, study, records, plan.runs)
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     draw(picture, study, records)
     written = [page, picture, out / f"{name}.json"]
@@ -85,14 +85,13 @@ def together(
     return left, right, paired
 
 
-def _page(name: str, study: Study, records: Sequence[Record], wanted: int) -> list[str]:
-    finished = len(records)
+def _page(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run]) -> list[str]:
     parts = [
         f"# {study.title}",
         study.question,
         f"Refuted by: {study.refuted}",
-        f"Written by `python -m experiments.study report {name}`: {finished} of {wanted} runs are "
-        f"finished. {_UNITS[study.measure]}, mean over seeds with its 95 % interval "
+        f"Written by `python -m experiments.study report {name}`: {len(records)} of {len(runs)} "
+        f"runs are finished. {_UNITS[study.measure]}, mean over seeds with its 95 % interval "
         "(stratified percentile bootstrap over seeds); n is the number of seeds.",
         _by_pair(study, records),
     ]
@@ -105,24 +104,36 @@ def _page(name: str, study: Study, records: Sequence[Record], wanted: int) -> li
     parts += [_selection(records)] if any(r["selection"] for r in records) else []
     pictures = ["", *["_strips"] * study.strips, *["_latents"] * study.latents]
     parts += [f"![{name}]({name}{ending}.png)" for ending in pictures]
-    return parts + notes(study.table)
+    return [*parts, *notes(study.table), _missing(records, runs)]
 
 
 def _by_pair(study: Study, records: Sequence[Record]) -> str:
-    """A line for each pair, a column for each arm; the paper's value below ours."""
+    """A line for each arm, a column for each pair; the paper's value beside ours."""
     lines = [
-        f"| pair | {' | '.join(arm.name for arm in study.arms)} |",
-        "|---" * (len(study.arms) + 1) + "|",
+        f"| arm | {' | '.join(pair.name for pair in study.pairs)} |",
+        "|---" * (len(study.pairs) + 1) + "|",
     ]
-    for pair in study.pairs:
-        cells = [_cell(study, records, arm, pair) for arm in study.arms]
-        lines.append(f"| {pair.name} | {' | '.join(cells)} |")
+    for arm in study.arms:
+        cells = [_cell(study, records, arm, pair) for pair in study.pairs]
+        lines.append(f"| {arm.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _missing(records: Sequence[Record], runs: Sequence[Run]) -> str:
+    """How many runs of each arm on each pair are missing."""
+    there = {(r["pair"], r["arm"], r["seed"]) for r in records}
+    counts: dict[str, int] = {}
+    for run in runs:
+        if (run.pair, run.arm, run.seed) not in there:
+            name = f"{run.arm} on {run.pair}"
+            counts[name] = counts[name] + 1 if name in counts else 1
+    listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
+    return f"Missing runs: {listed}." if listed else "No run is missing."
 
 
 def _cell(study: Study, records: Sequence[Record], arm: Arm, pair: Pair) -> str:
     found = list(values(records, arm.name, pair.name, study.measure).values())
-    own = f"{_interval(_measured(study, records, found, pair))}, n={len(found)}" if found else "–"
+    own = f"{_measured(study, records, found, pair)}, n={len(found)}" if found else "–"
     paper = published(study.table, arm, pair.name)
     if paper is None:
         return own
@@ -136,13 +147,6 @@ def _measured(study: Study, records: Sequence[Record], found: list[float], pair:
     own = statistics.mean([np.array(found)])
     others = values(records, study.ratio, pair.name, study.measure) if study.ratio else {}
     return own.scaled(len(others) / sum(others.values())) if others else own
-
-
-def _interval(estimate: Estimate) -> str:
-    digits = 1 if abs(estimate.value) >= 10.0 else 2
-    if np.isnan(estimate.low):
-        return f"{estimate.value:.{digits}f} [no interval]"
-    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
 def _over_pairs(study: Study, records: Sequence[Record]) -> str:

@@ -19,7 +19,7 @@ from coworld_jax.evaluation.comparison import read_curve
 from coworld_jax.method import TARGET
 from coworld_jax.records.files import DATA, SUMMARY
 from coworld_jax.workdir import check_config
-from experiments.studying.commands import data_directory
+from experiments.studying.commands import as_line, collect_command, data_directory
 from experiments.studying.study import Arm, Run, Study
 
 Record = dict[str, Any]
@@ -66,13 +66,15 @@ def _data_digest(workdir: Path) -> str:
 
 
 def read_datasets(root: Path, runs: Sequence[Run]) -> dict[str, Any]:
-    """Of each dataset that is there: its task, command, episodes, returns and fingerprint."""
+    """Of each dataset that is there: its task, episodes, returns and command."""
     found = {}
     for data in {run.data for run in runs if run.data is not None}:
         record = read_metadata(data_directory(root, data))
         if record is not None:
-            kept = ("task", "command", "episodes", "returns")
-            found[data.name] = {key: record[key] for key in kept if key in record}
+            kept = ("task", "episodes", "returns")
+            command = as_line(collect_command(Path("ROOT"), data))
+            described = {key: record[key] for key in kept if key in record}
+            found[data.name] = described | {"command": command}
     return dict(sorted(found.items()))
 
 

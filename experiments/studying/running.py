@@ -14,6 +14,7 @@ from statistics import median
 from typing import NamedTuple
 
 from coworld_jax.data import read_metadata
+from coworld_jax.envs.suites import find_jittable
 from coworld_jax.records.files import CONFIG, SUMMARY
 from experiments.studying.commands import (
     LOG,
@@ -21,6 +22,7 @@ from experiments.studying.commands import (
     beginning_command,
     collect_command,
     data_directory,
+    seeds_command,
     train_command,
 )
 from experiments.studying.results import is_finished, read_record
@@ -107,12 +109,20 @@ def time_left(study: Study, root: Path, plan: Plan, processes: int) -> str:
     return f"{sum(value or 0.0 for value in known) / 60.0 / processes:.1f} h"
 
 
-def carry_out(study: Study, root: Path, processes: int) -> dict[str, Path]:
+def carry_out(
+    study: Study, root: Path, processes: int, *, together: bool = False
+) -> dict[str, Path]:
     """Collect the datasets that are missing, then train the runs that are missing.
 
     What several arms of a seed would do alike at their beginning is done once, before them.
 
     Ctrl-C or SIGTERM ends all processes after their next checkpoint; the same call goes on.
+
+    Args:
+        study: whose runs are wanted.
+        root: directory of its data and runs.
+        processes: side by side.
+        together: train the seeds of an arm in one process where all its tasks are jittable.
 
     Returns:
         The log of each job that failed, by its name; the others are done.
@@ -123,6 +133,9 @@ def carry_out(study: Study, root: Path, processes: int) -> dict[str, Path]:
     plan = make_plan(study, root)
     failed = _do(_collections(root, plan), processes, lambda: "")
     missing = [run for run in plan.missing if run.data is None or run.data.name not in failed]
+    if together:
+        jobs, missing = _seeds_together(root, study, missing)
+        failed |= _do(jobs, processes, lambda: "")
     shared = plan.shared
     failed |= _do(_beginnings(root, missing, shared), processes, lambda: "")
     missing = [run for run in missing if str(_beginning(shared, run)) not in failed]
@@ -160,6 +173,26 @@ def _beginnings(root: Path, missing: Sequence[Run], shared: Mapping[Path, Path])
         for place, run in reversed(first.items())
         if not (root / place / SUMMARY).exists()
     ]
+
+
+def _seeds_together(
+    root: Path, study: Study, missing: Sequence[Run]
+) -> tuple[list[Job], list[Run]]:
+    """A job for each arm and pair whose tasks are jittable, and the runs of the others."""
+    arms: list[Path] = []
+    others = []
+    for run in missing:
+        tasks = {*run.config.source, run.config.target} - {""}
+        if all(find_jittable(task) is not None for task in tasks):
+            arms.append(run.place.parent)
+        else:
+            others.append(run)
+    jobs = []
+    for place in dict.fromkeys(arms):
+        first = next(run for run in runs_of(study) if run.place.parent == place)
+        command = seeds_command(root, first, study.seeds)
+        jobs.append(Job(str(place), command, root / place / LOG))
+    return jobs, others
 
 
 def _training(root: Path, run: Run, beginning: Path | None) -> Job:

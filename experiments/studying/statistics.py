@@ -13,6 +13,7 @@ The American Statistician 69 (2015), section 4.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isnan
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,9 @@ class Estimate(NamedTuple):
         return Estimate(*(factor * x for x in self))
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        digits = 1 if abs(self.value) >= 10.0 else 2
+        ends = f"{self.low:.{digits}f}, {self.high:.{digits}f}"
+        return f"{self.value:.{digits}f} [{'no interval' if isnan(self.low) else ends}]"
 
 
 def mean(scores: Scores) -> Estimate:
