@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 from coworld_jax.data import usable_cores
 from experiments.command import as_path, one_sentence, refuse_unused
@@ -64,6 +64,7 @@ def main(arguments: Sequence[str]) -> None:
         raise app.UsageError(f"Write one of {', '.join(_USED)}, and then the name of a study.")
     with one_sentence("study: interrupted; the same command goes on."):
         refuse_unused(command, _USED)
+        logging.set_verbosity(logging.WARNING)  # jax narrates its search for accelerators
         if command == "list":
             for name in study_names():
                 print(f"{name}: {find_study(name).title}")
