@@ -164,6 +164,8 @@ def check_beginning(place: Path, config: Config) -> None:
         ValueError: the other one is not finished, or is not a beginning of ``config``.
     """
     recorded = read_config(place)
+    if recorded.method != config.method:
+        raise ValueError(f"{place} is a run of {recorded.method}, no beginning of {config.method}.")
     found, wanted = beginning_of(recorded), beginning_of(config)
     if found is None or wanted is None:
         raise ValueError(
@@ -196,6 +198,8 @@ def _grown(recorded: Config, config: Config) -> Config:
     """``recorded`` with the larger values of ``config`` in the settings that may grow."""
     if recorded.method != config.method:
         return recorded
+    if 1 < recorded.run.seeds < config.run.seeds:  # further seeds change nothing of the others
+        recorded = replace(recorded, run=replace(recorded.run, seeds=config.run.seeds))
     before, after = recorded.settings, config.settings
     larger = {
         name: getattr(after, name)

@@ -1,26 +1,27 @@
-"""Plan, run and report a study: every table and figure of the paper, and our own.
+"""Plan, run and report a study: a table or figure of the paper, or a question of our own.
 
     python -m experiments.study list
     python -m experiments.study plan planar_transfer --root=DIR
-    python -m experiments.study commands planar_transfer --root=DIR | xargs -P 2 -I{} sh -c "{}"
     python -m experiments.study run planar_transfer --root=DIR --processes=2
     python -m experiments.study report planar_transfer --root=DIR --out=experiments/results
+    python -m experiments.study commands planar_transfer --root=DIR
 
 A study is a file of `experiments.studies`. ``plan`` prints its runs and the time that they are
-expected to take; ``commands`` prints one complete training command a line (``--of=data``: those of
-the datasets, which come first). ``run`` collects and trains what is missing below ``--root``; it
-can be stopped at any time, and the same command goes on. ``report`` writes NAME.md, NAME.png and
-NAME.json from the runs that are finished and those that an earlier NAME.json holds, and says what
-is missing.
+expected to take. ``run`` collects and trains what is missing below ``--root``; it can be stopped at
+any time, and the same command continues. ``report`` writes NAME.md, NAME.png and NAME.json from the
+finished runs and from an earlier NAME.json, and says what is missing. ``commands`` prints one
+complete training command a line, for a cluster; with ``--of=data`` those of the datasets, which
+come first. Studies with a common root share the runs that are equal.
 """
 
 from __future__ import annotations
 
+import functools
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 from absl import app, flags, logging
 
 from coworld_jax.data import usable_cores
@@ -33,7 +34,11 @@ from experiments.studying.study import Study, find_study, study_names
 
 _ROOT = flags.DEFINE_string("root", "runs", "Directory of the study's data and runs.")
 _PROCESSES = flags.DEFINE_integer(
-    "processes", usable_cores(), "Processes side by side; the cores are shared out.", lower_bound=1
+    "processes",
+    None,
+    "Processes side by side, each on its share of the cores; if not given, one for each core, or "
+    "one in all on an accelerator.",
+    lower_bound=1,
 )
 _OF = flags.DEFINE_enum("of", "runs", ["runs", "data"], "Which commands are printed.")
 _OUT = flags.DEFINE_string("out", "experiments/results", "Directory of the report.")
@@ -44,9 +49,9 @@ _TOGETHER = flags.DEFINE_boolean(
     "not given.",
 )
 _SIZE = flags.DEFINE_enum("size", None, list(SIZES), "Another size than the study's own.")
-_SEEDS = flags.DEFINE_integer("seeds", None, "Only the first so many seeds.", lower_bound=1)
-_ARMS = flags.DEFINE_list("arms", [], "Only these arms.")
-_PAIRS = flags.DEFINE_list("pairs", [], "Only these pairs.")
+_SEEDS = flags.DEFINE_integer("seeds", None, "Use only the first N seeds.", lower_bound=1)
+_ARMS = flags.DEFINE_list("arms", [], "Use only these arms.")
+_PAIRS = flags.DEFINE_list("pairs", [], "Use only these pairs.")
 
 _USED = {
     "list": (),
@@ -108,7 +113,7 @@ def _chosen(study: Study) -> Study:
 def _print_plan(study: Study, root: Path) -> None:
     plan = make_plan(study, root)
     minutes = minutes_by_arm(study, root, plan)
-    print(f"{study.title}\n{study.question}\nIt would be refuted by: {study.refuted}\n")
+    print(f"{study.title}\n{study.question}\nIt would be refuted by this result: {study.refuted}\n")
     print(f"{'pair':28}{'arm':28}{'finished':>10}{'runs':>6}{'minutes a run':>15}")
     done = {run.place for run in plan.finished}
     for pair in study.pairs:
@@ -119,10 +124,11 @@ def _print_plan(study: Study, root: Path) -> None:
                 known = minutes[arm.name]
                 expected = "unknown" if known is None else f"{known:.0f}"
                 print(f"{pair.name:28}{arm.name:28}{finished:>10}{len(runs):>6}{expected:>15}")
-    left = time_left(study, root, plan, _PROCESSES.value)
+    processes = _processes()
+    left = time_left(study, root, plan, processes)
     print(
-        f"\n{len(plan.missing)} of {len(plan.runs)} runs are missing: {left} with "
-        f"{_PROCESSES.value} processes. {len(plan.to_collect)} of {len(plan.datasets)} datasets "
+        f"\n{len(plan.missing)} of {len(plan.runs)} runs are missing. With {processes} processes: "
+        f"{left}. {len(plan.to_collect)} of {len(plan.datasets)} datasets "
         "are to be collected first."
     )
 
@@ -137,14 +143,28 @@ def _print_commands(study: Study, root: Path) -> None:
 
 
 def _run(study: Study, root: Path) -> None:
-    together = _TOGETHER.value
-    if together is None:
-        together = jax.default_backend() != "cpu"
-    failed = carry_out(study, root, _PROCESSES.value, together=together)
+    together = _accelerated() if _TOGETHER.value is None else _TOGETHER.value
+    failed = carry_out(study, root, _processes(), together=together)
     if failed:
         logs = ", ".join(f"{name} (see {log})" for name, log in failed.items())
-        sys.exit(f"study: {len(failed)} failed: {logs}. The same command tries them again.")
+        sys.exit(f"study: not finished: {logs}. The same command tries them again.")
     print("Everything is there.")
+
+
+def _processes() -> int:
+    """How many processes are to run side by side."""
+    if _PROCESSES.value is not None:
+        return int(_PROCESSES.value)
+    return 1 if _accelerated() else usable_cores()
+
+
+@functools.cache
+def _accelerated() -> bool:
+    """Whether runs here use an accelerator. Another process asks: who opens one keeps it."""
+    program = "import jax; print(jax.default_backend())"
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return said.strip() != "cpu"
 
 
 if __name__ == "__main__":

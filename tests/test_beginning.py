@@ -9,6 +9,7 @@ import pytest
 import tiny
 from record_digests import save_data
 
+from coworld_jax.config import flatten
 from coworld_jax.training.beginning import start_from
 from coworld_jax.training.loop import train
 from coworld_jax.training.plan import up_to
@@ -81,8 +82,12 @@ def test_a_run_that_went_on_is_no_beginning(data, beginning, tmp_path):
 
 def test_a_method_without_a_beginning_says_so(beginning, tmp_path):
     config = dataclasses.replace(tiny.of_method("bc"), **TOYS)
+    with pytest.raises(ValueError, match="is a run of coworld, no beginning of bc"):
+        start_from(config, tmp_path / "run", beginning)
+    flat = flatten(config) | {"source": list(config.source)}
+    (tmp_path / "config.json").write_text(json.dumps(flat))
     with pytest.raises(ValueError, match="Runs of bc have no common beginning"):
-        start_from(config, tmp_path, beginning)
+        start_from(config, tmp_path / "run", tmp_path)
 
 
 def test_an_unknown_last_phase_names_those_that_there_are():

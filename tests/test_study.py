@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import tiny
 
-from coworld_jax.config import flatten
+from coworld_jax.config import flatten, override
 from experiments.config_flags import normalise
 from experiments.studying import running
-from experiments.studying.commands import as_line, train_command
-from experiments.studying.published import notes, published
-from experiments.studying.report import write_report
-from experiments.studying.results import merged, read_results
+from experiments.studying.commands import as_line, beginning_command, train_command
+from experiments.studying.published import notes, published, published_rows
+from experiments.studying.report import paired_by_seed, write_report
+from experiments.studying.results import is_finished, merged, read_results
 from experiments.studying.strips import read_frames
 from experiments.studying.study import (
     Arm,
@@ -35,7 +35,6 @@ from experiments.studying.study import (
 
 ROOT = Path(__file__).resolve().parent.parent
 _OWN = {"method", "seed", "source", "target", "data"}
-_SEVERAL = ("table_13", "figure_3")  # whose published rows are no arms
 
 
 def tiny_settings(method: str) -> tuple[str, ...]:
@@ -93,13 +92,39 @@ def test_each_study_can_be_planned_and_its_commands_are_accepted(name, tmp_path)
     assert plan.missing == plan.runs
     assert len({run.place for run in plan.runs}) == len(plan.runs)
     assert {run.arm for run in plan.runs} == {arm.name for arm in study.arms}
-    assert study.against in {arm.name for arm in study.arms}
+    assert not study.baseline or study.baseline_arm.name == study.baseline
+    assert not study.ratio or study.ratio in {arm.name for arm in study.arms}
     for run in plan.runs:
         if run.seed == 0:
             normalise(train_command(tmp_path, run)[2:])  # an unknown flag is refused
-    if study.table and name not in _SEVERAL:
-        paired = [published(study.table, arm, study.pairs[0].name) for arm in study.arms]
-        assert any(paired) and notes(study.table) is not None
+
+
+def test_every_published_row_of_a_table_is_reached_by_an_arm():
+    reached: dict[str, set[str]] = {}
+    for name in study_names():
+        study = find_study(name)
+        if study.table:
+            found = {
+                arm.published or arm.name
+                for arm in study.arms
+                for pair in study.pairs
+                if published(study.table, arm, pair.name) is not None
+            }
+            reached.setdefault(study.table, set()).update(found)
+    assert {table: set(published_rows(table)) - rows for table, rows in reached.items()} == {
+        table: {"R3M (expert data)"} if table == "table_11" else set() for table in reached
+    }  # R3M's own demonstrations are not among our datasets
+
+
+def test_the_shared_phases_of_arms_are_trained_by_a_command_that_all_of_them_accept(tmp_path):
+    run = list(runs_of(find_study("planar_ablation")))[1]
+    place, wanted = run.beginning
+    command = beginning_command(tmp_path, run, place)
+    normalise(command[2:])
+    given = [argument.removeprefix("--config.") for argument in command if "--config." in argument]
+    made = override(run.config, [text for text in given if not text.startswith("data=")])
+    assert flatten(made) == flatten(wanted)
+    assert wanted.run.last_phase == "pretrain" and wanted.settings.coupling.state_alignment
 
 
 def test_a_command_trains_what_the_plan_says():
@@ -112,8 +137,8 @@ def test_a_command_trains_what_the_plan_says():
         "experiments.train",
         "--config=experiments/configs/robodesk.py:push_green,paper,coworld",
         "--config.seed=0",
-        "--config.data=root/data/robodesk_push_green-medium",
-        "--workdir=root/runs/push_green/coworld/seed_0",
+        "--config.data=root/data/robodesk_push_green-medium-paper",
+        "--workdir=root/runs/push_green-medium-paper/coworld/seed_0",
     ]
 
 
@@ -134,14 +159,57 @@ def test_the_paper_averages_that_its_rows_do_not_give_are_named():
         assert wrong in text and right in text
 
 
-def test_new_records_replace_those_of_their_run_and_strangers_are_dropped():
-    record = {"pair": "reach_downhill", "arm": "online", "seed": 0, "return_mean": 1.0}
-    stranger, newer = record | {"arm": "gone"}, record | {"return_mean": 2.0}
-    first = record | {"arm": "Behaviour cloning"}
-    assert merged([record, stranger], [newer, first], TINY) == [first, newer]
+def test_new_records_replace_those_of_their_run_and_others_are_dropped():
+    runs = list(runs_of(TINY))
+    online = next(run for run in runs if run.arm == "online")
+    cloning = next(run for run in runs if run.arm != "online")
+
+    def record(run, value, digest=None):
+        return {"pair": run.pair, "arm": run.arm, "seed": run.seed, "return_mean": value,
+                "settings_digest": digest or run.digest}  # fmt: skip
+
+    old, newer = record(online, 1.0), record(online, 2.0)
+    stranger = record(online, 3.0, "of other settings")
+    assert merged([old, stranger], [newer, record(cloning, 4.0)], runs) == [
+        record(cloning, 4.0), newer
+    ]  # fmt: skip
 
 
-def _start(root: Path, tmp_path: Path) -> subprocess.Popen[str]:
+def test_seeds_are_paired_only_where_every_pair_shares_two():
+    first = [{0: 1.0, 1: 2.0, 2: 3.0}, {0: 5.0, 1: 6.0}]
+    left, right, paired = paired_by_seed(first, [{2: 30.0, 1: 20.0}, {1: 60.0, 0: 50.0}])
+    assert paired
+    assert [x.tolist() for x in left] == [[2.0, 3.0], [5.0, 6.0]]
+    assert [x.tolist() for x in right] == [[20.0, 30.0], [50.0, 60.0]]
+    left, _, paired = paired_by_seed(first, [{7: 1.0}, {0: 1.0, 1: 2.0}])
+    assert not paired and [len(x) for x in left] == [3, 2]
+
+
+def test_a_shorter_run_is_not_finished(tmp_path):
+    run = next(run for run in runs_of(TINY) if run.arm == "online")
+    workdir = tmp_path / run.place
+    workdir.mkdir(parents=True)
+    (workdir / "summary.json").write_text("{}")
+    flat = flatten(run.config) | {"source": list(run.config.source)}
+    for changed, finished in (
+        ({}, True),
+        ({"updates": 1}, False),
+        ({"run.last_phase": "learn"}, False),
+    ):
+        (workdir / "config.json").write_text(json.dumps(flat | changed))
+        assert is_finished(tmp_path, run) is finished
+
+
+def test_pairs_of_other_data_or_sizes_have_other_workdirs():
+    medium, expert = find_study("planar_transfer"), find_study("baselines")
+    of = [
+        {run.place for run in runs_of(study)}
+        for study in (medium, expert, medium._replace(size="small"))
+    ]
+    assert not (of[0] & of[1]) and not (of[0] & of[2])
+
+
+def _start(root: Path) -> subprocess.Popen[str]:
     """`carry_out` of `TINY` in a process of its own, which signals can reach."""
     program = (
         "import sys; sys.path.insert(0, 'tests')\n"
@@ -159,7 +227,7 @@ def _start(root: Path, tmp_path: Path) -> subprocess.Popen[str]:
 def test_a_tiny_study_runs_is_stopped_goes_on_and_is_reported(tmp_path):
     root, out = tmp_path / "root", tmp_path / "out"
     collected(root, TINY)
-    stopped = _start(root, tmp_path)
+    stopped = _start(root)
     while not list(root.glob("runs/**/checkpoints")):
         assert stopped.poll() is None, stopped.stderr.read()
         time.sleep(0.1)
@@ -167,13 +235,13 @@ def test_a_tiny_study_runs_is_stopped_goes_on_and_is_reported(tmp_path):
     _, said = stopped.communicate(timeout=90)
     assert stopped.returncode != 0 and "Waiting for 2 processes to save" in said
 
-    whole = _start(root, tmp_path)
+    whole = _start(root)
     _, said = whole.communicate(timeout=300)
     assert whole.returncode == 0, said
     assert not running.make_plan(TINY, root).missing
 
     page, picture, results = write_report("tiny", TINY, root, out)
-    records = read_results(results)
+    records, data = read_results(results)
     assert [(r["arm"], r["seed"]) for r in records] == [
         (arm.name, seed) for arm in TINY.arms for seed in (0, 1)
     ]
@@ -182,11 +250,11 @@ def test_a_tiny_study_runs_is_stopped_goes_on_and_is_reported(tmp_path):
     text = page.read_text()
     assert "4 of 4 runs are finished" in text and "| Behaviour cloning |" in text
     assert picture.stat().st_size > 10_000
-    # A second report from the records alone says the same.
+    assert list(data) == ["planar_reach_downhill-medium-planar"]
+    # A second report from the records alone says the same, and keeps what it knew of the data.
     write_report("tiny", TINY, tmp_path / "nothing", out)
     assert page.read_text() == text
-    data = json.loads(results.read_text())["data"]
-    assert not data  # of a root without datasets
+    assert read_results(results)[1] == data
 
 
 @pytest.mark.slow  # two programs of two seeds
@@ -196,7 +264,7 @@ def test_the_seeds_of_an_arm_can_be_trained_in_one_process(tmp_path):
     plan = running.make_plan(TINY, tmp_path)
     assert not plan.missing
     assert {run.seed for run in plan.finished} == {0, 1}
-    assert (tmp_path / "runs/reach_downhill/online/summary.json").exists()
+    assert (tmp_path / "runs/reach_downhill-medium-planar/online/summary.json").exists()
 
 
 def test_a_run_of_other_settings_is_not_taken_for_one_of_the_study(tmp_path):

@@ -52,17 +52,48 @@ def test_what_seeds_share_cancels_in_a_paired_difference():
 def test_one_seed_has_no_interval():
     estimate = statistics.mean([np.array([1.0]), np.array([2.0, 3.0])])
     assert estimate.value == 1.75 and np.isnan(estimate.low) and np.isnan(estimate.high)
+    few = statistics.interquartile_mean([np.arange(7.0)])
+    assert few.value == 3.0 and np.isnan(few.low)
+
+
+def test_students_interval_by_hand():
+    # Mean 2, variance 1, n = 3: 2 ± 4.3027 / √3.
+    estimate = statistics.mean([np.array([1.0, 2.0, 3.0])])
+    assert estimate.high - estimate.value == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
+    assert estimate.value - estimate.low == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
+
+
+def test_a_ratio_needs_a_positive_mean_below():
+    assert statistics.ratio(np.array([2.0, 4.0]), np.array([1.0, 1.0])).value == 3.0
+    assert statistics.ratio(np.array([2.0, 4.0]), np.array([-1.0, 1.0])) is None
+    above = np.array([2.0, 4.0, 2.0, 4.0])
+    apart = statistics.ratio(above, np.array([1.0, 3.0, 1.0, 3.0]))
+    alone = statistics.ratio(above, np.full(4, 2.0))
+    assert apart.value == alone.value == 1.5
+    assert apart.high - apart.low > alone.high - alone.low
+
+
+CASES = [  # statistic, seeds of each pair, their spreads
+    ("mean", (3,), (0.2,)),
+    ("mean", (5,), (0.2,)),
+    ("mean", (3, 3, 3), (0.2, 0.2, 0.2)),
+    ("mean", (20, 20, 20), (0.1, 0.3, 0.2)),
+    ("difference", (3, 3, 3), (0.2, 0.2, 0.2)),
+    ("difference", (20, 20, 20), (0.1, 0.3, 0.2)),
+    ("interquartile_mean", (20, 20, 20), (0.2, 0.2, 0.2)),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("statistic", ["mean", "interquartile_mean", "difference"])
-def test_the_intervals_cover_the_truth_in_95_of_100_studies(statistic, monkeypatch):
+@pytest.mark.parametrize("statistic, seeds, spreads", CASES)
+def test_intervals_cover_the_truth_in_95_of_100_studies(statistic, seeds, spreads, monkeypatch):
     monkeypatch.setattr(statistics, "RESAMPLES", 500)
     generator, covered, studies = np.random.default_rng(0), 0, 1000
+    middles = np.linspace(0.3, 0.7, len(seeds)) if len(seeds) > 1 else [0.5]
     for _ in range(studies):
-        scores = [generator.normal(mean, 0.2, 20) for mean in (0.3, 0.5, 0.7)]
+        scores = [generator.normal(*of) for of in zip(middles, spreads, seeds)]
         if statistic == "difference":
-            others = [part + generator.normal(-0.1, 0.1, 20) for part in scores]
+            others = [part + generator.normal(-0.1, 0.1, len(part)) for part in scores]
             estimate, truth = statistics.difference(scores, others, paired=True), 0.1
         else:
             estimate, truth = getattr(statistics, statistic)(scores), 0.5

@@ -26,6 +26,8 @@ def start_from(config: Config, workdir: Path, place: Path) -> None:
     Raises:
         ValueError: that run is not finished, or would not have done the same.
     """
+    if config.run.seeds > 1:
+        raise ValueError("A run of several seeds starts from no other run: leave --beginning out.")
     workdir.mkdir(parents=True, exist_ok=True)
     with lock(workdir):
         if (workdir / CONFIG).exists():

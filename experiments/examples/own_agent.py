@@ -70,8 +70,9 @@ def train(updates: int) -> list[float]:
     update = jax.jit(jax.value_and_grad(loss, has_aux=True))
     rewards = []
     for key in jax.random.split(jax.random.key(2), updates):
-        start = jax.random.uniform(key, (BATCH,), minval=-2.0, maxval=2.0)
-        noise = jax.random.uniform(jax.random.fold_in(key, 1), (HORIZON, BATCH))
+        key_start, key_noise = jax.random.split(key)
+        start = jax.random.uniform(key_start, (BATCH,), minval=-2.0, maxval=2.0)
+        noise = jax.random.uniform(key_noise, (HORIZON, BATCH))
         (_, reward), grads = update(params, source, start, noise)
         changes, opt_state = optimizer.update(grads, opt_state)
         params = optax.apply_updates(params, changes)

@@ -1,6 +1,7 @@
 """Does each method learn from a medium-expert dataset?"""
 
-from experiments.studying.study import Arm, Pair, Reference, Study
+from experiments.studies.planar import offline_pair
+from experiments.studying.study import Arm, Study
 
 STUDY = Study(
     title="Every method on one planar pair",
@@ -26,15 +27,7 @@ STUDY = Study(
         Arm("coworld", "coworld"),
         Arm("dreamer", "dreamer", ("domain=target", "updates=4000", "model_updates=1000")),
     ),
-    pairs=(
-        Pair(
-            "planar",
-            "reach_downhill",
-            until="expert",
-            best=88.0,
-            reference=Reference(-11.0, 97.3),
-        ),
-    ),
+    pairs=(offline_pair("reach_downhill", until="expert"),),
     seeds=3,
     size="planar",
     minutes=20.0,

@@ -6,7 +6,8 @@ STUDY = Study(
     title="Figure 5a: ablations",
     question="What does each coupling add, on push_green?",
     refuted=(
-        "leaving a part out costs nothing: the interval of its difference to CoWorld includes 0."
+        "leaving a part out costs nothing: the interval of its difference to CoWorld includes 0 "
+        "or lies above it."
     ),
     arms=(
         Arm("CoWorld", "coworld"),

@@ -5,7 +5,7 @@ from experiments.studying.study import Arm, Pair, Study
 STUDY = Study(
     title="Figures 8 and 9: rollouts",
     question="What do the policies of the methods do, from the same first frame?",
-    refuted="no result does: it is a picture.",
+    refuted="none; it is a picture.",
     arms=(
         Arm("Offline DV2", "offline_dv2"),
         Arm("DV2 Finetune", "finetune"),

@@ -4,7 +4,7 @@ from coworld_jax.envs.jittable import planar
 from experiments.studying.study import Arm, Pair, Reference, Study
 
 # Returns of random play and of the scripted controller: experiments/results/planar_suite.md.
-_REFERENCES = {
+REFERENCES = {
     "arm": (21.5, 92.1),
     "push": (17.5, 80.8),
     "reach": (35.1, 97.6),
@@ -25,6 +25,13 @@ _REFERENCES = {
     "reach_desk": (2.8, 9.8),
 }
 
+
+def offline_pair(name: str, until: str = "medium") -> Pair:
+    """A pair of `configs.planar` whose dataset refers to nine tenths of the controller's return."""
+    reference = Reference(*REFERENCES[name])
+    return Pair("planar", name, until, float(f"{0.9 * reference.high:.2g}"), reference)
+
+
 STUDY = Study(
     title="Learning curves of the planar suite",
     question=(
@@ -37,7 +44,7 @@ STUDY = Study(
         Pair(
             "planar",
             name,
-            reference=Reference(*_REFERENCES[name]),
+            reference=Reference(*REFERENCES[name]),
             settings=(f"source=planar/{name}",),
             listed=False,
         )
@@ -45,5 +52,6 @@ STUDY = Study(
     ),
     seeds=3,
     size="planar",
+    share=0.8,
     minutes=12.0,
 )

@@ -1,6 +1,7 @@
 """Is the useful one of three sources chosen?"""
 
-from experiments.studying.study import Arm, Pair, Reference, Study
+from experiments.studies.planar import offline_pair
+from experiments.studying.study import Arm, Study
 
 SOURCES = {
     "reach": "planar/reach",
@@ -22,7 +23,7 @@ STUDY = Study(
         Arm("multi-source", "coworld", (f"source={','.join(SOURCES.values())}",)),
         *(Arm(name, "coworld", (f"source={task}",)) for name, task in SOURCES.items()),
     ),
-    pairs=(Pair("planar", "reach_downhill", best=88.0, reference=Reference(-11.0, 97.3)),),
+    pairs=(offline_pair("reach_downhill"),),
     seeds=5,
     size="planar",
     minutes=30.0,

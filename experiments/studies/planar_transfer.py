@@ -1,6 +1,7 @@
 """Does CoWorld beat what it is made of, on one pair of each kind of gap?"""
 
-from experiments.studying.study import Arm, Pair, Reference, Study
+from experiments.studies.planar import offline_pair
+from experiments.studying.study import Arm, Study
 
 STUDY = Study(
     title="Transfer on the planar suite",
@@ -18,11 +19,7 @@ STUDY = Study(
         Arm("dreamer", "dreamer", ("domain=target", "updates=4000", "model_updates=1000")),
         Arm("finetune", "finetune"),
     ),
-    pairs=(
-        Pair("planar", "reach_downhill", best=88.0, reference=Reference(-11.0, 97.3)),
-        Pair("planar", "arm", best=83.0, reference=Reference(21.5, 92.1)),
-        Pair("planar", "reach_desk", best=8.8, reference=Reference(2.8, 9.8)),
-    ),
+    pairs=tuple(offline_pair(name) for name in ("reach_downhill", "arm", "reach_desk")),
     seeds=20,
     size="planar",
     minutes=20.0,

@@ -1,6 +1,6 @@
 """Table 10: the target is the source with another background, or with noisy actions."""
 
-from experiments.studying.study import Arm, Pair, Study
+from experiments.studying.study import NO_HIGHER_MEAN, Arm, Pair, Study
 
 STUDY = Study(
     title="Table 10: noise and backgrounds",
@@ -8,9 +8,7 @@ STUDY = Study(
         "Does CoWorld beat fine-tuning where the task is the same, and the background or the "
         "noise of the actions is not?"
     ),
-    refuted=(
-        "CoWorld has no higher mean than each other row: the interval of the difference includes 0."
-    ),
+    refuted=NO_HIGHER_MEAN,
     arms=(
         Arm("DV2 Finetune", "finetune"),
         Arm("CoWorld", "coworld"),

@@ -1,6 +1,6 @@
 """Table 11: against behaviour cloning on R3M's features."""
 
-from experiments.studying.study import Arm, Pair, Study
+from experiments.studying.study import NO_HIGHER_MEAN, Arm, Pair, Study
 
 # The user's own file, as R3M's authors publish it (see `coworld_jax.methods.r3m_bc`).
 WEIGHTS = ("weights=r3m_50.pt",)
@@ -8,9 +8,7 @@ WEIGHTS = ("weights=r3m_50.pt",)
 STUDY = Study(
     title="Table 11: R3M",
     question="Does CoWorld beat behaviour cloning on the features of a pre-trained vision model?",
-    refuted=(
-        "CoWorld has no higher mean than each other row: the interval of the difference includes 0."
-    ),
+    refuted=NO_HIGHER_MEAN,
     arms=(
         Arm("R3M (our data)", "r3m_bc", WEIGHTS),
         Arm("DV2 Finetune", "finetune"),

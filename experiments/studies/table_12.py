@@ -6,7 +6,7 @@ from experiments.studying.study import Arm, Pair, Study
 STUDY = Study(
     title="Table 12: training time",
     question="How long does each method train, on this machine?",
-    refuted="no result does: it is a measurement.",
+    refuted="none; it is a measurement.",
     arms=(
         Arm("Offline DV2", "offline_dv2"),
         Arm("DrQ+BC", "drq_bc"),
@@ -14,13 +14,13 @@ STUDY = Study(
         Arm("CURL", "curl"),
         Arm("LOMPO", "lompo"),
         Arm("DV2 Finetune", "finetune"),
-        Arm("DV2 Finetune + EWC", "finetune", EWC),
+        Arm("DV2 Finetune + EWC", "finetune", EWC, published="DV2 Finetune+EWC"),
         Arm("CoWorld", "coworld"),
     ),
     pairs=(Pair("metaworld", "button-press-topdown"),),
     seeds=1,
     size="paper",
-    measure="wall_time",
+    measure="minutes",
     table="table_12",
     baseline="CoWorld",
 )

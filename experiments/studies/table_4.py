@@ -1,13 +1,11 @@
 """Table 4: the source agent reads the simulator's state."""
 
-from experiments.studying.study import Arm, Pair, Study
+from experiments.studying.study import NO_HIGHER_MEAN, Arm, Pair, Study
 
 STUDY = Study(
     title="Table 4: a source that reads states",
     question="Does CoWorld help where the source agent reads the state and the target images?",
-    refuted=(
-        "CoWorld has no higher mean than each other row: the interval of the difference includes 0."
-    ),
+    refuted=NO_HIGHER_MEAN,
     arms=(
         Arm("Offline DV2", "offline_dv2"),
         Arm("CoWorld", "coworld"),

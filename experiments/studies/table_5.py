@@ -1,13 +1,11 @@
 """Table 5: the source's reward is sparse."""
 
-from experiments.studying.study import Arm, Pair, Study
+from experiments.studying.study import NO_HIGHER_MEAN, Arm, Pair, Study
 
 STUDY = Study(
     title="Table 5: a source with a sparse reward",
     question="Does CoWorld beat fine-tuning where the source pays for success alone?",
-    refuted=(
-        "CoWorld has no higher mean than each other row: the interval of the difference includes 0."
-    ),
+    refuted=NO_HIGHER_MEAN,
     arms=(
         Arm("DV2 Finetune", "finetune"),
         Arm("CoWorld", "coworld"),

@@ -1,13 +1,11 @@
 """Table 6: against one agent for both domains."""
 
-from experiments.studying.study import Arm, Pair, Study
+from experiments.studying.study import NO_HIGHER_MEAN, Arm, Pair, Study
 
 STUDY = Study(
     title="Table 6: multi-task learning",
     question="Does CoWorld beat one world model that learns both domains at once?",
-    refuted=(
-        "CoWorld has no higher mean than each other row: the interval of the difference includes 0."
-    ),
+    refuted=NO_HIGHER_MEAN,
     arms=(
         Arm("Multi-Task DV2", "multitask"),
         Arm("CoWorld", "coworld"),

@@ -1,14 +1,12 @@
 """Table 9: DeepMind Control, medium-expert, six pairs."""
 
 from experiments.studies.table_3 import TASKS
-from experiments.studying.study import Arm, Pair, Study
+from experiments.studying.study import NO_HIGHER_MEAN, Arm, Pair, Study
 
 STUDY = Study(
     title="Table 9: DeepMind Control from medium-expert data",
     question="As Table 3, with data that reach the best return.",
-    refuted=(
-        "CoWorld has no higher mean than each other row: the interval of the difference includes 0."
-    ),
+    refuted=NO_HIGHER_MEAN,
     arms=(
         Arm("Offline DV2", "offline_dv2"),
         Arm("DrQ+BC", "drq_bc"),

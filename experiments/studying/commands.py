@@ -20,7 +20,7 @@ def data_directory(root: Path, data: Data) -> Path:
 
 def agent_directory(root: Path, data: Data) -> Path:
     """Workdir of the agent whose replay becomes the dataset; ``expert`` goes on with it."""
-    return root / "agents" / data.name.removesuffix(f"-{data.until}")
+    return root / "agents" / data.name.replace(f"-{data.until}-", "-")
 
 
 def collect_command(root: Path, data: Data) -> list[str]:
@@ -45,10 +45,10 @@ def train_command(root: Path, run: Run, beginning: Path | None = None) -> list[s
 
 
 def seeds_command(root: Path, run: Run, seeds: int) -> list[str]:
-    """Train all seeds of the arm of ``run``, whose seed is the first one, in one process."""
+    """Train seeds 0 to ``seeds - 1`` of the arm of ``run`` in one process."""
     return [
         *_train(root, run),
-        f"--config.run.seeds={seeds}",
+        *("--config.seed=0", f"--config.run.seeds={seeds}"),
         f"--workdir={(root / run.place).parent}",
     ]
 

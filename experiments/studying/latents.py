@@ -23,11 +23,17 @@ from experiments.studying.study import Run
 _FRAMES = 200
 
 
-def draw_latents(path: Path, root: Path, runs: Sequence[Run]) -> None:
-    """A panel for each run: what its two encoders make of the same frames of its dataset."""
+def draw_latents(path: Path, root: Path, runs: Sequence[Run]) -> list[float]:
+    """A panel for each run: what its two encoders make of the same frames of its dataset.
+
+    Returns:
+        The mean distance of the embeddings of each run, nats.
+    """
+    distances = []
     figure = Figure(figsize=(3.4 * len(runs), 3.4), layout="constrained")
     for axis, run in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs):
         source, target, distance = embeddings(root, run)
+        distances.append(distance)
         points = project(np.concatenate([source, target]))
         half = len(source)
         axis.scatter(*points[:half].T, s=5, color=ORANGE, label="source's encoder")
@@ -35,6 +41,7 @@ def draw_latents(path: Path, root: Path, runs: Sequence[Run]) -> None:
         axis.set_title(f"{run.pair}, {run.arm}\ndistance {distance:.3g} nats", fontsize=8)
         axis.legend(fontsize=7)
     save_figure(figure, path)
+    return distances
 
 
 def embeddings(root: Path, run: Run) -> tuple[np.ndarray, np.ndarray, float]:

@@ -1,7 +1,7 @@
 """The paper's numbers, from ``published.json``: ``{table: {"rows": {row: {pair: [mean, std]}}}}``.
 
 Transcribed from arXiv 2305.15260v4. A standard deviation is null where the paper prints none. The
-notes name the averages that the paper prints otherwise than its own rows give them.
+notes name the printed averages that disagree with the printed rows.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ def published(table: str, arm: Arm, pair: str) -> tuple[float, float | None] | N
         return None
     rows, name = _tables()[table]["rows"], arm.published or arm.name
     return tuple(rows[name][pair]) if name in rows and pair in rows[name] else None
+
+
+def published_rows(table: str) -> list[str]:
+    """Names of a table's rows, as the paper writes them."""
+    return list(_tables()[table]["rows"])
 
 
 def notes(table: str) -> list[str]:

@@ -23,61 +23,73 @@ from experiments.studying.results import (
 )
 from experiments.studying.running import make_plan
 from experiments.studying.statistics import Estimate, Scores
-from experiments.studying.strips import draw_strips
+from experiments.studying.strips import ROLLOUT, draw_strips
 from experiments.studying.study import Arm, Pair, Run, Study
 
 _UNITS = {
     "return_mean": "Undiscounted return of an episode",
     "value_bias": "Value at the first state less the discounted return that follows",
-    "wall_time": "Seconds of a run",
+    "minutes": "Minutes of a run",
 }
 
 
 def write_report(name: str, study: Study, root: Path, out: Path) -> list[Path]:
     """Write ``NAME.json``, ``NAME.md`` and ``NAME.png`` into ``out``, and return their paths.
 
-    Records of an earlier ``NAME.json`` are kept, so that results of several machines add up.
+    Records of an earlier ``NAME.json`` are kept where their settings are those of the study, so
+    that results of several machines add up.
 
     Raises:
         ValueError: no run is finished, and none was before.
     """
     plan = make_plan(study, root)
+    old, data = read_results(out / f"{name}.json")
     new = [read_record(root, run) for run in plan.finished]
-    records = merged(read_results(out / f"{name}.json"), new, study)
+    records = merged(old, new, plan.runs)
     if not records:
         raise ValueError(f"No run of {name} below {root} is finished: start it with study run.")
-    write_results(out / f"{name}.json", name, records, read_datasets(root, plan.runs))
-    page, picture = out / f"{name}.md", out / f"{name}.png"
+    data = {**data, **read_datasets(root, plan.runs)}
+    write_results(out / f"{name}.json", name, records, data)
+    draw(out / f"{name}.png", study, records)
+    drawn, facts = _further_pictures(name, study, root, out, plan.finished)
     parts = _page(name, study, records, plan.runs)
-    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    draw(picture, study, records)
-    written = [page, picture, out / f"{name}.json"]
-    first = [run for run in plan.finished if run.seed == 0]
-    for wanted, ending, drawing in (
-        (study.strips, "strips", draw_strips),
-        (study.latents, "latents", draw_latents),
-    ):
-        if wanted and first:
-            written.append(out / f"{name}_{ending}.png")
-            drawing(written[-1], root, first)
-    return written
+    pictures = [f"![{picture.stem}]({picture.name})" for picture in drawn]
+    ending = [*facts, *pictures, *notes(study.table), _missing(records, plan.runs)]
+    page = out / f"{name}.md"
+    page.write_text("\n\n".join([*parts, *ending]) + "\n", encoding="utf-8")
+    return [page, out / f"{name}.png", *drawn, out / f"{name}.json"]
 
 
-def together(
+def _further_pictures(
+    name: str, study: Study, root: Path, out: Path, finished: Sequence[Run]
+) -> tuple[list[Path], list[str]]:
+    """Those that need the workdirs of seed 0, and sentences on what they show."""
+    first = [run for run in finished if run.seed == 0]
+    strips = [run for run in first if (root / run.place / ROLLOUT).exists()]
+    drawn, facts = [], []
+    if study.strips and strips:
+        drawn.append(out / f"{name}_strips.png")
+        draw_strips(drawn[-1], root, strips)
+    if study.latents and first:
+        drawn.append(out / f"{name}_latents.png")
+        for run, distance in zip(first, draw_latents(drawn[-1], root, first)):
+            facts.append(f"{run.pair}, {run.arm}: distance of the embeddings {distance:.3g} nats.")
+    return drawn, facts
+
+
+def paired_by_seed(
     first: Sequence[dict[int, float]], second: Sequence[dict[int, float]]
 ) -> tuple[Scores, Scores, bool]:
-    """Two arms by pair, the same seeds in the same order where every pair shares two or more.
+    """Two arms by pair: the seeds that both have, where every pair shares two or more of them.
 
     Returns:
-        Scores of both, and whether they are paired by seed.
+        Scores of both, and whether position i of both is the same seed; if not, all seeds.
     """
     shared = [sorted(set(a) & set(b)) for a, b in zip(first, second, strict=True)]
     paired = all(len(seeds) > 1 for seeds in shared)
-    if not paired:
-        shared = [[] for _ in shared]
     left, right = (
         [
-            np.array([by_seed[s] for s in (seeds or sorted(by_seed))])
+            np.array([by_seed[s] for s in (seeds if paired else sorted(by_seed))])
             for by_seed, seeds in zip(arm, shared, strict=True)
         ]
         for arm in (first, second)
@@ -86,25 +98,33 @@ def together(
 
 
 def _page(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run]) -> list[str]:
+    """The paragraphs of the page, without further pictures."""
+    unit = f"Multiple of {study.ratio}'s mean" if study.ratio else _UNITS[study.measure]
     parts = [
         f"# {study.title}",
         study.question,
-        f"Refuted by: {study.refuted}",
-        f"Written by `python -m experiments.study report {name}`: {len(records)} of {len(runs)} "
-        f"runs are finished. {_UNITS[study.measure]}, mean over seeds with its 95 % interval "
-        "(stratified percentile bootstrap over seeds); n is the number of seeds.",
+        f"It would be refuted by this result: {study.refuted}",
+        f"Written by `python -m experiments.study report {name}`. {len(records)} of {len(runs)} "
+        f"runs are finished, at size `{study.size}`. {unit}: mean over n seeds with its 95 % "
+        "interval.",
         _by_pair(study, records),
     ]
+    if len(study.arms) > 1:
+        parts += [
+            f"Difference to {study.baseline_arm.name}, mean with its 95 % interval, paired by seed "
+            "where both arms have two seeds or more in common:",
+            _differences(study, records),
+        ]
     if study.measure == "return_mean" and all(pair.reference for pair in study.pairs):
         parts += [
-            "Scores: 0 is random play, 1 the reference of the pair. "
-            f"The comparisons are with {study.against}, paired by seed where both have it.",
+            "Over all pairs. A score is 0 for random play and 1 for the reference of the pair. The "
+            f"last column compares with {study.baseline_arm.name}. There is no interval below "
+            f"{statistics.LEAST_SEEDS} seeds.",
             _over_pairs(study, records),
         ]
+    parts += [_times(study, records)] if study.share is not None else []
     parts += [_selection(records)] if any(r["selection"] for r in records) else []
-    pictures = ["", *["_strips"] * study.strips, *["_latents"] * study.latents]
-    parts += [f"![{name}]({name}{ending}.png)" for ending in pictures]
-    return [*parts, *notes(study.table), _missing(records, runs)]
+    return [*parts, f"![{name}]({name}.png)"]
 
 
 def _by_pair(study: Study, records: Sequence[Record]) -> str:
@@ -132,47 +152,89 @@ def _missing(records: Sequence[Record], runs: Sequence[Run]) -> str:
 
 
 def _cell(study: Study, records: Sequence[Record], arm: Arm, pair: Pair) -> str:
-    found = list(values(records, arm.name, pair.name, study.measure).values())
-    own = f"{_measured(study, records, found, pair)}, n={len(found)}" if found else "–"
+    found = np.array(list(values(records, arm.name, pair.name, study.measure).values()))
+    own: Estimate | None = statistics.mean([found]) if len(found) else None
+    if study.ratio and own is not None:
+        others = values(records, study.ratio, pair.name, study.measure)
+        own = statistics.ratio(found, np.array(list(others.values()))) if others else None
+    text = "–" if own is None else f"{own}, n={len(found)}"
     paper = published(study.table, arm, pair.name)
     if paper is None:
-        return own
+        return text
     mean, std = paper
     spread = "" if std is None else f" ± {std:g}"
-    return f"{own}; paper {mean:g}{spread}"
+    return f"{text}; paper {mean:g}{spread}"
 
 
-def _measured(study: Study, records: Sequence[Record], found: list[float], pair: Pair) -> Estimate:
-    """The mean of an arm's values, as a multiple of the study's ``ratio`` arm where it has one."""
-    own = statistics.mean([np.array(found)])
-    others = values(records, study.ratio, pair.name, study.measure) if study.ratio else {}
-    return own.scaled(len(others) / sum(others.values())) if others else own
+def _differences(study: Study, records: Sequence[Record]) -> str:
+    """A line for each arm but the baseline, a column for each pair."""
+    measure = "absolute_bias" if study.measure == "value_bias" else study.measure
+    lines = [
+        f"| arm | {' | '.join(pair.name for pair in study.pairs)} |",
+        "|---" * (len(study.pairs) + 1) + "|",
+    ]
+    for arm in study.arms:
+        if arm == study.baseline_arm:
+            continue
+        cells = []
+        for pair in study.pairs:
+            own, base = (
+                values(records, name, pair.name, measure)
+                for name in (arm.name, study.baseline_arm.name)
+            )
+            left, right, paired = paired_by_seed([own], [base])
+            there = len(left[0]) and len(right[0])
+            cells.append(str(statistics.difference(left, right, paired=paired)) if there else "–")
+        lines.append(f"| {arm.name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _times(study: Study, records: Sequence[Record]) -> str:
+    """When a share of the high reference was first reached in an evaluation."""
+    assert study.share is not None
+    lines = [
+        f"| pair | arm | updates to {study.share:.0%} of the reference | minutes |",
+        "|---|---|---|---|",
+    ]
+    for pair in study.pairs:
+        for arm in study.arms:
+            own = [r for r in records if (r["pair"], r["arm"]) == (pair.name, arm.name)]
+            if not own or pair.reference is None:
+                continue
+            wanted = study.share * pair.reference.high
+            first = [next((at for at, value in r["curve"] if value >= wanted), None) for r in own]
+            reached = [
+                (at, r["wall_time"] / 60.0 * at / r["updates"]) for at, r in zip(first, own) if at
+            ]
+            cells = ["never", "never"]
+            if len(reached) == len(own):
+                updates, minutes = (np.median(column) for column in zip(*reached))
+                cells = [f"{updates:,.0f}", f"{minutes:.1f}"]
+            elif reached:
+                cells = [f"{len(reached)} of {len(own)} seeds"] * 2
+            lines.append(f"| {pair.name} | {arm.name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _over_pairs(study: Study, records: Sequence[Record]) -> str:
     """Statistics over all pairs, of the arms that have a run on each."""
-    against = next(arm for arm in study.arms if arm.name == study.against)
-    base = scores(study, records, against)
+    base = scores(study, records, study.baseline_arm)
     lines = [
-        "| arm | interquartile mean | optimality gap | difference of means | probability of "
-        "improvement |",
-        "|---|---|---|---|---|",
+        "| arm | interquartile mean | optimality gap | probability of improvement |",
+        "|---|---|---|---|",
     ]
     for arm in study.arms:
         own = scores(study, records, arm)
         if not all(own):
-            lines.append(f"| {arm.name} | – | – | – | – |")
+            lines.append(f"| {arm.name} | – | – | – |")
             continue
         parts = [np.array(list(by_seed.values())) for by_seed in own]
         cells = [str(f(parts)) for f in (statistics.interquartile_mean, statistics.optimality_gap)]
-        if arm.name == study.against or not all(base):
-            cells += ["", ""]
+        if arm == study.baseline_arm or not all(base):
+            cells.append("")
         else:
-            left, right, paired = together(own, base)
-            cells += [
-                str(statistics.difference(left, right, paired=paired)),
-                str(statistics.improvement_probability(left, right, paired=paired)),
-            ]
+            left, right, paired = paired_by_seed(own, base)
+            cells.append(str(statistics.improvement_probability(left, right, paired=paired)))
         lines.append(f"| {arm.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

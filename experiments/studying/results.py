@@ -1,9 +1,9 @@
 """What the finished runs of a study measured, as records: read from workdirs, kept as JSON.
 
 A record is ``{"arm", "pair", "seed", "return_mean", "value_bias", "updates", "wall_time",
-"selection", "curve", "digest", "data_digest"}``: the last evaluation, its number of updates,
-seconds, the share of the updates in which each source was chosen, all evaluations as
-``[updates, return]``, and the SHA-256 of the state and of the data's fingerprint.
+"selection", "curve", "digest", "settings_digest", "data_digest"}``: the last evaluation, its number
+of updates, seconds, the share of the updates in which each source was chosen, all evaluations as
+``[updates, return]``, and the SHA-256 of the state, of the settings and of the data's fingerprint.
 """
 
 from __future__ import annotations
@@ -16,24 +16,32 @@ from typing import Any
 
 from coworld_jax.data.metadata import read_json, read_metadata, write_json
 from coworld_jax.evaluation.comparison import read_curve
-from coworld_jax.method import TARGET
+from coworld_jax.method import TARGET, source_names
 from coworld_jax.records.files import DATA, SUMMARY
-from coworld_jax.workdir import check_config
+from coworld_jax.workdir import check_config, read_config
 from experiments.studying.commands import as_line, collect_command, data_directory
 from experiments.studying.study import Arm, Run, Study
 
 Record = dict[str, Any]
+Datasets = Mapping[str, Any]  # by name
 
 
 def is_finished(root: Path, run: Run) -> bool:
-    """Whether a run has ended.
+    """Whether a run has made all that the study wants; one that was shorter goes on.
 
     Raises:
         ValueError: its workdir belongs to a run with other settings.
     """
     workdir = root / run.place
-    check_config(workdir, run.config)
-    return (workdir / SUMMARY).exists()
+    try:
+        check_config(workdir, run.config)
+    except ValueError as error:
+        raise ValueError(f"{error} For a study, choose another --root.") from error
+    if not (workdir / SUMMARY).exists():
+        return False
+    recorded = read_config(workdir)
+    same_end = recorded.run.last_phase == run.config.run.last_phase
+    return same_end and recorded.settings == run.config.settings
 
 
 def read_record(root: Path, run: Run) -> Record:
@@ -51,11 +59,18 @@ def read_record(root: Path, run: Run) -> Record:
         "value_bias": last["value_bias"] if "value_bias" in last else None,
         "updates": summary["updates"],
         "wall_time": summary["wall_time"],
-        "selection": chosen[domain] if domain in chosen else {},
+        "selection": _by_task(run, chosen[domain]) if domain in chosen else {},
         "curve": [[int(at), float(value)] for at, value in zip(curve.updates, curve.mean)],
         "digest": summary["state_digest"],
+        "settings_digest": run.digest,
         "data_digest": _data_digest(workdir),
     }
+
+
+def _by_task(run: Run, shares: Mapping[str, float]) -> dict[str, float]:
+    """The share of each source, by its task."""
+    tasks = dict(zip(source_names(len(run.config.source)), run.config.source))
+    return {tasks[name]: share for name, share in shares.items()}
 
 
 def _data_digest(workdir: Path) -> str:
@@ -65,7 +80,7 @@ def _data_digest(workdir: Path) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
-def read_datasets(root: Path, runs: Sequence[Run]) -> dict[str, Any]:
+def read_datasets(root: Path, runs: Sequence[Run]) -> Datasets:
     """Of each dataset that is there: its task, episodes, returns and command."""
     found = {}
     for data in {run.data for run in runs if run.data is not None}:
@@ -78,39 +93,45 @@ def read_datasets(root: Path, runs: Sequence[Run]) -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
-def write_results(
-    path: Path, name: str, records: Sequence[Record], data: Mapping[str, Any]
-) -> None:
+def write_results(path: Path, name: str, records: Sequence[Record], data: Datasets) -> None:
     """Keep records as ``{"study", "data", "runs"}``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"study": name, "data": data, "runs": list(records)})
 
 
-def read_results(path: Path) -> list[Record]:
-    """Records that `write_results` kept; none where there is no file."""
+def read_results(path: Path) -> tuple[list[Record], Datasets]:
+    """Records and datasets that `write_results` kept; none where there is no file."""
     if not path.exists():
-        return []
-    records: list[Record] = json.loads(path.read_text(encoding="utf-8"))["runs"]
-    return records
+        return [], {}
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return kept["runs"], kept["data"]
 
 
-def merged(old: Sequence[Record], new: Sequence[Record], study: Study) -> list[Record]:
-    """Records of two places in the study's order; a new one replaces the old one of its run."""
-    found = {(r["pair"], r["arm"], r["seed"]): r for r in (*old, *new)}
-    arms = [arm.name for arm in study.arms]
-    pairs = [pair.name for pair in study.pairs]
-    known = {k: r for k, r in found.items() if k[0] in pairs and k[1] in arms}
-    order = sorted(known, key=lambda k: (pairs.index(k[0]), arms.index(k[1]), k[2]))
-    return [known[key] for key in order]
+def merged(old: Sequence[Record], new: Sequence[Record], runs: Sequence[Run]) -> list[Record]:
+    """Records of two places in the order of ``runs``, by arm and pair.
+
+    A new record replaces the old one of its run. A record of other settings is left out.
+    """
+    found = {(r["pair"], r["arm"], r["seed"], r["settings_digest"]): r for r in (*old, *new)}
+    pairs, arms = (list(dict.fromkeys(names)) for names in zip(*((r.pair, r.arm) for r in runs)))
+    ordered = sorted(runs, key=lambda run: (pairs.index(run.pair), arms.index(run.arm)))
+    keys = [(run.pair, run.arm, run.seed, run.digest) for run in ordered]
+    return [found[key] for key in keys if key in found]
 
 
 def values(records: Sequence[Record], arm: str, pair: str, measure: str) -> dict[int, float]:
-    """A measure by seed, of the runs that have it: a method without a critic has no value bias."""
-    return {
-        r["seed"]: float(r[measure])
-        for r in records
-        if r["arm"] == arm and r["pair"] == pair and r[measure] is not None
+    """A measure by seed, of the runs that have it: a method without a critic has no value bias.
+
+    Args:
+        measure: ``minutes``, ``absolute_bias``, or a key of the records.
+    """
+    of = {
+        "minutes": lambda record: record["wall_time"] / 60.0,
+        "absolute_bias": lambda r: None if r["value_bias"] is None else abs(r["value_bias"]),
     }
+    read = of[measure] if measure in of else lambda record: record[measure]
+    found = {r["seed"]: read(r) for r in records if r["arm"] == arm and r["pair"] == pair}
+    return {seed: float(value) for seed, value in found.items() if value is not None}
 
 
 def scores(study: Study, records: Sequence[Record], arm: Arm) -> list[dict[int, float]]:

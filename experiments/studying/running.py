@@ -1,4 +1,4 @@
-"""Do what a study lacks, a few processes side by side, each with cores of its own."""
+"""Run the missing parts of a study, a few processes side by side, each on its own cores."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Job(NamedTuple):
     log: Path
 
 
-class Begun(NamedTuple):
-    """A job that is being carried out."""
+class RunningJob(NamedTuple):
+    """A job and its process."""
 
     job: Job
     process: subprocess.Popen[bytes]
@@ -105,7 +105,7 @@ def time_left(study: Study, root: Path, plan: Plan, processes: int) -> str:
     minutes = minutes_by_arm(study, root, plan)
     known = [minutes[run.arm] for run in plan.missing]
     if any(value is None for value in known):
-        return "an unknown time, until a run of each arm is finished"
+        return "the time is unknown until a run of each arm is finished"
     return f"{sum(value or 0.0 for value in known) / 60.0 / processes:.1f} h"
 
 
@@ -114,9 +114,9 @@ def carry_out(
 ) -> dict[str, Path]:
     """Collect the datasets that are missing, then train the runs that are missing.
 
-    What several arms of a seed would do alike at their beginning is done once, before them.
-
-    Ctrl-C or SIGTERM ends all processes after their next checkpoint; the same call goes on.
+    The phases that several arms of a seed have in common are trained once, before them. Ctrl-C,
+    SIGTERM or a closed terminal stops all processes at their next checkpoint, or kills them after a
+    minute; the same call continues.
 
     Args:
         study: whose runs are wanted.
@@ -125,30 +125,43 @@ def carry_out(
         together: train the seeds of an arm in one process where all its tasks are jittable.
 
     Returns:
-        The log of each job that failed, by its name; the others are done.
+        The log of each job that failed, by its name, and of each run that is still missing.
 
     Raises:
         KeyboardInterrupt: it was stopped.
     """
     plan = make_plan(study, root)
-    failed = _do(_collections(root, plan), processes, lambda: "")
+    failed = _do(_collections(root, plan), processes, _nothing)
     missing = [run for run in plan.missing if run.data is None or run.data.name not in failed]
-    if together:
+    if together and study.seeds > 1:
         jobs, missing = _seeds_together(root, study, missing)
-        failed |= _do(jobs, processes, lambda: "")
+        failed |= _do(jobs, processes, _nothing)
     shared = plan.shared
-    failed |= _do(_beginnings(root, missing, shared), processes, lambda: "")
-    missing = [run for run in missing if str(_beginning(shared, run)) not in failed]
+    failed |= _do(_beginnings(root, missing, shared), processes, _nothing)
+    ready = [run for run in missing if _can_start(root, run, _beginning(shared, run))]
 
     def left() -> str:
         return f"; {time_left(study, root, make_plan(study, root), processes)} left"
 
-    jobs = [_training(root, run, _beginning(shared, run)) for run in missing]
-    return failed | _do(jobs, processes, left)
+    jobs = [_training(root, run, _beginning(shared, run)) for run in ready]
+    failed |= _do(jobs, processes, left)
+    still = make_plan(study, root).missing
+    return failed | {str(run.place): root / run.place / LOG for run in still}
+
+
+def _nothing() -> str:
+    """What there is to say of the time left: nothing."""
+    return ""
+
+
+def _can_start(root: Path, run: Run, beginning: Path | None) -> bool:
+    """Whether a run needs no beginning, has begun already, or finds its beginning finished."""
+    begun = (root / run.place / CONFIG).exists()
+    return beginning is None or begun or (root / beginning / SUMMARY).exists()
 
 
 def _collections(root: Path, plan: Plan) -> list[Job]:
-    """Those of one agent after one another: ``expert`` goes on with the workdir of ``medium``."""
+    """A job for each dataset; ``medium`` before ``expert``, which uses the same workdir."""
     datasets = sorted(plan.to_collect, key=lambda data: data.until, reverse=True)
     return [
         Job(data.name, collect_command(root, data), agent_directory(root, data) / LOG)
@@ -162,7 +175,7 @@ def _beginning(shared: Mapping[Path, Path], run: Run) -> Path | None:
 
 
 def _beginnings(root: Path, missing: Sequence[Run], shared: Mapping[Path, Path]) -> list[Job]:
-    """One for each beginning that is not there, and that a run needs which has not begun."""
+    """A job for each beginning that is missing and that a run still has to start from."""
     first = {
         shared[run.place]: run
         for run in reversed(missing)
@@ -179,19 +192,18 @@ def _seeds_together(
     root: Path, study: Study, missing: Sequence[Run]
 ) -> tuple[list[Job], list[Run]]:
     """A job for each arm and pair whose tasks are jittable, and the runs of the others."""
-    arms: list[Path] = []
+    arms: dict[Path, Run] = {}
     others = []
     for run in missing:
         tasks = {*run.config.source, run.config.target} - {""}
         if all(find_jittable(task) is not None for task in tasks):
-            arms.append(run.place.parent)
+            arms[run.place.parent] = run
         else:
             others.append(run)
-    jobs = []
-    for place in dict.fromkeys(arms):
-        first = next(run for run in runs_of(study) if run.place.parent == place)
-        command = seeds_command(root, first, study.seeds)
-        jobs.append(Job(str(place), command, root / place / LOG))
+    jobs = [
+        Job(str(place), seeds_command(root, run, study.seeds), root / place / LOG)
+        for place, run in arms.items()
+    ]
     return jobs, others
 
 
@@ -209,33 +221,33 @@ def _do(jobs: Sequence[Job], processes: int, left: Callable[[], str]) -> dict[st
         The log of each job that failed, by its name.
     """
     waiting, failed = list(jobs), {}
-    running: list[Begun] = []
+    running: list[RunningJob] = []
     with _stops() as stopped:
-        while (waiting and not stopped) or running:
-            free = [slot for slot in range(processes) if all(b.slot != slot for b in running)]
-            busy = {begun.job.log for begun in running}  # two jobs of one workdir wait
-            ready = [] if stopped else [job for job in waiting if job.log not in busy]
-            for slot, job in zip(free, ready):
-                waiting.remove(job)
-                running.append(_begin(job, slot, processes))
-            time.sleep(_POLL)
-            for begun in [begun for begun in running if begun.process.poll() is not None]:
-                running.remove(begun)
-                if begun.process.returncode and not stopped:
-                    failed[begun.job.name] = begun.job.log
-                minutes = (time.monotonic() - begun.since) / 60.0
-                how = "failed" if begun.process.returncode else "done"
-                count = f"{len(jobs) - len(waiting) - len(running)} of {len(jobs)}"
-                _say(f"{begun.job.name}: {how} after {minutes:.1f} min; {count}{left()}.")
-            if stopped:
-                for begun in running:
-                    begun.process.send_signal(signal.SIGTERM)
-                _wait(running)
-                raise KeyboardInterrupt
+        try:
+            while (waiting or running) and not stopped:
+                free = [slot for slot in range(processes) if all(r.slot != slot for r in running)]
+                busy = {begun.job.log for begun in running}  # two jobs of one workdir wait
+                ready = [job for job in waiting if job.log not in busy]
+                for slot, job in zip(free, ready):
+                    waiting.remove(job)
+                    running.append(_begin(job, slot, processes))
+                time.sleep(_POLL)
+                for ended in [begun for begun in running if begun.process.poll() is not None]:
+                    running.remove(ended)
+                    if ended.process.returncode:
+                        failed[ended.job.name] = ended.job.log
+                    minutes = (time.monotonic() - ended.since) / 60.0
+                    how = "failed" if ended.process.returncode else "done"
+                    count = f"{len(jobs) - len(waiting) - len(running)} of {len(jobs)}"
+                    _say(f"{ended.job.name}: {how} after {minutes:.1f} min; {count}{left()}.")
+        finally:
+            _end(running)
+        if stopped:
+            raise KeyboardInterrupt
     return failed
 
 
-def _begin(job: Job, slot: int, processes: int) -> Begun:
+def _begin(job: Job, slot: int, processes: int) -> RunningJob:
     """Start a job; its output goes to its log, and its threads to the cores of its slot."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
     _say(f"{job.name}: started; its log is {job.log}.")
@@ -248,16 +260,16 @@ def _begin(job: Job, slot: int, processes: int) -> Begun:
         own = cores[slot::processes]
         if own:
             os.sched_setaffinity(process.pid, own)
-    return Begun(job, process, slot, time.monotonic())
+    return RunningJob(job, process, slot, time.monotonic())
 
 
 @contextmanager
 def _stops() -> Iterator[list[int]]:
-    """A list that gets the first SIGTERM or SIGINT."""
+    """A list that gets each signal to stop."""
     stopped: list[int] = []
     before = {
         number: signal.signal(number, lambda number, frame: stopped.append(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     }
     try:
         yield stopped
@@ -266,8 +278,12 @@ def _stops() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _wait(running: Sequence[Begun]) -> None:
-    """Give the processes time to save; then end them."""
+def _end(running: Sequence[RunningJob]) -> None:
+    """Ask the processes to save and end; kill those that have not ended after a minute."""
+    if not running:
+        return
+    for begun in running:
+        begun.process.send_signal(signal.SIGTERM)
     _say(f"Waiting for {len(running)} processes to save.")
     deadline = time.monotonic() + _PATIENCE
     for begun in running:

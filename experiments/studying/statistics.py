@@ -1,9 +1,14 @@
 """Statistics of few seeds on several pairs, each with its 95 % interval.
 
-A score matrix is a list with an array of scores for each pair. The intervals are those of the
-stratified percentile bootstrap: seeds are drawn with replacement within each pair, so that pairs
-are strata. Where two arms share seeds, a draw takes the same seeds of both. Few seeds give such an
-interval too narrow, so the percentiles lie further out (`_level`).
+The scores of an arm are a list with an array of seeds for each pair.
+
+* `mean` and `difference` have Student's t intervals, whose degrees of freedom are Welch's and
+  Satterthwaite's over the pairs. They hold for few seeds.
+* The others have intervals of the stratified percentile bootstrap: seeds are drawn with replacement
+  within each pair, so that pairs are strata. Percentiles of few values are those of their range, so
+  there is no interval below `LEAST_SEEDS` seeds; above, they lie a little further out (`_level`).
+
+Where two arms share seeds, a draw takes the same seeds of both.
 
 Sources: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
 NeurIPS 2021; for the percentiles, Hesterberg, "What Teachers Should Know about the Bootstrap",
@@ -13,7 +18,7 @@ The American Statistician 69 (2015), section 4.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import isnan
+from math import isnan, nan
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +26,7 @@ from scipy import stats
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+LEAST_SEEDS = 8  # of a pair, for a bootstrap interval
 
 Scores = Sequence[np.ndarray]  # by pair, float [seeds]
 
@@ -32,10 +38,6 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
-    def scaled(self, factor: float) -> Estimate:
-        """In another unit; ``factor`` is positive."""
-        return Estimate(*(factor * x for x in self))
-
     def __str__(self) -> str:
         digits = 1 if abs(self.value) >= 10.0 else 2
         ends = f"{self.low:.{digits}f}, {self.high:.{digits}f}"
@@ -44,7 +46,45 @@ class Estimate(NamedTuple):
 
 def mean(scores: Scores) -> Estimate:
     """Mean over pairs of the mean over seeds."""
-    return _estimate(scores, lambda *parts: np.mean([part.mean(-1) for part in parts], axis=0))
+    return _student(float(np.mean([part.mean() for part in scores])), scores, len(scores))
+
+
+def difference(scores: Scores, others: Scores, *, paired: bool) -> Estimate:
+    """Mean over pairs of the difference of the means over seeds.
+
+    Args:
+        scores, others: of two arms, the same pairs in the same order.
+        paired: whether position i of both is the same seed.
+    """
+    value = mean(scores).value - mean(others).value
+    if paired:
+        return _student(value, [x - y for x, y in zip(scores, others, strict=True)], len(scores))
+    return _student(value, [*scores, *others], len(scores))
+
+
+def ratio(scores: np.ndarray, others: np.ndarray) -> Estimate | None:
+    """The mean of one arm as a multiple of another's on a pair; None where that is not positive.
+
+    The interval is that of the ratio of two means (delta method), with Student's t.
+    """
+    if others.mean() <= 0.0:
+        return None
+    value = float(scores.mean() / others.mean())
+    return _student(value, [scores / others.mean(), value * others / others.mean()], 1)
+
+
+def _student(value: float, parts: Scores, pairs: int) -> Estimate:
+    """The interval of a sum of independent means over ``pairs``: ``value ± t s``."""
+    if min(len(part) for part in parts) < 2:
+        return Estimate(value, nan, nan)  # one seed has no interval
+    freedom = np.array([len(part) - 1 for part in parts])
+    variances = np.array([part.var(ddof=1) / len(part) for part in parts]) / pairs**2
+    total = float(variances.sum())
+    if total == 0.0:
+        return Estimate(value, value, value)
+    degrees = total**2 / float((variances**2 / freedom).sum())
+    half = float(stats.t.ppf((1.0 + CONFIDENCE) / 2.0, degrees)) * total**0.5
+    return Estimate(value, value - half, value + half)
 
 
 def interquartile_mean(scores: Scores) -> Estimate:
@@ -82,11 +122,6 @@ def improvement_probability(scores: Scores, others: Scores, *, paired: bool) -> 
         return ((above > 0.0) + 0.5 * (above == 0.0)).mean((-2, -1))
 
     return _compare(scores, others, better, paired)
-
-
-def difference(scores: Scores, others: Scores, *, paired: bool) -> Estimate:
-    """Mean over pairs of the difference of the means over seeds; see `improvement_probability`."""
-    return _compare(scores, others, lambda x, y: x.mean(-1) - y.mean(-1), paired)
 
 
 def _trimmed(values: np.ndarray) -> np.ndarray:
@@ -142,8 +177,8 @@ def _interval(positions: Sequence[np.ndarray], statistic: Callable[..., np.ndarr
         statistic: of positions ``[..., n]`` by stratum, over the last axis.
     """
     value = float(statistic(*positions))
-    if min(len(part) for part in positions) < 2:
-        return Estimate(value, float("nan"), float("nan"))  # one seed has no interval
+    if min(len(part) for part in positions) < LEAST_SEEDS:
+        return Estimate(value, nan, nan)
     result = stats.bootstrap(
         tuple(positions),
         lambda *drawn, axis=-1: statistic(*drawn),

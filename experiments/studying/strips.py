@@ -13,17 +13,15 @@ from coworld_jax.evaluation.pictures import save_figure
 from experiments.studying.study import Run
 
 TIMES = (1, 9, 18, 27, 36, 45)  # env_steps
-_ROLLOUT = Path("pictures", "target_rollout.gif")
+ROLLOUT = Path("pictures", "target_rollout.gif")
 
 
 def draw_strips(path: Path, root: Path, runs: Sequence[Run]) -> None:
     """A row for each run: its frames at `TIMES`, or the last one where the episode is shorter."""
-    rows = [(run, root / run.place / _ROLLOUT) for run in runs]
-    rows = [(run, gif) for run, gif in rows if gif.exists()]
-    figure = Figure(figsize=(1.3 * len(TIMES) + 1.2, 1.3 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), len(TIMES), squeeze=False)
-    for line, (run, gif) in zip(axes, rows):
-        frames = read_frames(gif)
+    figure = Figure(figsize=(1.3 * len(TIMES) + 1.2, 1.3 * len(runs)), layout="constrained")
+    axes = figure.subplots(len(runs), len(TIMES), squeeze=False)
+    for line, run in zip(axes, runs):
+        frames = read_frames(root / run.place / ROLLOUT)
         for axis, time in zip(line, TIMES):
             axis.imshow(frames[min(time, len(frames) - 1)])
             axis.set_xticks([])

@@ -11,11 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from coworld_jax.config import Config, closest, flatten, override
+from coworld_jax.config import CHANGEABLE, Config, closest, flatten, override
 from coworld_jax.method import TARGET
 from coworld_jax.workdir import beginning_of, needed_domains
 from experiments import studies
 from experiments.config_flags import resolve
+
+NO_HIGHER_MEAN = (
+    "the difference of an arm to CoWorld has an interval that includes 0 or lies above it."
+)
+"""What refutes the claim of most tables."""
 
 
 class Arm(NamedTuple):
@@ -38,7 +43,7 @@ class Reference(NamedTuple):
 class Data(NamedTuple):
     """The dataset of a target: all that an agent saw until it was good enough."""
 
-    name: str  # of its folder
+    name: str  # of its folder: task, ``until`` and size
     task: str
     until: str  # medium or expert
     best: float | None  # what ``until`` refers to; None: the best published return
@@ -67,11 +72,19 @@ class Run(NamedTuple):
     text: str  # value of --config
     settings: tuple[str, ...]
     data: Data | None  # None for a method that learns in simulators alone
+    group: str  # pair, dataset and size, as a folder
 
     @property
     def place(self) -> Path:
-        """The workdir below the study's root."""
-        return Path("runs", self.pair, slug(self.arm), f"seed_{self.seed}")
+        """The workdir below the root. Studies with a common root share the runs that are equal."""
+        return Path("runs", self.group, slug(self.arm), f"seed_{self.seed}")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all settings that decide the result."""
+        flat = flatten(self.config)
+        kept = {path: value for path, value in flat.items() if path not in CHANGEABLE}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
     @property
     def beginning(self) -> tuple[Path, Config] | None:
@@ -84,7 +97,7 @@ class Run(NamedTuple):
             return None
         text = json.dumps(flatten(config), sort_keys=True)
         name = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return Path("beginnings", self.pair, name, f"seed_{self.seed}"), config
+        return Path("beginnings", self.group, name, f"seed_{self.seed}"), config
 
 
 class Study(NamedTuple):
@@ -99,17 +112,19 @@ class Study(NamedTuple):
     size: str
     minutes: float | None = None  # of a run, on two CPU cores; until a run of the arm is finished
     measure: str = "return_mean"  # key of a record, see `studying.results`
-    baseline: str = ""  # the arm that others are compared with; the first one if empty
+    baseline: str = ""  # name of the arm that others are compared with; the first one if empty
     settings: tuple[str, ...] = ()  # of all arms
     table: str = ""  # key of `published.json`
-    ratio: str = ""  # the arm by whose mean on the same pair the table divides
+    ratio: str = ""  # the table gives multiples of this arm's mean on the same pair
+    share: float | None = None  # how long it takes to reach this share of the high reference
     strips: bool = False  # whether the report shows frames of each arm's last evaluation
     latents: bool = False  # whether it shows the embeddings of both encoders
 
     @property
-    def against(self) -> str:
-        """Name of the arm that the others are compared with."""
-        return self.baseline or self.arms[0].name
+    def baseline_arm(self) -> Arm:
+        """The arm that the others are compared with."""
+        named = [arm for arm in self.arms if arm.name == self.baseline]
+        return named[0] if named else self.arms[0]
 
 
 def slug(name: str) -> str:
@@ -160,14 +175,22 @@ def _run(study: Study, pair: Pair, arm: Arm, seed: int) -> Run:
     file = f"experiments/configs/{pair.suite}.py"
     offline = TARGET in needed_domains(replace(config, data="to be collected"))
     data = Data(
-        f"{slug(config.target)}-{pair.until}",
+        f"{slug(config.target)}-{pair.until}-{study.size}",
         config.target,
         pair.until,
         pair.best,
         f"{file}:{study.size}",
     )
+    group = f"{slug(pair.name)}-{pair.until}-{study.size}"
     return Run(
-        pair.name, arm.name, seed, config, f"{file}:{text}", settings, data if offline else None
+        pair=pair.name,
+        arm=arm.name,
+        seed=seed,
+        config=config,
+        text=f"{file}:{text}",
+        settings=settings,
+        data=data if offline else None,
+        group=group,
     )
 
 
