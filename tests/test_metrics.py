@@ -287,6 +287,21 @@ def test_progress_rates_forget_and_time_left_remembers() -> None:
     )
 
 
+def test_updates_of_one_program_count_as_one() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = Progress(2000, stream=stream, clock=clock)
+    for stretch in range(1, 4):
+        clock.now = 100.0 + 100.0 * stretch
+        with progress.at_once():
+            for chunk in range(1, 6):
+                progress.update("learn", 500 * (stretch - 1) + 100 * chunk, 0, {})
+    assert stream.getvalue().splitlines() == [
+        "learn 500/2000",
+        "learn 1000/2000 | 5.0 updates/s | 0 env_steps/s | 3m20s left",
+        "learn 1500/2000 | 5.0 updates/s | 0 env_steps/s | 1m40s left",
+    ]
+
+
 def test_progress_lives_on_one_line_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     stream, clock = Terminal(), Clock()

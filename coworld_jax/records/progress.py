@@ -6,7 +6,8 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TextIO
 
 
@@ -24,6 +25,7 @@ class Progress:
     """
 
     _WINDOW = 60.0
+    _held: list[tuple[str, int, int, Mapping[str, float]]] | None = None  # inside `at_once`
 
     def __init__(
         self,
@@ -55,6 +57,9 @@ class Progress:
             values: the few losses and returns worth a look, under short names. Each stays on the
                 line until it is given again, so that a return outlives the evaluation.
         """
+        if self._held is not None:
+            self._held.append((phase, updates, env_steps, values))
+            return
         now = self._clock()
         self.remember(values)
         self._start = (now, updates) if self._start is None else self._start
@@ -65,6 +70,17 @@ class Progress:
         self._pending = True
         if self._drawn is None or now - self._drawn >= self._interval:
             self._draw(now)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Counts all updates inside as one, at its end: one program has made them together."""
+        self._held = []
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            if held:
+                self.update(*held[-1])
 
     def remember(self, values: Mapping[str, float]) -> None:
         """Puts ``values`` on the line from its next update on."""
@@ -124,6 +140,9 @@ class SeedProgress(Progress):
 
     def update(self, phase: str, updates: int, env_steps: int, values: Mapping[str, float]) -> None:
         """See `Progress.update`; the values shown are those of the seed that spoke last."""
+        if self._held is not None:
+            self._held.append((phase, updates, env_steps, values))
+            return
         self._counts[self._seed] = updates
         total = sum(self._counts.values())
         self._shared.update(f"{phase}, seed {self._seed}", total, env_steps, values)

@@ -16,8 +16,8 @@ from coworld_jax.config import Config
 from coworld_jax.training import report, runtime
 from coworld_jax.training.events import handle, stop_early
 from coworld_jax.training.fleet import chooses_device, obstacle
-from coworld_jax.training.plan import Collect, Learn, describe
-from coworld_jax.training.run import Run, open_run
+from coworld_jax.training.plan import Collect, Learn
+from coworld_jax.training.run import Run, announce, open_run
 from coworld_jax.training.seeds import train_seeds
 from coworld_jax.training.together import carry_out_together
 
@@ -59,9 +59,7 @@ def _train_one(
     with open_run(config, workdir) as run:
         reason = "it may end early" if until is not None else obstacle(run.ground)
         by_device = chooses_device(config, reason)
-        run.progress.message(describe(run.method.plan))
-        if run.feed is not None:
-            run.progress.message(run.feed.announcement)
+        announce(run.progress, run.ground)
         run.restore()
         finished = carry_out_together([run], stop) if by_device else carry_out(run, stop, until)
         return report.summarise(run) if finished else None

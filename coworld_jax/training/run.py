@@ -196,6 +196,13 @@ class Run:
         return {domain: collector.replay.returns for domain, collector in self.collectors.items()}
 
 
+def announce(progress: Progress, ground: Ground) -> None:
+    """Say what the plan is, and where the data are kept."""
+    progress.message(planning.describe(ground.method.plan))
+    if ground.feed is not None:
+        progress.message(ground.feed.announcement)
+
+
 @contextmanager
 def open_ground(config: Config) -> Iterator[Ground]:
     """Start the simulators, make the method and load the data.
@@ -319,10 +326,9 @@ def _collectors(config: Config, workdir: Path, ground: Ground) -> dict[str, Coll
                 f"learning.length is {method.length}, but an episode of the source has {rows} "
                 "rows: choose a length of at most that."
             )
-        planned = planning.planned_episodes(method.plan, domain, spec.episode_steps)
         replay = Replay(
             workdir / REPLAY / domain,
-            slots=min(config.schedule.replay_episodes, planned),
+            slots=replay_slots(config, ground, domain),
             rows=rows,
             action_size=ground.action_size,
             minimum_rows=method.length,
@@ -331,6 +337,13 @@ def _collectors(config: Config, workdir: Path, ground: Ground) -> dict[str, Coll
         )
         collectors[domain] = Collector(pools[domain], replay, config.seed, domain)
     return collectors
+
+
+def replay_slots(config: Config, ground: Ground, domain: str) -> int:
+    """Episodes that the replay of a domain holds: all that the plan plays, up to the limit."""
+    steps = ground.pools[domain].spec.episode_steps
+    planned = planning.planned_episodes(ground.method.plan, domain, steps)
+    return min(config.schedule.replay_episodes, planned)
 
 
 def _open_metrics(config: Config, workdir: Path) -> MetricsWriter:

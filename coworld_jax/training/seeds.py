@@ -36,8 +36,7 @@ from coworld_jax.records.finite import NonFiniteError
 from coworld_jax.records.progress import Progress, SeedProgress
 from coworld_jax.training import report, runtime
 from coworld_jax.training.fleet import chooses_device, obstacle
-from coworld_jax.training.plan import describe, planned_episodes
-from coworld_jax.training.run import Ground, Run, open_ground, open_run
+from coworld_jax.training.run import Ground, Run, announce, open_ground, open_run, replay_slots
 from coworld_jax.training.together import carry_out_together
 from coworld_jax.workdir import check_config
 
@@ -107,8 +106,7 @@ def _check_memory(config: Config, ground: Ground, seeds: int) -> None:
     plan, need = ground.method.plan, 0
     for domain in {phase.plays for phase in plan if phase.plays}:
         spec = ground.pools[domain].spec
-        planned = planned_episodes(plan, domain, spec.episode_steps)
-        rows = min(config.schedule.replay_episodes, planned) * (spec.episode_steps + 1)
+        rows = replay_slots(config, ground, domain) * (spec.episode_steps + 1)
         need += 2 * seeds * rows * row_bytes(ground.action_size, spec.state_size)
     free = available_bytes()
     if need > free:
@@ -129,9 +127,7 @@ def _train_together(
     with ExitStack() as resources:
         progress = Progress(sum(phase.updates for phase in ground.method.plan) * len(ones))
         resources.callback(progress.close)
-        progress.message(describe(ground.method.plan))
-        if ground.feed is not None:
-            progress.message(ground.feed.announcement)
+        announce(progress, ground)
         runs: dict[int, Run] = {}
         counts: dict[int, int] = {}  # updates of each seed
         for seed, config in ones.items():

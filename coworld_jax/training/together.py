@@ -84,15 +84,16 @@ def _record_stretch(
     """
     total = sum(step.updates for step in stretch.work if isinstance(step, Learn))
     try:
-        for step in stretch.work:
-            result = next(results)
-            match step:
-                case Collect(phase):
-                    run.collectors[phase.plays].deliver(result)
-                case Learn():
-                    record(run, step, result, seconds * step.updates / total)
-                case Join(phase):
-                    join(run, phase.plays)
+        with run.progress.at_once():
+            for step in stretch.work:
+                result = next(results)
+                match step:
+                    case Collect(phase):
+                        run.collectors[phase.plays].deliver(result)
+                    case Learn():
+                        record(run, step, result, seconds * step.updates / total)
+                    case Join(phase):
+                        join(run, phase.plays)
         for event in stretch.then:
             if isinstance(event, Evaluate) and stretch.work:
                 # Its figures join the checkpoint that follows: no evaluation is ever repeated.
