@@ -288,6 +288,15 @@ def test_a_failed_run_is_named_and_the_others_are_done(tmp_path):
     assert "well" in jobs[0].log.read_text()
 
 
+def test_jobs_of_one_workdir_follow_each_other(tmp_path):
+    program = (
+        "import os, sys, time; os.mkdir('busy'); time.sleep(0.3); os.rmdir('busy'); print(sys.argv)"
+    )
+    command = [sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r}); {program}"]
+    jobs = [running.Job(name, command, tmp_path / "log.txt") for name in ("medium", "expert")]
+    assert running._do(jobs, 2, lambda: "") == {}  # side by side, the second mkdir would fail
+
+
 def test_the_frames_of_a_rollout_keep_their_times(tmp_path):
     from coworld_jax.evaluation.pictures import write_gif
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from experiments.studying.statistics import Estimate, Scores
 from experiments.studying.strips import ROLLOUT, draw_strips
 from experiments.studying.study import Arm, Pair, Run, Study
 
+_COLUMNS = 8  # pairs side by side, at most
 _UNITS = {
     "return_mean": "Undiscounted return of an episode",
     "value_bias": "Value at the first state less the discounted return that follows",
@@ -128,14 +129,21 @@ def _page(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run
 
 
 def _by_pair(study: Study, records: Sequence[Record]) -> str:
-    """A line for each arm, a column for each pair; the paper's value beside ours."""
-    lines = [
-        f"| arm | {' | '.join(pair.name for pair in study.pairs)} |",
-        "|---" * (len(study.pairs) + 1) + "|",
-    ]
-    for arm in study.arms:
-        cells = [_cell(study, records, arm, pair) for pair in study.pairs]
-        lines.append(f"| {arm.name} | {' | '.join(cells)} |")
+    """Each arm on each pair; the paper's value beside ours."""
+    return _grid(study, study.arms, lambda arm, pair: _cell(study, records, arm, pair))
+
+
+def _grid(study: Study, arms: Sequence[Arm], cell: Callable[[Arm, Pair], str]) -> str:
+    """A line for each arm and a column for each pair, or the other way round for many pairs."""
+    rows: list[tuple[str, list[str]]]
+    if len(study.pairs) <= _COLUMNS:
+        head = ["arm", *(pair.name for pair in study.pairs)]
+        rows = [(arm.name, [cell(arm, pair) for pair in study.pairs]) for arm in arms]
+    else:
+        head = ["pair", *(arm.name for arm in arms)]
+        rows = [(pair.name, [cell(arm, pair) for arm in arms]) for pair in study.pairs]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines += [f"| {' | '.join([name, *cells])} |" for name, cells in rows]
     return "\n".join(lines)
 
 
@@ -167,26 +175,19 @@ def _cell(study: Study, records: Sequence[Record], arm: Arm, pair: Pair) -> str:
 
 
 def _differences(study: Study, records: Sequence[Record]) -> str:
-    """A line for each arm but the baseline, a column for each pair."""
+    """Each arm but the baseline, less the baseline."""
     measure = "absolute_bias" if study.measure == "value_bias" else study.measure
-    lines = [
-        f"| arm | {' | '.join(pair.name for pair in study.pairs)} |",
-        "|---" * (len(study.pairs) + 1) + "|",
-    ]
-    for arm in study.arms:
-        if arm == study.baseline_arm:
-            continue
-        cells = []
-        for pair in study.pairs:
-            own, base = (
-                values(records, name, pair.name, measure)
-                for name in (arm.name, study.baseline_arm.name)
-            )
-            left, right, paired = paired_by_seed([own], [base])
-            there = len(left[0]) and len(right[0])
-            cells.append(str(statistics.difference(left, right, paired=paired)) if there else "–")
-        lines.append(f"| {arm.name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+
+    def cell(arm: Arm, pair: Pair) -> str:
+        own, base = (
+            values(records, name, pair.name, measure)
+            for name in (arm.name, study.baseline_arm.name)
+        )
+        left, right, paired = paired_by_seed([own], [base])
+        there = len(left[0]) and len(right[0])
+        return str(statistics.difference(left, right, paired=paired)) if there else "–"
+
+    return _grid(study, [arm for arm in study.arms if arm != study.baseline_arm], cell)
 
 
 def _times(study: Study, records: Sequence[Record]) -> str:

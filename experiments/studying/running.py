@@ -225,12 +225,7 @@ def _do(jobs: Sequence[Job], processes: int, left: Callable[[], str]) -> dict[st
     with _stops() as stopped:
         try:
             while (waiting or running) and not stopped:
-                free = [slot for slot in range(processes) if all(r.slot != slot for r in running)]
-                busy = {begun.job.log for begun in running}  # two jobs of one workdir wait
-                ready = [job for job in waiting if job.log not in busy]
-                for slot, job in zip(free, ready):
-                    waiting.remove(job)
-                    running.append(_begin(job, slot, processes))
+                _begin_some(waiting, running, processes)
                 time.sleep(_POLL)
                 for ended in [begun for begun in running if begun.process.poll() is not None]:
                     running.remove(ended)
@@ -245,6 +240,16 @@ def _do(jobs: Sequence[Job], processes: int, left: Callable[[], str]) -> dict[st
         if stopped:
             raise KeyboardInterrupt
     return failed
+
+
+def _begin_some(waiting: list[Job], running: list[RunningJob], processes: int) -> None:
+    """Move jobs from ``waiting`` to ``running`` while slots are free; one job for each workdir."""
+    for slot in range(processes):
+        busy = {begun.job.log for begun in running}
+        ready = [job for job in waiting if job.log not in busy]
+        if ready and all(begun.slot != slot for begun in running):
+            waiting.remove(ready[0])
+            running.append(_begin(ready[0], slot, processes))
 
 
 def _begin(job: Job, slot: int, processes: int) -> RunningJob:
