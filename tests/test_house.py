@@ -384,7 +384,7 @@ def test_commands_on_the_pages_exist(page: str) -> None:
             seen += 1
             if not (ROOT / script).is_file():
                 wrong.append(f"{script} is not there: {command}")
-        for name, arguments in re.findall(r"-m (experiments\.\w+)(.*)", command):
+        for name, arguments in re.findall(r"-m (experiments(?:\.\w+)+)(.*)", command):
             seen += 1
             module = ROOT / f"{name.replace('.', '/')}.py"
             if not module.is_file():
