@@ -116,11 +116,12 @@ def _page(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run
             "where both arms have two seeds or more in common:",
             _differences(study, records),
         ]
-    if study.measure == "return_mean" and all(pair.reference for pair in study.pairs):
+    scored = study.measure == "return_mean" and all(pair.reference for pair in study.pairs)
+    if scored and any(all(scores(study, records, arm)) for arm in study.arms):
         parts += [
-            "Over all pairs. A score is 0 for random play and 1 for the reference of the pair. The "
-            f"last column compares with {study.baseline_arm.name}. There is no interval below "
-            f"{statistics.LEAST_SEEDS} seeds.",
+            "Over all pairs, of the arms that have a run on each. A score is 0 for random play and "
+            f"1 for the reference of the pair. There is no interval below {statistics.LEAST_SEEDS} "
+            f"seeds. The last column compares with {study.baseline_arm.name}.",
             _over_pairs(study, records),
         ]
     parts += [_times(study, records)] if study.share is not None else []
@@ -227,7 +228,6 @@ def _over_pairs(study: Study, records: Sequence[Record]) -> str:
     for arm in study.arms:
         own = scores(study, records, arm)
         if not all(own):
-            lines.append(f"| {arm.name} | – | – | – |")
             continue
         parts = [np.array(list(by_seed.values())) for by_seed in own]
         cells = [str(f(parts)) for f in (statistics.interquartile_mean, statistics.optimality_gap)]
