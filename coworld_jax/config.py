@@ -179,6 +179,11 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
     return from_flat(flat, config)
 
 
+def parts(text: str) -> tuple[str, ...]:
+    """What stands between the commas of a text."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _typed(path: str, value: Any, like: Any) -> Any:
     """``value`` as the type of ``like``.
 
@@ -187,7 +192,7 @@ def _typed(path: str, value: Any, like: Any) -> Any:
     if isinstance(value, list) and isinstance(like, tuple):
         return tuple(value)
     if isinstance(value, str) and isinstance(like, tuple):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        return parts(value)
     if type(like) is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(like, float) and type(value) is int:

@@ -122,7 +122,7 @@ def _spell(flag: str, text: str, default: Any) -> str:
     if isinstance(default, tuple):
         if text.startswith("("):
             return text
-        return repr(tuple(part.strip() for part in text.split(",") if part.strip()))
+        return repr(configuration.parts(text))
     if isinstance(default, int) and not isinstance(default, bool):
         try:
             number = ast.literal_eval(text)

@@ -1,7 +1,8 @@
 """Which coupling helps, and which one hurts, on the planar suite?"""
 
+from experiments.studies.figure_5a import ABLATIONS
 from experiments.studies.planar import offline_pair
-from experiments.studying.study import Arm, Study
+from experiments.studying.study import Study
 
 STUDY = Study(
     title="Ablations on the planar suite",
@@ -13,13 +14,7 @@ STUDY = Study(
         "leaving out a part does not lower the return: the interval of its difference to "
         "CoWorld includes 0 or lies above it."
     ),
-    arms=(
-        Arm("CoWorld", "coworld"),
-        Arm("w/o A", "coworld", ("coupling.state_alignment=False",)),
-        Arm("w/o B", "coworld", ("coupling.reward_alignment=False",)),
-        Arm("w/o C", "coworld", ("coupling.value_constraint=False",)),
-        Arm("w/o max", "coworld", ("coupling.constraint_max=False",)),
-    ),
+    arms=ABLATIONS,
     pairs=(offline_pair("reach_downhill"),),
     seeds=20,
     size="planar",

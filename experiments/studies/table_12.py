@@ -1,6 +1,6 @@
 """Table 12: how long each method trains."""
 
-from experiments.studies.table_2 import EWC
+from experiments.studies.table_2 import BASELINES, EWC
 from experiments.studying.study import Arm, Pair, Study
 
 STUDY = Study(
@@ -8,12 +8,7 @@ STUDY = Study(
     question="How long does each method train, on this machine?",
     refuted="none; it is a measurement.",
     arms=(
-        Arm("Offline DV2", "offline_dv2"),
-        Arm("DrQ+BC", "drq_bc"),
-        Arm("CQL", "cql"),
-        Arm("CURL", "curl"),
-        Arm("LOMPO", "lompo"),
-        Arm("DV2 Finetune", "finetune"),
+        *BASELINES,
         Arm("DV2 Finetune + EWC", "finetune", EWC, published="DV2 Finetune+EWC"),
         Arm("CoWorld", "coworld"),
     ),

@@ -13,17 +13,21 @@ TASKS = (
 # The paper gives no scale; this one is that of Kirkpatrick et al. (2017) on Atari.
 EWC = ("ewc_scale=400.0",)
 
+BASELINES = (
+    Arm("Offline DV2", "offline_dv2"),
+    Arm("DrQ+BC", "drq_bc"),
+    Arm("CQL", "cql"),
+    Arm("CURL", "curl"),
+    Arm("LOMPO", "lompo"),
+    Arm("DV2 Finetune", "finetune"),
+)
+
 STUDY = Study(
     title="Table 2: Meta-World from medium-replay data",
     question="How does CoWorld compare with every baseline on six pairs of Meta-World tasks?",
     refuted=NO_HIGHER_MEAN,
     arms=(
-        Arm("Offline DV2", "offline_dv2"),
-        Arm("DrQ+BC", "drq_bc"),
-        Arm("CQL", "cql"),
-        Arm("CURL", "curl"),
-        Arm("LOMPO", "lompo"),
-        Arm("DV2 Finetune", "finetune"),
+        *BASELINES,
         Arm("DV2 Finetune + EWC", "finetune", EWC),
         Arm("LOMPO Finetune", "lompo_finetune"),
         Arm("CoWorld (Best-Source)", "coworld"),

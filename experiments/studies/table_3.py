@@ -1,5 +1,6 @@
 """Table 3: DeepMind Control, medium-replay, six pairs."""
 
+from experiments.studies.table_2 import BASELINES
 from experiments.studying.study import NO_HIGHER_MEAN, Arm, Pair, Study
 
 TASKS = (
@@ -18,12 +19,7 @@ STUDY = Study(
     ),
     refuted=NO_HIGHER_MEAN,
     arms=(
-        Arm("Offline DV2", "offline_dv2"),
-        Arm("DrQ+BC", "drq_bc"),
-        Arm("CQL", "cql"),
-        Arm("CURL", "curl"),
-        Arm("LOMPO", "lompo"),
-        Arm("DV2 Finetune", "finetune"),
+        *BASELINES,
         Arm("LOMPO Finetune", "lompo_finetune"),
         Arm("CoWorld", "coworld"),
     ),

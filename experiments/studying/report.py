@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -143,19 +144,21 @@ def _grid(study: Study, arms: Sequence[Arm], cell: Callable[[Arm, Pair], str]) -
     else:
         head = ["pair", *(arm.name for arm in arms)]
         rows = [(pair.name, [cell(arm, pair) for arm in arms]) for pair in study.pairs]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    lines += [f"| {' | '.join([name, *cells])} |" for name, cells in rows]
-    return "\n".join(lines)
+    return _table(head, [[name, *cells] for name, cells in rows])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _missing(records: Sequence[Record], runs: Sequence[Run]) -> str:
     """How many runs of each arm on each pair are missing."""
     there = {(r["pair"], r["arm"], r["seed"]) for r in records}
-    counts: dict[str, int] = {}
-    for run in runs:
-        if (run.pair, run.arm, run.seed) not in there:
-            name = f"{run.arm} on {run.pair}"
-            counts[name] = counts[name] + 1 if name in counts else 1
+    counts = Counter(
+        f"{run.arm} on {run.pair}" for run in runs if (run.pair, run.arm, run.seed) not in there
+    )
     listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
     return f"Missing runs: {listed}." if listed else "No run is missing."
 
@@ -194,10 +197,7 @@ def _differences(study: Study, records: Sequence[Record]) -> str:
 def _times(study: Study, records: Sequence[Record]) -> str:
     """When a share of the high reference was first reached in an evaluation."""
     assert study.share is not None
-    lines = [
-        f"| pair | arm | updates to {study.share:.0%} of the reference | minutes |",
-        "|---|---|---|---|",
-    ]
+    rows = []
     for pair in study.pairs:
         for arm in study.arms:
             own = [r for r in records if (r["pair"], r["arm"]) == (pair.name, arm.name)]
@@ -214,17 +214,15 @@ def _times(study: Study, records: Sequence[Record]) -> str:
                 cells = [f"{updates:,.0f}", f"{minutes:.1f}"]
             elif reached:
                 cells = [f"{len(reached)} of {len(own)} seeds"] * 2
-            lines.append(f"| {pair.name} | {arm.name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            rows.append([pair.name, arm.name, *cells])
+    head = ["pair", "arm", f"updates to {study.share:.0%} of the reference", "minutes"]
+    return _table(head, rows)
 
 
 def _over_pairs(study: Study, records: Sequence[Record]) -> str:
     """Statistics over all pairs, of the arms that have a run on each."""
     base = scores(study, records, study.baseline_arm)
-    lines = [
-        "| arm | interquartile mean | optimality gap | probability of improvement |",
-        "|---|---|---|---|",
-    ]
+    rows = []
     for arm in study.arms:
         own = scores(study, records, arm)
         if not all(own):
@@ -236,13 +234,14 @@ def _over_pairs(study: Study, records: Sequence[Record]) -> str:
         else:
             left, right, paired = paired_by_seed(own, base)
             cells.append(str(statistics.improvement_probability(left, right, paired=paired)))
-        lines.append(f"| {arm.name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([arm.name, *cells])
+    head = ["arm", "interquartile mean", "optimality gap", "probability of improvement"]
+    return _table(head, rows)
 
 
 def _selection(records: Sequence[Record]) -> str:
     """How often each source was chosen, mean over seeds; Table 13's choice beside it."""
-    lines = ["| pair | arm | share of the updates by source | paper |", "|---|---|---|---|"]
+    rows = []
     groups: dict[tuple[str, str], list[dict[str, float]]] = {}
     for record in records:
         if record["selection"]:
@@ -250,5 +249,5 @@ def _selection(records: Sequence[Record]) -> str:
     for (pair, arm), chosen in groups.items():
         shares = {name: np.mean([c[name] for c in chosen]) for name in chosen[0]}
         text = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
-        lines.append(f"| {pair} | {arm} | {text} | {chosen_source(f'{pair}-multi') or ''} |")
-    return "\n".join(lines)
+        rows.append([pair, arm, text, chosen_source(f"{pair}-multi") or ""])
+    return _table(["pair", "arm", "share of the updates by source", "paper"], rows)

@@ -8,8 +8,6 @@ of updates, seconds, the share of the updates in which each source was chosen, a
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from coworld_jax.method import TARGET, source_names
 from coworld_jax.records.files import DATA, SUMMARY
 from coworld_jax.workdir import check_config, read_config
 from experiments.studying.commands import as_line, collect_command, data_directory
-from experiments.studying.study import Arm, Run, Study
+from experiments.studying.study import Arm, Run, Study, digest_of
 
 Record = dict[str, Any]
 Datasets = Mapping[str, Any]  # by name
@@ -47,7 +45,7 @@ def is_finished(root: Path, run: Run) -> bool:
 def read_record(root: Path, run: Run) -> Record:
     """The record of a finished run."""
     workdir = root / run.place
-    summary = json.loads((workdir / SUMMARY).read_text(encoding="utf-8"))
+    summary = read_json(workdir / SUMMARY)
     domain = TARGET if TARGET in summary["evaluations"] else next(iter(summary["evaluations"]))
     last, curve = summary["evaluations"][domain], read_curve([workdir], domain)
     chosen = summary["selection"]
@@ -77,7 +75,7 @@ def _data_digest(workdir: Path) -> str:
     """SHA-256 of the names, rows and rewards of the files that a run learnt from."""
     path = workdir / DATA
     files = read_json(path)["files"] if path.exists() else {}
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return digest_of(files)
 
 
 def read_datasets(root: Path, runs: Sequence[Run]) -> Datasets:
@@ -103,7 +101,7 @@ def read_results(path: Path) -> tuple[list[Record], Datasets]:
     """Records and datasets that `write_results` kept; none where there is no file."""
     if not path.exists():
         return [], {}
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = read_json(path)
     return kept["runs"], kept["data"]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from coworld_jax.data import read_metadata
+from coworld_jax.data import read_json, read_metadata
 from coworld_jax.envs.suites import find_jittable
 from coworld_jax.records.files import CONFIG, SUMMARY
 from experiments.studying.commands import (
@@ -25,7 +25,7 @@ from experiments.studying.commands import (
     seeds_command,
     train_command,
 )
-from experiments.studying.results import is_finished, read_record
+from experiments.studying.results import is_finished
 from experiments.studying.study import Data, Run, Study, runs_of, shared_beginnings
 
 _POLL = 0.5  # seconds between two looks at the processes
@@ -86,14 +86,20 @@ def make_plan(study: Study, root: Path) -> Plan:
     runs = list(runs_of(study))
     datasets = list(dict.fromkeys(run.data for run in runs if run.data is not None))
     collected = [data for data in datasets if read_metadata(data_directory(root, data)) is not None]
-    return Plan(runs, [run for run in runs if is_finished(root, run)], datasets, collected)
+    return Plan(runs, _finished(root, runs), datasets, collected)
+
+
+def _finished(root: Path, runs: Sequence[Run]) -> list[Run]:
+    """The runs that have ended."""
+    return [run for run in runs if is_finished(root, run)]
 
 
 def minutes_by_arm(study: Study, root: Path, plan: Plan) -> dict[str, float | None]:
     """Median minutes of the finished runs of each arm; else what the study expects, if it does."""
     taken: dict[str, list[float]] = {}
     for run in plan.finished:
-        taken.setdefault(run.arm, []).append(read_record(root, run)["wall_time"] / 60.0)
+        seconds = read_json(root / run.place / SUMMARY)["wall_time"]
+        taken.setdefault(run.arm, []).append(seconds / 60.0)
     return {
         arm.name: median(taken[arm.name]) if arm.name in taken else study.minutes
         for arm in study.arms
@@ -141,11 +147,12 @@ def carry_out(
     ready = [run for run in missing if _can_start(root, run, _beginning(shared, run))]
 
     def left() -> str:
-        return f"; {time_left(study, root, make_plan(study, root), processes)} left"
+        now = plan._replace(finished=_finished(root, plan.runs))
+        return f"; {time_left(study, root, now, processes)} left"
 
     jobs = [_training(root, run, _beginning(shared, run)) for run in ready]
     failed |= _do(jobs, processes, left)
-    still = make_plan(study, root).missing
+    still = plan._replace(finished=_finished(root, plan.runs)).missing
     return failed | {str(run.place): root / run.place / LOG for run in still}
 
 

@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from coworld_jax.config import CHANGEABLE, Config, closest, flatten, override
 from coworld_jax.method import TARGET
@@ -84,7 +84,7 @@ class Run(NamedTuple):
         """SHA-256 of all settings that decide the result."""
         flat = flatten(self.config)
         kept = {path: value for path, value in flat.items() if path not in CHANGEABLE}
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+        return digest_of(kept)
 
     @property
     def beginning(self) -> tuple[Path, Config] | None:
@@ -95,8 +95,7 @@ class Run(NamedTuple):
         config = beginning_of(self.config)
         if config is None:
             return None
-        text = json.dumps(flatten(config), sort_keys=True)
-        name = hashlib.sha256(text.encode()).hexdigest()[:8]
+        name = digest_of(flatten(config))[:8]
         return Path("beginnings", self.group, name, f"seed_{self.seed}"), config
 
 
@@ -125,6 +124,11 @@ class Study(NamedTuple):
         """The arm that the others are compared with."""
         named = [arm for arm in self.arms if arm.name == self.baseline]
         return named[0] if named else self.arms[0]
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a value as JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def slug(name: str) -> str:
@@ -198,6 +202,7 @@ def shared_beginnings(runs: Sequence[Run]) -> dict[Path, list[Run]]:
     """The runs by the beginning that they share with another one."""
     found: dict[Path, list[Run]] = {}
     for run in runs:
-        if run.beginning is not None:
-            found.setdefault(run.beginning[0], []).append(run)
+        beginning = run.beginning
+        if beginning is not None:
+            found.setdefault(beginning[0], []).append(run)
     return {place: sharing for place, sharing in found.items() if len(sharing) > 1}
