@@ -25,7 +25,8 @@ class Progress:
     """
 
     _WINDOW = 60.0
-    _held: list[tuple[str, int, int, Mapping[str, float]]] | None = None  # inside `at_once`
+    _holding = False  # inside `at_once`
+    _held: tuple[str, int, int, Mapping[str, float]] | None = None  # the last update there
 
     def __init__(
         self,
@@ -57,9 +58,12 @@ class Progress:
             values: the few losses and returns worth a look, under short names. Each stays on the
                 line until it is given again, so that a return outlives the evaluation.
         """
-        if self._held is not None:
-            self._held.append((phase, updates, env_steps, values))
-            return
+        if self._holding:
+            self._held = (phase, updates, env_steps, values)
+        else:
+            self._count(phase, updates, env_steps, values)
+
+    def _count(self, phase: str, updates: int, env_steps: int, values: Mapping[str, float]) -> None:
         now = self._clock()
         self.remember(values)
         self._start = (now, updates) if self._start is None else self._start
@@ -74,13 +78,13 @@ class Progress:
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Counts all updates inside as one, at its end: one program has made them together."""
-        self._held = []
+        self._holding = True
         try:
             yield
         finally:
-            held, self._held = self._held, None
-            if held:
-                self.update(*held[-1])
+            held, self._held, self._holding = self._held, None, False
+            if held is not None:
+                self.update(*held)
 
     def remember(self, values: Mapping[str, float]) -> None:
         """Puts ``values`` on the line from its next update on."""
@@ -138,11 +142,8 @@ class SeedProgress(Progress):
     def __init__(self, shared: Progress, seed: int, counts: dict[int, int]) -> None:
         self._shared, self._seed, self._counts = shared, seed, counts
 
-    def update(self, phase: str, updates: int, env_steps: int, values: Mapping[str, float]) -> None:
-        """See `Progress.update`; the values shown are those of the seed that spoke last."""
-        if self._held is not None:
-            self._held.append((phase, updates, env_steps, values))
-            return
+    def _count(self, phase: str, updates: int, env_steps: int, values: Mapping[str, float]) -> None:
+        """The values shown are those of the seed that spoke last."""
         self._counts[self._seed] = updates
         total = sum(self._counts.values())
         self._shared.update(f"{phase}, seed {self._seed}", total, env_steps, values)
