@@ -43,6 +43,7 @@ class RunConfig:
     keep: int = count(2)  # latest checkpoints kept, besides the best
     devices: int = 0  # 0 uses every local device
     mapping: str = choice("jit", "pmap")  # how one program spans the devices; equal results
+    grace: float = 20.0  # seconds that a stop waits for episodes under way; see training.waiting
     last_phase: str = ""  # the plan ends after the phases of this name; if empty, at its end
     seeds: int = count(1)  # runs that are trained together, from ``seed`` on
     # Who carries the plan out: programs where all simulators are jittable, see training.device.
@@ -60,7 +61,7 @@ CHANGEABLE = {"data"} | frozenset(
     f"run.{name}"
     for name in (
         *("chunk", "workers", "checkpoint_every", "keep", "devices", "mapping", "program"),
-        "last_phase",
+        *("grace", "last_phase"),
         *("resident_share", "cache", "skip_bad_files", "tensorboard", "wandb_project"),
     )
 )

@@ -2,7 +2,8 @@
 
 Every device holds the whole state and the whole store, takes its share of each batch, and averages
 gradients over the axis `AXIS`. Noise belongs to examples and not to devices, so that any number of
-devices computes the same update up to rounding.
+devices computes the same update up to rounding. The devices may be those of several hosts
+(`hosts`): a mesh has the same number of devices of each.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from typing import Any, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from coworld_jax import hosts
 
 AXIS = "devices"
 Tree = TypeVar("Tree")
@@ -30,52 +34,86 @@ class Program(Protocol):
 Compiled = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 
-def make_mesh(devices: int, batch: int) -> Mesh | None:
-    """A mesh of the first ``devices`` local devices (0: all of them), or None for a single one.
+def make_mesh(devices: int, batch: int, mapping: str = "jit") -> Mesh | None:
+    """A mesh of the first ``devices`` devices of each host (0: all), or None for a single one.
+
+    Args:
+        batch: chunks, over all devices.
+        mapping: see `compile_program`.
 
     Raises:
-        ValueError: fewer devices than asked for, or a batch that they cannot share equally.
+        ValueError: fewer devices than asked for, a batch that they cannot share equally, or a
+            mapping that cannot span hosts.
     """
-    local = _local_devices(devices)
-    count = len(local)
+    if mapping == "pmap" and hosts.count() > 1:
+        raise ValueError(
+            f"run.mapping is pmap, which stays on one host, but there are {hosts.count()}: use "
+            "--config.run.mapping=jit."
+        )
+    chosen = _devices(devices)
+    count = len(chosen)
     if batch % count:
         fitting = [n for n in range(1, count + 1) if batch % n == 0][-1]
+        whose = "" if hosts.count() == 1 else f" of {hosts.count()} hosts"
         raise ValueError(
-            f"A batch has {batch} chunks (learning.batch), which {count} devices cannot share "
-            f"equally: use a multiple of {count}, or set run.devices to {fitting}."
+            f"A batch has {batch} chunks (learning.batch), which {count} devices{whose} cannot "
+            f"share equally: use a multiple of {count}, or "
+            + (f"set run.devices to {fitting}." if hosts.count() == 1 else "fewer devices.")
         )
-    return None if count == 1 else Mesh(np.array(local), (AXIS,))
+    return None if count == 1 else Mesh(np.array(chosen), (AXIS,))
 
 
 def make_seed_mesh(devices: int, seeds: int) -> Mesh | None:
-    """A mesh of as many local devices as can share ``seeds`` equally, or None for a single one.
+    """A mesh of as many devices as can share ``seeds`` equally, or None for a single one.
 
     Args:
-        devices: how many at most; 0 for all.
+        devices: how many of each host at most; 0 for all.
 
     Raises:
-        ValueError: fewer devices than asked for.
+        ValueError: fewer devices than asked for, or seeds that the hosts cannot share equally.
     """
-    local = _local_devices(devices)
-    count = next(n for n in range(len(local), 0, -1) if seeds % n == 0)
-    return None if count == 1 else Mesh(np.array(local[:count]), (AXIS,))
+    if seeds % hosts.count():
+        raise ValueError(
+            f"{seeds} seeds train together, which {hosts.count()} hosts cannot share equally: use "
+            f"a multiple of {hosts.count()} for run.seeds."
+        )
+    most = len(_devices(devices)) // hosts.count()
+    each = next(n for n in range(most, 0, -1) if seeds // hosts.count() % n == 0)
+    chosen = _devices(each)
+    return None if len(chosen) == 1 else Mesh(np.array(chosen), (AXIS,))
 
 
-def _local_devices(devices: int) -> list[jax.Device]:
-    """The first ``devices`` local devices; 0: all of them.
+def _devices(devices: int) -> list[jax.Device]:
+    """The first ``devices`` of each host (0: all), host after host.
 
     Raises:
-        ValueError: there are fewer.
+        ValueError: a host has fewer.
     """
-    local: list[jax.Device] = jax.local_devices()
-    if devices > len(local):
-        raise ValueError(f"run.devices is {devices}, but there are {len(local)}: use 0 for all.")
-    return local[: devices or len(local)]
+    everywhere = [
+        [device for device in jax.devices() if device.process_index == host]
+        for host in range(hosts.count())
+    ]
+    fewest = min(map(len, everywhere))
+    if devices > fewest:
+        raise ValueError(f"run.devices is {devices}, but there are {fewest}: use 0 for all.")
+    return [device for own in everywhere for device in own[: devices or fewest]]
 
 
 def share_seeds(tree: Tree, mesh: Mesh | None) -> Tree:
-    """``tree``, whose leaves are ``[seeds, ...]``, shared by the devices of the mesh."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec(AXIS)))
+    """``tree``, whose leaves are ``[seeds, ...]``, shared by the devices of the mesh.
+
+    Args:
+        tree: the same one on every host, or shared already.
+    """
+    return tree if mesh is None else _place(tree, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+
+def of_all_seeds(tree: Tree) -> Tree:
+    """What `share_seeds` shared, whole on every host; an exchange of the hosts."""
+    if hosts.count() == 1:
+        return tree
+    whole: Tree = multihost_utils.process_allgather(tree, tiled=True)
+    return whole
 
 
 def split_seeds(run: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
@@ -95,8 +133,83 @@ def split_seeds(run: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
 
 def replicate(tree: Tree, mesh: Mesh | None) -> Tree:
-    """``tree`` on every device of the mesh, as `compile_program` wants its stores and state."""
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """``tree`` on every device of the mesh, as `compile_program` wants its stores and state.
+
+    Args:
+        tree: the same one on every host, or on every device already.
+    """
+    return tree if mesh is None else _place(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def share_columns(array: np.ndarray, mesh: Mesh | None) -> jax.Array:
+    """Streamed batches, of which each host has gathered its own columns.
+
+    Args:
+        array: ``[K, T, B / hosts, ...]``, see `columns`.
+
+    Returns:
+        ``[K, T, B, ...]``, shared by the devices of the mesh.
+    """
+    if mesh is None or hosts.count() == 1:
+        return jax.device_put(array)
+    sharding = NamedSharding(mesh, PartitionSpec(None, None, AXIS))
+    return jax.make_array_from_process_local_data(sharding, array)
+
+
+def columns(batch: int) -> slice:
+    """Which of the ``batch`` chunks of an update the devices of this host take."""
+    share = batch // hosts.count()
+    return slice(hosts.index() * share, (hosts.index() + 1) * share)
+
+
+def _place(tree: Tree, sharding: NamedSharding) -> Tree:
+    """``tree`` with this sharding. The devices of several hosts get theirs without an exchange."""
+    if hosts.count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def place(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return leaf
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            words = place(np.asarray(jax.random.key_data(leaf)))
+            return jax.random.wrap_key_data(words, impl=str(jax.random.key_impl(leaf)))
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
+
+    return jax.tree.map(place, tree)
+
+
+def of_first(tree: Tree) -> Tree:
+    """The tree of host 0, on every host; an exchange.
+
+    Args:
+        tree: arrays of this host, of the same shapes on all hosts.
+    """
+    if hosts.count() == 1:
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    keys = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+    plain = [
+        np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+        for leaf, is_key in zip(leaves, keys, strict=True)
+    ]
+    values = [
+        jax.random.wrap_key_data(jnp.asarray(value), impl=str(jax.random.key_impl(leaf)))
+        if is_key
+        else value
+        for value, leaf, is_key in zip(hosts.leaves_of_first(plain), leaves, keys, strict=True)
+    ]
+    return jax.tree.unflatten(structure, values)
+
+
+def on_host(tree: Tree) -> Tree:
+    """What is on every device of all hosts, as arrays of this host alone; it must not be donated.
+
+    Programs of a single host (acting, saving, drawing) take these.
+    """
+    if hosts.count() == 1:
+        return tree
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def shapes_on_one_device(make: Callable[[], Tree]) -> Tree:

@@ -7,7 +7,7 @@ equal slots; ``episodes`` and ``lengths`` are arrays, so that growth compiles no
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -86,9 +86,8 @@ def pad_episode(episode: Episode, rows: int, state_size: int = 0) -> Batch:
     if length > rows:
         raise ValueError(f"An episode of {length} rows does not fit a replay slot of {rows} rows.")
 
-    def pad(value: jax.typing.ArrayLike) -> jax.Array:
-        value = jnp.asarray(value)
-        return jnp.pad(value, [(0, rows - length)] + [(0, 0)] * (value.ndim - 1))
+    def pad(value: np.ndarray) -> Any:
+        return np.pad(value, [(0, rows - length)] + [(0, 0)] * (value.ndim - 1))
 
     state = episode.extras["state"] if state_size else np.zeros((length, 0), np.float32)
     return Batch(*(pad(value) for value in (*episode[:4], state)))

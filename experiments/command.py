@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from absl import flags
 
+from coworld_jax import hosts
 from coworld_jax.envs import GraphicsError, VersionError, WorkerFailed
 from coworld_jax.records.finite import NonFiniteError
 
@@ -25,9 +29,12 @@ USER_ERRORS = (
 )
 
 
+_ANNOUNCE_SECONDS = 120.0  # after which the other hosts are taken for lost
+
+
 @contextmanager
 def one_sentence(interrupted: str) -> Iterator[None]:
-    """End the program with a sentence, and status 1, where a user's error or Ctrl-C comes up.
+    """End the program with a sentence where a user's error (status 1) or Ctrl-C (130) comes up.
 
     Args:
         interrupted: what to say of Ctrl-C.
@@ -35,9 +42,46 @@ def one_sentence(interrupted: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit(interrupted)
+        print(interrupted, file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except USER_ERRORS as error:
         sys.exit(str(error))
+
+
+@contextmanager
+def ending_together() -> Iterator[None]:
+    """End all hosts of a run when one of them fails.
+
+    The others are told of a user's error, and raise it too. What nobody foresaw ends this host at
+    once, so that the others lose the connection to it and end as well.
+    """
+    try:
+        yield
+    except hosts.HostError:  # all hosts raise it
+        raise
+    except USER_ERRORS as error:
+        deadline = threading.Timer(_ANNOUNCE_SECONDS, os._exit, (1,))
+        deadline.daemon = True
+        deadline.start()
+        hosts.announce(error)
+        deadline.cancel()
+        raise
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        if hosts.count() == 1:
+            raise
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if not interrupted:
+            traceback.print_exc()
+        print(
+            f"Host {hosts.index()} ends here. If another one ended before, its messages say why. "
+            "The same command goes on from the last checkpoint.",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.stdout.flush()
+        os._exit(128 + signal.SIGINT if interrupted else 1)
 
 
 def as_path(text: str) -> Path:

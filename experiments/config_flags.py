@@ -135,10 +135,21 @@ def _spell(flag: str, text: str, default: Any) -> str:
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
-    """What is left of the command line after its flags; a bad flag ends the program.
+    """What is left of the command line after its flags; a bad flag ends the program."""
+    try:
+        return read_flags(arguments)
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+def read_flags(arguments: Sequence[str]) -> list[str]:
+    """What is left of the command line after its flags.
 
     An error in a configuration file, such as an unknown pair, reaches absl as the text of a
     traceback; what the user can act on is the error at its bottom.
+
+    Raises:
+        ValueError: a bad flag.
     """
     try:
         return list(flags.FLAGS(arguments))
@@ -146,7 +157,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         cause: BaseException = error
         while "Traceback" in str(cause) and cause.__context__ is not None:
             cause = cause.__context__
-        sys.exit(str(cause))
+        raise ValueError(str(cause)) from error
 
 
 def resolve(values: ConfigDict) -> configuration.Config:

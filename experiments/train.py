@@ -9,22 +9,28 @@
 The second names a pair of the paper; the files in `experiments.configs` list them. Any field of
 `coworld_jax.config.Config`, and any setting of the method, is a flag, for example
 ``--config.learning.batch=32``. The same command goes on with a run that was interrupted.
+
+With ``--hosts=auto``, started on each host of a cluster, all hosts train one run. The exit status
+is 0 for a finished run, 143 for one that SIGTERM stopped, 130 for Ctrl-C, and 1 for an error.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from coworld_jax import hosts
 from coworld_jax.records.files import SUMMARY
 from coworld_jax.training import runtime
 from coworld_jax.training.beginning import start_from
 from coworld_jax.training.loop import train
-from experiments.command import as_path, one_sentence
-from experiments.config_flags import HELP, normalise, parse_flags, resolve
+from experiments.command import as_path, ending_together, one_sentence
+from experiments.config_flags import HELP, normalise, read_flags, resolve
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, HELP)
 _BEGINNING = flags.DEFINE_string(
@@ -32,8 +38,17 @@ _BEGINNING = flags.DEFINE_string(
     None,
     "Workdir of a finished run with run.last_phase, whose phases are this run's first ones.",
 )
+_HOSTS = flags.DEFINE_string(
+    "hosts",
+    "one",
+    "How the hosts of a run find each other: one, auto in a cluster that jax recognises (TPU pod, "
+    "Slurm, Open MPI, Kubernetes), or ADDRESS:PORT,COUNT,INDEX with the address of host 0.",
+)
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Directory of this run; made when missing.", required=True
+    "workdir",
+    None,
+    "Directory of this run; made when missing. Host 0 alone opens it.",
+    required=True,
 )
 
 
@@ -42,29 +57,46 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"{arguments[1]!r} is no flag: values are set by --config.<key>=...")
     logging.set_verbosity(logging.WARNING)  # Orbax narrates every save
-    print(f"Compiled programs are kept in {runtime.configure() or 'memory only'}.", file=sys.stderr)
-    with one_sentence("train: interrupted; the same command goes on."):
-        config, workdir = resolve(_CONFIG.value), as_path(_WORKDIR.value)
-        if _BEGINNING.value is not None:
-            start_from(config, workdir, as_path(_BEGINNING.value))
-        summary = train(config, workdir)
+    cache = runtime.configure()
+    if hosts.first():
+        print(f"Compiled programs are kept in {cache or 'memory only'}.", file=sys.stderr)
+    config, workdir = resolve(_CONFIG.value), as_path(_WORKDIR.value)
+    with runtime.StopRequest() as stop:
+        beginning = _BEGINNING.value
+        if beginning is not None:
+            hosts.on_first(lambda: start_from(config, workdir, as_path(beginning)))
+        summary = train(config, workdir, stop=stop)
     if summary is None:
-        return
+        sys.exit(stop.status)
+    if hosts.first():
+        _show(summary, workdir)
+
+
+def _show(summary: Mapping[str, Any], workdir: Path) -> None:
+    """Print the result of a finished run."""
     print(f"\nFinished after {summary['updates']} updates and {summary['env_steps']} env_steps.")
     for domain, result in summary["evaluations"].items():
         print(f"{domain}: return {result['return_mean']:.1f} ± {result['return_std']:.1f}")
     print("Pictures:", *summary["pictures"], sep="\n  ")
-    print(f"Summary: {as_path(_WORKDIR.value) / SUMMARY}")
+    print(f"Summary: {workdir / SUMMARY}")
 
 
 def run() -> None:
-    """Parse the command line; a bad one gets one sentence."""
+    """Join the other hosts, then parse the command line; a bad one gets one sentence on each."""
     runtime.restart_with_huge_pages()
-    try:
-        arguments = normalise(sys.argv)
-    except ValueError as error:
-        sys.exit(str(error))
-    app.run(main, argv=arguments, flags_parser=parse_flags)
+    with one_sentence("train: interrupted; the same command goes on."):
+        hosts.start(_hosts_flag(sys.argv))
+        with ending_together():
+            app.run(main, flags_parser=lambda arguments: read_flags(normalise(arguments)))
+
+
+def _hosts_flag(arguments: Sequence[str]) -> str:
+    """``--hosts``, read before all other flags: a mistake in those must reach every host."""
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name == _HOSTS.name and argument.startswith("-"):
+            return value if equals else "".join(arguments[place + 1 : place + 2])
+    return _HOSTS.default
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ from coworld_jax.data.fingerprint import difference, fingerprint
 from coworld_jax.data.memory import available_bytes, format_bytes, total_bytes, usable_cores
 from coworld_jax.data.metadata import read_json, read_metadata, write_json, write_metadata
 from coworld_jax.data.replay import Replay
+from coworld_jax.data.shared import EpisodeFiles, share_episodes
 from coworld_jax.data.streamed import StreamedFeed
 from coworld_jax.data.survey import Summary, Survey, return_quantiles, summarise, survey
 
 __all__ = [
     "DataError",
     "Dataset",
+    "EpisodeFiles",
     "Fault",
     "Replay",
     "StreamedFeed",
@@ -32,6 +34,7 @@ __all__ = [
     "read_metadata",
     "return_quantiles",
     "save_episode",
+    "share_episodes",
     "summarise",
     "survey",
     "total_bytes",

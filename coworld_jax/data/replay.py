@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coworld_jax.data.episodes import IMAGE_SHAPE, load_episode, row_bytes, save_episode
+from coworld_jax.data.episodes import IMAGE_SHAPE, row_bytes
 from coworld_jax.data.faults import DataError
 from coworld_jax.data.memory import available_bytes, format_bytes
+from coworld_jax.data.shared import EpisodeFiles
 from coworld_jax.store import EpisodeStore, init_store, pad_episode, write_episode
 from coworld_jax.types import Episode
 
@@ -23,9 +24,10 @@ _write_in_place = functools.partial(jax.jit, donate_argnums=0)(write_episode)
 class Replay:
     """The episodes of one source, in the order in which they were appended.
 
-    Every episode becomes a file of ``directory``. The latest ``slots`` of those that have the rows
-    of a chunk lie in the store; shorter ones are counted and never sampled, as in DreamerV2.
-    Files are never deleted while a run goes on, for an older checkpoint may name them.
+    Every episode becomes a file of ``directory``, which host 0 keeps (`EpisodeFiles`). The latest
+    ``slots`` of those that have the rows of a chunk lie in the store; shorter ones are counted and
+    never sampled, as in DreamerV2. Files are never deleted while a run goes on, for an older
+    checkpoint may name them.
 
     Args:
         directory: of this replay alone; made when missing.
@@ -37,6 +39,7 @@ class Replay:
         place: puts the store on its devices (`parallel.replicate`); as it is made if not given.
 
     Attributes:
+        files: the episodes' files.
         returns: undiscounted return of every episode appended, in order, short ones included.
 
     Raises:
@@ -53,7 +56,6 @@ class Replay:
         state_size: int = 0,
         place: Callable[[EpisodeStore], EpisodeStore] | None = None,
     ) -> None:
-        self.directory = Path(directory)
         self.slots, self.rows, self.action_size = slots, rows, action_size
         self.state_size = state_size
         self._minimum_rows = minimum_rows
@@ -64,11 +66,11 @@ class Replay:
         need, free = slots * rows * row_bytes(action_size, state_size), available_bytes()
         if need > free:
             raise ValueError(
-                f"The replay {self.directory} needs {format_bytes(need)} for {slots} episodes of "
+                f"The replay {directory} needs {format_bytes(need)} for {slots} episodes of "
                 f"{rows} rows, but {format_bytes(free)} of memory are free: lower "
                 "schedule.replay_episodes."
             )
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.files = EpisodeFiles(directory)
         store = init_store(slots, rows, action_size, IMAGE_SHAPE[0], state_size)
         self._store: EpisodeStore | None = self._place(store)
 
@@ -105,11 +107,11 @@ class Replay:
             ValueError: it has more rows or more action coordinates than a slot.
         """
         self._check(episode, name)
-        path = save_episode(self.directory, episode, name=name)
+        file = self.files.save(episode, name)
         rows = len(episode.reward)
         if rows >= self._minimum_rows and self._store is not None:
             self._write(episode, self.usable % self.slots)
-        self._files.append(path.name)
+        self._files.append(file)
         self._lengths.append(rows)
         self.returns.append(_return(episode))
 
@@ -138,16 +140,14 @@ class Replay:
             DataError: a file is missing, damaged, or not the one that was appended.
         """
         store = self.store
-        self._store = self._place(
-            store._replace(
-                lengths=jnp.zeros_like(store.lengths), episodes=jnp.zeros_like(store.episodes)
-            )
-        )
+        none = jnp.zeros(store.lengths.shape, store.lengths.dtype)
+        self._store = self._place(store._replace(lengths=none, episodes=jnp.int32(0)))
         usable = [entry for entry in manifest if entry["rows"] >= self._minimum_rows]
         first = max(len(usable) - self.slots, 0)
         for index, entry in enumerate(usable[first:], first):
-            path = self.directory / entry["file"]
-            episode = self._load(path)
+            episode = self.files.load(entry["file"])
+            path = self.files.directory / entry["file"]
+            self._check(episode, path.stem)
             if _return(episode) != entry["return"]:
                 reason = "sums to another return than when it was collected"
                 raise DataError.of(path, "reward", reason)
@@ -156,31 +156,20 @@ class Replay:
         self.returns = [entry["return"] for entry in manifest]
         self._lengths = [entry["rows"] for entry in manifest]
         # Nothing is deleted before everything has been read.
-        named = {*self._files, *keep}
-        for path in [*self.directory.glob("*.npz"), *self.directory.glob(".*.tmp")]:
-            if path.name not in named:
-                path.unlink()
-
-    def _load(self, path: Path) -> Episode:
-        try:
-            episode = load_episode(path)
-        except FileNotFoundError as error:
-            raise DataError.of(path, "", "is gone, but the checkpoint names it") from error
-        self._check(episode, path.stem)
-        return episode
+        self.files.keep_only({*self._files, *keep})
 
     def _check(self, episode: Episode, name: str) -> None:
         rows, action_size = episode.action.shape
         if rows > self.rows or action_size > self.action_size:
             raise ValueError(
                 f"Episode {name} has {rows} rows and {action_size} action coordinates, but a slot "
-                f"of {self.directory} takes {self.rows} and {self.action_size}."
+                f"of {self.files.directory} takes {self.rows} and {self.action_size}."
             )
         found = list(episode.extras["state"].shape) if "state" in episode.extras else "none"
         if self.state_size and found != [rows, self.state_size]:
             raise ValueError(
-                f"Episode {name} has a state of shape {found}, but the agent of {self.directory} "
-                f"reads one of [{rows}, {self.state_size}]: use --config.source_observation=image."
+                f"Episode {name} has a state of shape {found}, but the agent of "
+                f"{self.files.directory} reads one of [{rows}, {self.state_size}]: use --config.source_observation=image."
             )
 
     def _write(self, episode: Episode, slot: int) -> None:
@@ -189,8 +178,8 @@ class Replay:
         self._store = _write_in_place(
             self.store,
             pad_episode(padded, self.rows, self.state_size),
-            jnp.int32(slot),
-            jnp.int32(len(episode.reward)),
+            np.int32(slot),
+            np.int32(len(episode.reward)),
         )
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coworld_jax import parallel
 from coworld_jax.data.directory import Dataset
 from coworld_jax.store import sample_rows
 from coworld_jax.types import Batch
@@ -17,20 +18,31 @@ from coworld_jax.types import Batch
 class StreamedFeed:
     """Gathers on the host exactly the rows that `store.sample` would take on the device.
 
+    Of several hosts, each gathers the chunks of its own devices.
+
     Args:
         dataset: stays in memory as it is.
         length: T, rows of a chunk.
         batch: B, chunks of an update.
         action_size: of the agent; surplus coordinates are zeros.
         before: see `store.sample_rows`.
+        mesh: devices that share each batch, or None for a single one.
 
     Raises:
         ValueError: the files have more action coordinates than ``action_size``.
     """
 
     def __init__(
-        self, dataset: Dataset, length: int, batch: int, action_size: int, before: int = 0
+        self,
+        dataset: Dataset,
+        length: int,
+        batch: int,
+        action_size: int,
+        before: int = 0,
+        mesh: parallel.Mesh | None = None,
     ) -> None:
+        self._mesh = mesh
+        self._columns = parallel.columns(batch)
         self._arrays = (
             dataset.image,
             dataset.padded_action(action_size),
@@ -52,7 +64,7 @@ class StreamedFeed:
         self._ahead: tuple[np.ndarray, Future[Batch]] | None = None
 
     def batches(self, keys: jax.Array) -> Batch:
-        """Batches for sampling keys ``[K]``: ``[K, T, B, ...]``, on the default device.
+        """Batches for sampling keys ``[K]``: ``[K, T, B, ...]``.
 
         Args:
             keys: those of the updates, as `training.scan.update_keys` makes them.
@@ -76,4 +88,5 @@ class StreamedFeed:
         self._thread.shutdown(cancel_futures=True)
 
     def _gather(self, rows: np.ndarray) -> Batch:
-        return Batch(*(jax.device_put(array[rows]) for array in self._arrays))
+        own = rows[:, :, self._columns]
+        return Batch(*(parallel.share_columns(array[own], self._mesh) for array in self._arrays))

@@ -1,21 +1,23 @@
 """The evaluations of a run: episodes from fixed seeds, figures, pictures, beside what else it does.
 
 An evaluation is a function of the state at which it began and of its seeds. How long it takes, and
-what is learnt meanwhile, changes nothing in it.
+what is learnt meanwhile, changes nothing in it. Hosts share its episodes; host 0 judges and draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from coworld_jax import hosts
 from coworld_jax.config import Config
-from coworld_jax.envs import EnvironmentPool, episode_seed, ready
+from coworld_jax.data import share_episodes
+from coworld_jax.envs import EnvironmentPool, episode_seed
 from coworld_jax.evaluation import pictures
 from coworld_jax.evaluation.scores import Evaluation, Marks, judge, submit
 from coworld_jax.evaluation.selection import selection_figure
@@ -24,6 +26,13 @@ from coworld_jax.records.metrics import FILE_NAME, read_metrics
 from coworld_jax.types import Episode
 
 PICTURES = "pictures"
+
+
+class _UnderWay(NamedTuple):
+    """An evaluation that has not been concluded."""
+
+    awaited: Sequence[Future[Any]]  # what this host waits for
+    conclude: Callable[[], Evaluation]
 
 
 class Evaluator:
@@ -55,7 +64,7 @@ class Evaluator:
         self._pools = pools
         self._workdir = workdir
         self._executor = executor
-        self._under_way: dict[str, Future[Evaluation]] = {}
+        self._under_way: dict[str, _UnderWay] = {}
 
     def seeds(self, domain: str, updates: int) -> list[int]:
         """Of the episodes that score ``domain`` after so many updates of the run."""
@@ -84,22 +93,42 @@ class Evaluator:
         # A view, as device_get gives it on the CPU, would keep the caller from donating.
         frozen = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
         player, pool = self._method.players[domain], self._pools[domain]
-        if played is None:
-            episodes = submit(player, frozen, pool, seeds)
-        else:
-            episodes = [ready(episode) for episode in played]
         stem = self._workdir / PICTURES / domain
-        self._under_way[domain] = self._executor.submit(
-            lambda: judge(player, frozen, episodes, seeds[0], marks, stem, title=pool.spec.task)
-        )
+
+        def judged(episodes: Sequence[Episode]) -> Evaluation:
+            return judge(player, frozen, episodes, seeds[0], marks, stem, title=pool.spec.task)
+
+        if played is not None:
+            self._under_way[domain] = _UnderWay([], lambda: _on_first(judged, played))
+            return
+        numbers = [number for number in range(len(seeds)) if hosts.mine(number)]
+        futures = submit(player, frozen, pool, [seeds[number] for number in numbers])
+        own = dict(zip(numbers, futures, strict=True))
+        if hosts.count() == 1:  # also judged and drawn beside what else the run does
+            judging = self._executor.submit(lambda: judged([f.result() for f in futures]))
+            self._under_way[domain] = _UnderWay([judging], judging.result)
+            return
+
+        def conclude() -> Evaluation:
+            episodes = share_episodes({number: f.result() for number, f in own.items()})
+            return _on_first(judged, list(episodes.values()))
+
+        self._under_way[domain] = _UnderWay(futures, conclude)
 
     def conclude(self, domain: str) -> Evaluation | None:
-        """Wait for the evaluation of ``domain`` and keep its figures; None if none is under way."""
+        """Wait for the evaluation of ``domain`` and keep its figures; None if none is under way.
+
+        An exchange of the hosts.
+        """
         if domain not in self._under_way:
             return None
-        result = self._under_way.pop(domain).result()
+        result = self._under_way.pop(domain).conclude()
         self.results[domain] = result.record()
         return result
+
+    def awaited(self, domain: str) -> Sequence[Future[Any]]:
+        """What `conclude` will wait for on this host."""
+        return self._under_way[domain].awaited if domain in self._under_way else ()
 
     @property
     def under_way(self) -> list[str]:
@@ -133,3 +162,9 @@ class Evaluator:
         """Paths of all pictures."""
         folder = self._workdir / PICTURES
         return sorted(str(path) for path in folder.iterdir()) if folder.exists() else []
+
+
+def _on_first(judged: Callable[[Sequence[Episode]], Evaluation], played: Any) -> Evaluation:
+    """What host 0 finds of episodes that all hosts have, on every host."""
+    found = hosts.on_first(lambda: judged(played)._asdict())
+    return Evaluation(**found | {"marks": Marks(*found["marks"])})

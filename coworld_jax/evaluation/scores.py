@@ -96,7 +96,7 @@ def evaluate(
         marks: recorded, not used.
         stem: path of the pictures, without the end of their names.
     """
-    episodes = submit(player, state, pool, seeds)
+    episodes = [future.result() for future in submit(player, state, pool, seeds)]
     return judge(player, state, episodes, seeds[0], marks, stem, title=pool.spec.task)
 
 
@@ -112,20 +112,19 @@ def submit(
 def judge(
     player: Player,
     state: State,
-    played: Sequence[Future[Episode]],
+    episodes: Sequence[Episode],
     seed: int,
     marks: Marks,
     stem: Path,
     *,
     title: str,
 ) -> Evaluation:
-    """The figures and pictures of episodes, once they have been played; see `evaluate`.
+    """The figures and pictures of episodes; see `evaluate`.
 
     Args:
         seed: of the posterior samples.
         title: of the pictures.
     """
-    episodes = [future.result() for future in played]
     returns = [float(np.sum(episode.reward)) for episode in episodes]
     draw_rollouts(episodes, stem)
     draw_open_loop(player, state, episodes, stem, title)

@@ -124,16 +124,25 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
         self.directory = Path(directory).absolute()
         self._read_only = read_only
         self._ranking = _Ranking(self.directory / SCORES)
+        processes = ocp.options.MultiprocessingOptions()
+        if jax.process_count() > 1:  # only this one has checkpoints
+            own = jax.process_index()
+            processes = ocp.options.MultiprocessingOptions(
+                primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"host_{own}"
+            )
+            if not read_only:  # which Orbax leaves to a caller that names processes
+                self.directory.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=AnyPreservationPolicy([LatestN(n=keep), self._ranking]),
                 cleanup_tmp_directories=not read_only,
-                create=not read_only,
+                create=not read_only and jax.process_count() == 1,
+                multiprocessing_options=processes,
             ),
             item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
-                "record": ocp.JsonCheckpointHandler(),
+                "state": ocp.StandardCheckpointHandler(multiprocessing_options=processes),
+                "record": ocp.JsonCheckpointHandler(multiprocessing_options=processes),
             },
         )
 

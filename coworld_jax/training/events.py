@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from coworld_jax import hosts
 from coworld_jax.envs import RandomPolicy
 from coworld_jax.evaluation.scores import Marks
 from coworld_jax.policy import AgentPolicy
@@ -69,6 +70,16 @@ def stop_early(run: Run) -> None:
     run.progress.message(f"Stopped {where}")
 
 
+def leave(run: Run) -> None:
+    """Say where a run goes on that did not wait for the episodes under way."""
+    saved = [0] if not hosts.first() else [0, *run.checkpoints.steps()]
+    where = f"goes on from checkpoint {saved[-1]}" if saved[-1] else "starts again"
+    run.progress.message(
+        f"Stopped at update {run.position.updates}, without waiting for the episodes under way; "
+        f"the same command {where}."
+    )
+
+
 def play_randomly(run: Run, event: RandomPlay) -> None:
     """Fill a replay with random episodes.
 
@@ -80,7 +91,7 @@ def play_randomly(run: Run, event: RandomPlay) -> None:
     spec = run.pools[domain].spec
     episodes = event.phase.env_steps // spec.episode_steps
     run.collectors[domain].begin(RandomPolicy(spec.action_size), episodes)
-    join(run, domain)
+    join(run, domain, worthwhile=False)  # they can be played again, and nothing else is lost
     replay = run.collectors[domain].replay
     if replay.usable == 0:
         raise ValueError(
@@ -97,14 +108,18 @@ def collect(run: Run, event: Collect) -> None:
     with run.stopwatch.measure("collection"):
         spec = run.pools[domain].spec
         player, sizes = run.method.players[domain], (spec.image_size, spec.state_size)
-        policy = AgentPolicy(player, run.state.learnt, *sizes, explore=True)
+        policy = AgentPolicy(player, run.own_state.learnt, *sizes, explore=True)
         run.collectors[domain].begin(policy, run.config.schedule.episodes_per_collection)
 
 
-def join(run: Run, domain: str) -> None:
-    """End the collection under way: its episodes join the replay."""
+def join(run: Run, domain: str, *, worthwhile: bool = True) -> None:
+    """End the collection under way: its episodes join the replay.
+
+    Args:
+        worthwhile: see `Patience.wait`.
+    """
     with run.stopwatch.measure("collection"):
-        collected = run.collectors[domain].finish()
+        collected = run.collectors[domain].finish(worthwhile=worthwhile)
     run.position.env_steps += collected.env_steps
     run.position.played += collected.env_steps
     if collected.returns:
@@ -165,17 +180,18 @@ def evaluate(run: Run, domain: str, played: Sequence[Episode] | None = None) -> 
     """
     marks = Marks(run.position.updates, run.position.env_steps)
     with run.stopwatch.measure("evaluation"):
-        run.evaluator.begin(domain, run.state.learnt, marks, played)
+        run.evaluator.begin(domain, run.own_state.learnt, marks, played)
 
 
 def conclude(run: Run, domain: str) -> None:
     """Wait for the evaluation of a domain, and record it under the updates at which it began."""
     with run.stopwatch.measure("evaluation"):
+        run.patience.wait(run.evaluator.awaited(domain))
         result = run.evaluator.conclude(domain)
         if result is None:
             return
         run.metrics.write(*result.marks, result.metrics(domain))
-        run.evaluator.draw_returns(_random_returns(run))
+        hosts.on_first(lambda: run.evaluator.draw_returns(_random_returns(run)))
     if domain == run.rhythm.ranking:
         run.checkpoints.rate(result.marks.updates, result.return_mean)
     run.progress.message(result.sentence(domain))

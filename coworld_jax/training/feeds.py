@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 
-from coworld_jax import parallel
+from coworld_jax import hosts, parallel
 from coworld_jax.config import Config
 from coworld_jax.data import (
     Dataset,
@@ -44,7 +44,8 @@ class TargetFeed:
         left_out: bad files that were left out, by name, and why.
 
     Raises:
-        ValueError: bad data, or data of another task, profile or size than ``spec``.
+        ValueError: bad data, data of another task, profile or size than ``spec``, or other data
+            than another host has.
     """
 
     store: EpisodeStore | None
@@ -65,6 +66,7 @@ class TargetFeed:
             cache=config.run.cache or None,
         )
         self.fingerprint = fingerprint(dataset)
+        hosts.agree(f"{config.data} has", self.fingerprint)
         self.left_out = {fault.file.name: str(fault) for fault in dataset.skipped}
         remarks = [
             *(f"left out: {fault}" for fault in dataset.skipped),
@@ -73,7 +75,7 @@ class TargetFeed:
             *_endings(dataset, config),
         ]
         # Of all memory, not of what is free just now: a resumed run must choose the same feed.
-        share = dataset.nbytes / total_bytes()
+        share = max(hosts.gather(dataset.nbytes / total_bytes()))
         resident = share <= config.run.resident_share
         self.announcement = (
             f"{config.data}: {len(dataset.lengths):,} episodes, {format_bytes(dataset.nbytes)}, "
@@ -89,7 +91,7 @@ class TargetFeed:
             self.store = parallel.replicate(dataset.store(action_size), mesh)
         else:
             self._streamed = StreamedFeed(
-                dataset, method.length, method.batch, action_size, method.before
+                dataset, method.length, method.batch, action_size, method.before, mesh
             )
             batch_bytes = method.batch * method.length * spec.image_size**2 * 3
             self.largest_chunk = max(1, _STREAMED_BYTES // batch_bytes)

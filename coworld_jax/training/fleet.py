@@ -121,7 +121,7 @@ class Fleet:
         with _measured(taking, "update"):
             self._carry, played = program(*arguments)
             self._share_state()
-            played = jax.tree.map(np.asarray, played)
+            played = jax.tree.map(np.asarray, parallel.of_all_seeds(played))
         return [
             _results(self._world, _at(played, i), blocks, stretch) if takes else iter(())
             for i, takes in enumerate(part)
@@ -131,17 +131,18 @@ class Fleet:
         """Give each run its state and its replays again."""
         if self._carry is None:
             return
+        stores = parallel.of_all_seeds(self._carry.stores)
         for index, run in enumerate(self.runs):
             for domain, collector in run.collectors.items():
-                rows = self._carry.stores[domain]
-                collector.replay.take_back(_at(rows, index))
+                collector.replay.take_back(_at(stores[domain], index))
         self._carry = None
 
     def _share_state(self) -> None:
         """Give each run a copy of its state, for checkpoints and pictures."""
         assert self._carry is not None
+        whole = parallel.of_all_seeds((self._carry.learnt, self._carry.updates))
         for index, run in enumerate(self.runs):
-            learnt, updates = _at((self._carry.learnt, self._carry.updates), index)
+            learnt, updates = _at(whole, index)
             run.state = TrainState(learnt, run.state.clock._replace(updates=updates))
 
     def _take_over(self) -> Carry:

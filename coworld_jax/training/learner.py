@@ -68,8 +68,9 @@ class Learner:
         """
         phase, count = event.phase, event.updates
         with self._stopwatch.measure("sampling"):
-            resident, streamed = self._feeds(state.clock, phase, count, replays)
-        arguments = (state, resident, streamed, jnp.int32(event.done))
+            clock = parallel.on_host(state.clock)
+            resident, streamed = self._feeds(clock, phase, count, replays)
+        arguments = (state, resident, streamed, np.int32(event.done))
         signature = (phase.update, phase.reads, count)
         if signature not in self._programs:
             self._say(f"Compiling {phase.name}, {count} updates in a call.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from coworld_jax import hosts
 from coworld_jax.data import write_json
 from coworld_jax.records.checkpoint import state_digest
 from coworld_jax.records.files import SUMMARY
@@ -40,14 +41,18 @@ def show(run: Run, phase: str, values: Mapping[str, float]) -> None:
 
 
 def summarise(run: Run) -> dict[str, Any]:
-    """Write and return ``summary.json``."""
+    """Write ``summary.json`` on host 0, and return it on every host."""
+    return hosts.on_first(lambda: _summarise(run))
+
+
+def _summarise(run: Run) -> dict[str, Any]:
     summary = {
         "method": run.config.method,
         "updates": run.position.updates,
         "env_steps": run.position.env_steps,
         "wall_time": run.position.wall_time,
         "seconds": run.position.seconds,
-        "state_digest": state_digest(*run.state),
+        "state_digest": state_digest(*run.own_state),
         "worker_restarts": {domain: pool.restarts for domain, pool in run.pools.items()},
         "peak_bytes": runtime.peak_bytes(),
         "data_bytes": _data_bytes(run),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -13,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 
 from coworld_jax import config as configuration
-from coworld_jax import parallel
+from coworld_jax import hosts, parallel
 from coworld_jax.config import Config
 from coworld_jax.data import Replay
 from coworld_jax.envs import EnvironmentPool
@@ -21,6 +23,7 @@ from coworld_jax.evaluation.evaluator import Evaluator
 from coworld_jax.fields import with_values
 from coworld_jax.method import TARGET, Method, TrainState, init_train_state, make_key
 from coworld_jax.records.checkpoint import Checkpointer, DamagedCheckpointError
+from coworld_jax.records.elsewhere import NoCheckpoints, NoMetrics
 from coworld_jax.records.files import (
     CHECKPOINTS,
     REPLAY,
@@ -38,8 +41,12 @@ from coworld_jax.training.collection import Collector
 from coworld_jax.training.feeds import TargetFeed
 from coworld_jax.training.learner import Learner
 from coworld_jax.training.plan import Event, Rhythm, agenda
+from coworld_jax.training.runtime import StopRequest
+from coworld_jax.training.waiting import Patience
 from coworld_jax.workdir import check_config, make_method, needed_domains, task_of
 
+# Of a configuration, what hosts may have each their own way.
+_OWN_OF_HOSTS = {"data", "run.cache", "run.workers"}
 # It runs once: optimising it would take longer than that.
 _QUICK = {"xla_backend_optimization_level": 0}
 
@@ -83,7 +90,8 @@ class Run:
     metrics: MetricsWriter
     progress: Progress
     stopwatch: Stopwatch
-    state: TrainState
+    patience: Patience
+    state: TrainState  # on every device; see `own_state`
     position: Position
     started: float  # monotonic seconds; earlier starts of the run count
     remarks: set[str] = dataclasses.field(default_factory=set)  # made since this start
@@ -103,6 +111,11 @@ class Run:
     def feed(self) -> TargetFeed | None:
         """The offline data, where the plan reads any."""
         return self.ground.feed
+
+    @property
+    def own_state(self) -> TrainState:
+        """The state for programs of this host alone; it must not be donated."""
+        return parallel.on_host(self.state)
 
     @property
     def rhythm(self) -> Rhythm:
@@ -158,13 +171,24 @@ class Run:
     def _restore_state(self) -> dict[str, Any] | None:
         """Take the state of the latest good checkpoint; its host record, or None if there is none.
 
+        Host 0 reads it for all hosts.
+        """
+        state, record = self._read_latest() if hosts.first() else (self.own_state, None)
+        host = hosts.on_first(lambda: record)
+        if host is not None:
+            self.state = parallel.replicate(parallel.of_first(state), self.ground.mesh)
+        return host
+
+    def _read_latest(self) -> tuple[TrainState, dict[str, Any] | None]:
+        """The state and the host record of the latest good checkpoint, where there is one.
+
         Raises:
             DamagedCheckpointError: there are checkpoints, but none is good.
         """
         damages: list[DamagedCheckpointError] = []
         for step in reversed(self.checkpoints.steps()):
             try:
-                self.state, host = self.checkpoints.restore(self.state, step)
+                state, host = self.checkpoints.restore(self.own_state, step)
             except DamagedCheckpointError as error:
                 damages.append(error)
                 continue
@@ -174,10 +198,10 @@ class Run:
                     f"Checkpoint {damage.step} is damaged and was moved to {aside}; the run goes "
                     f"on from checkpoint {step}."
                 )
-            return host
+            return state, host
         if damages:
             raise damages[0]
-        return None
+        return self.own_state, None
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -189,7 +213,7 @@ class Run:
             "lines": self.metrics.lines,
             "replays": {name: collector.record() for name, collector in self.collectors.items()},
         }
-        self.checkpoints.save(self.position.updates, self.state, host)
+        self.checkpoints.save(self.position.updates, self.own_state, host)
 
     def returns(self) -> dict[str, list[float]]:
         """Returns of all episodes of each domain that is played, in order."""
@@ -204,8 +228,11 @@ def announce(progress: Progress, ground: Ground) -> None:
 
 
 @contextmanager
-def open_ground(config: Config) -> Iterator[Ground]:
+def open_ground(config: Config, *, shares_batch: bool = True) -> Iterator[Ground]:
     """Start the simulators, make the method and load the data.
+
+    Args:
+        shares_batch: whether the devices share each batch; otherwise each has its own seeds.
 
     Raises:
         ValueError: bad configuration or data, in one sentence.
@@ -224,7 +251,9 @@ def open_ground(config: Config) -> Iterator[Ground]:
         plan = planning.up_to(method.plan, config.run.last_phase)
         method = method._replace(plan=plan)
         planning.check_plan(method.plan, _collections(config, pools))
-        mesh = parallel.make_mesh(config.run.devices, method.batch)
+        run, mesh = config.run, None
+        if shares_batch:
+            mesh = parallel.make_mesh(run.devices, method.batch, run.mapping)
         action_size = max(spec.action_size for spec in specs.values())
         feed = None
         if any(TARGET in phase.reads for phase in method.plan):
@@ -244,38 +273,38 @@ def open_run(
     workdir: Path,
     ground: Ground | None = None,
     progress: Progress | None = None,
+    stop: StopRequest | None = None,
 ) -> Iterator[Run]:
     """Start everything that a run consists of, and end it again.
 
     Args:
         ground: of the runs of several seeds; started here if not given.
         progress: likewise.
+        stop: asks the run to stop while it waits; nobody does if not given.
 
     Raises:
         ValueError: bad configuration or data, in one sentence, before anything is written but the
-            lock.
+            lock; or other hosts have another configuration.
     """
-    configuration.check(config)
-    parallel.check_precision()
-    check_config(workdir, config)
+    check_start(config)
+    hosts.on_first(lambda: check_config(workdir, config))
+    patience = Patience(StopRequest() if stop is None else stop, config.run.grace)
     with ExitStack() as resources:
-        resources.enter_context(lock(workdir))
+        own_workdir(workdir, resources)
         if ground is None:
             ground = resources.enter_context(open_ground(config))
         method, pools, feed = ground.method, ground.pools, ground.feed
         if feed is not None:
-            check_data(workdir, config.data, feed.fingerprint, feed.left_out)
-        collectors = _collectors(config, workdir, ground)
+            print_, left_out = feed.fingerprint, feed.left_out
+            hosts.on_first(lambda: check_data(workdir, config.data, print_, left_out))
+        collectors = _collectors(config, workdir, ground, patience)
         # Everything that can be wrong with the configuration has been found by now: a corrected
         # command may use the same workdir.
-        write_config(workdir, config)
-        write_tasks(workdir, {domain: pool.spec for domain, pool in pools.items()})
-        if feed is not None:
-            write_data(workdir, feed.fingerprint, feed.left_out)
+        hosts.on_first(lambda: _record_start(config, workdir, ground))
         stopwatch = Stopwatch()
         if progress is None:
-            progress = Progress(sum(phase.updates for phase in method.plan))
-            resources.callback(progress.close)
+            updates = sum(phase.updates for phase in method.plan)
+            progress = resources.enter_context(open_progress(updates))
         yield Run(
             config=config,
             workdir=workdir,
@@ -283,16 +312,69 @@ def open_run(
             collectors=collectors,
             learner=Learner(method, config.run, ground.mesh, feed, stopwatch, progress.message),
             evaluator=Evaluator(method, config, pools, workdir, ground.judging),
-            checkpoints=resources.enter_context(
-                Checkpointer(workdir / CHECKPOINTS, keep=config.run.keep)
-            ),
+            checkpoints=resources.enter_context(_open_checkpoints(config, workdir)),
             metrics=resources.enter_context(_open_metrics(config, workdir)),
             progress=progress,
             stopwatch=stopwatch,
+            patience=patience,
             state=_fresh_state(method, config.seed, ground.mesh),
             position=Position(),
             started=time.monotonic(),
         )
+
+
+def check_start(config: Config) -> None:
+    """Make sure that all hosts may start, and start the same.
+
+    Raises:
+        ValueError: a bad configuration, settings of jax that do not do, or hosts that differ.
+    """
+    configuration.check(config)
+    parallel.check_precision()
+    hosts.check_started()
+    if hosts.count() > 1:
+        hosts.agree("the program has", {"jax": jax.__version__, "coworld_jax": _checksum()})
+    flat = configuration.flatten(config)
+    common = {path: value for path, value in flat.items() if path not in _OWN_OF_HOSTS}
+    hosts.agree("the configuration has", common)
+
+
+def _checksum() -> str:
+    """Of the source files of this package."""
+    package = Path(__file__).parent.parent
+    files = sorted(package.rglob("*.py"))
+    return f"{zlib.crc32(b''.join(path.read_bytes() for path in files)):08x}"
+
+
+def own_workdir(workdir: Path, resources: ExitStack) -> None:
+    """Lock the workdir on host 0, until the resources end.
+
+    Raises:
+        ValueError: another process trains there.
+    """
+
+    def own() -> None:
+        resources.enter_context(lock(workdir))
+
+    hosts.on_first(own)
+
+
+@contextmanager
+def open_progress(updates: int) -> Iterator[Progress]:
+    """The line that says how far a run of so many updates is; host 0 shows it."""
+    with ExitStack() as resources:
+        stream = None if hosts.first() else resources.enter_context(Path(os.devnull).open("w"))
+        progress = Progress(updates, stream=stream)
+        resources.callback(progress.close)
+        yield progress
+
+
+def _record_start(config: Config, workdir: Path, ground: Ground) -> None:
+    """Write what the run is into its workdir."""
+    write_config(workdir, config)
+    write_tasks(workdir, {domain: pool.spec for domain, pool in ground.pools.items()})
+    if ground.feed is not None:
+        write_data(workdir, ground.feed.fingerprint, ground.feed.left_out)
 
 
 def _open_pool(config: Config, task: str) -> EnvironmentPool:
@@ -310,7 +392,9 @@ def _collections(config: Config, pools: Mapping[str, EnvironmentPool]) -> dict[s
     return {domain: pool.spec.episode_steps * together for domain, pool in pools.items()}
 
 
-def _collectors(config: Config, workdir: Path, ground: Ground) -> dict[str, Collector]:
+def _collectors(
+    config: Config, workdir: Path, ground: Ground, patience: Patience
+) -> dict[str, Collector]:
     """A replay and its collector for each domain that the plan plays.
 
     Raises:
@@ -335,7 +419,7 @@ def _collectors(config: Config, workdir: Path, ground: Ground) -> dict[str, Coll
             state_size=spec.state_size if method.players[domain].reads == "state" else 0,
             place=lambda store: parallel.replicate(store, mesh),
         )
-        collectors[domain] = Collector(pools[domain], replay, config.seed, domain)
+        collectors[domain] = Collector(pools[domain], replay, config.seed, domain, patience)
     return collectors
 
 
@@ -346,7 +430,15 @@ def replay_slots(config: Config, ground: Ground, domain: str) -> int:
     return min(config.schedule.replay_episodes, planned)
 
 
+def _open_checkpoints(config: Config, workdir: Path) -> Checkpointer:
+    if not hosts.first():
+        return NoCheckpoints()
+    return Checkpointer(workdir / CHECKPOINTS, keep=config.run.keep)
+
+
 def _open_metrics(config: Config, workdir: Path) -> MetricsWriter:
+    if not hosts.first():
+        return NoMetrics()
     return MetricsWriter(
         workdir,
         tensorboard=config.run.tensorboard,

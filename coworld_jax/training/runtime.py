@@ -16,6 +16,8 @@ from typing import Self
 
 import jax
 
+from coworld_jax import hosts
+
 _LOG = logging.getLogger(__name__)
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 TUNABLES_VARIABLE = "GLIBC_TUNABLES"
@@ -105,10 +107,29 @@ def peak_bytes() -> int:
 
 
 class StopRequest:
-    """While entered, SIGTERM and SIGINT ask the run to stop; a second one interrupts it at once."""
+    """While entered, SIGTERM and SIGINT ask the run to stop; a second one interrupts it at once.
+
+    Attributes:
+        number: of the signal that this host, or another one, has received; 0 before.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.number = 0
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come; what the other hosts received counts once they `agreed`."""
+        return self.number != 0
+
+    @property
+    def status(self) -> int:
+        """Exit status of a program that was stopped, as shells count: 143 after SIGTERM."""
+        return 128 + self.number
+
+    def agreed(self) -> bool:
+        """Whether any host has received a signal; an exchange."""
+        self.number = max(hosts.gather(self.number))
+        return self.requested
 
     def __enter__(self) -> Self:
         self._previous = {}
@@ -122,7 +143,7 @@ class StopRequest:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
-        self.requested = True
+        self.number = number
 
     def __exit__(
         self,

@@ -16,27 +16,36 @@ from typing import Any
 
 import numpy as np
 
-from coworld_jax import config as configuration
-from coworld_jax import parallel
+from coworld_jax import hosts, parallel
 from coworld_jax.config import Config
 from coworld_jax.data import available_bytes, format_bytes, write_json
 from coworld_jax.data.episodes import row_bytes
+from coworld_jax.envs import EnvironmentSpec
 from coworld_jax.evaluation.comparison import comparison_figure, read_curve
 from coworld_jax.evaluation.evaluator import PICTURES
 from coworld_jax.records.files import (
     FAILURES,
     SUMMARY,
-    lock,
     read_failures,
     seed_directory,
     write_config,
     write_tasks,
 )
 from coworld_jax.records.finite import NonFiniteError
-from coworld_jax.records.progress import Progress, SeedProgress
+from coworld_jax.records.progress import SeedProgress
 from coworld_jax.training import report, runtime
 from coworld_jax.training.fleet import chooses_device, obstacle
-from coworld_jax.training.run import Ground, Run, announce, open_ground, open_run, replay_slots
+from coworld_jax.training.run import (
+    Ground,
+    Run,
+    announce,
+    check_start,
+    open_ground,
+    open_progress,
+    open_run,
+    own_workdir,
+    replay_slots,
+)
 from coworld_jax.training.together import carry_out_together
 from coworld_jax.workdir import check_config
 
@@ -62,13 +71,12 @@ def train_seeds(
         ValueError: bad configuration or data, in one sentence.
         NonFiniteError: every seed has failed.
     """
-    configuration.check(config)
-    parallel.check_precision()
-    check_config(workdir, config)
+    check_start(config)
+    hosts.on_first(lambda: check_config(workdir, config))
     began = time.monotonic()
     with ExitStack() as resources:
-        resources.enter_context(lock(workdir))
-        failures = read_failures(workdir)
+        own_workdir(workdir, resources)
+        failures = hosts.on_first(lambda: read_failures(workdir))
         ones = {
             seed: replace(config, seed=seed, run=replace(config.run, seeds=1))
             for seed in range(config.seed, config.seed + config.run.seeds)
@@ -76,15 +84,13 @@ def train_seeds(
         }
         if not ones:
             raise NonFiniteError(f"All seeds have failed: {'; '.join(failures.values())}")
-        # Devices share the seeds, and no batch.
-        single = replace(config, run=replace(config.run, devices=1))
-        parallel.make_seed_mesh(config.run.devices, len(ones))
-        with open_ground(single) as ground:
+        with open_ground(config, shares_batch=False) as ground:
             by_device = chooses_device(config, obstacle(ground))
             if by_device:
+                parallel.make_seed_mesh(config.run.devices, len(ones))  # refuses what cannot be
                 _check_memory(config, ground, len(ones))
-            write_config(workdir, config)
-            write_tasks(workdir, {name: pool.spec for name, pool in ground.pools.items()})
+            specs = {name: pool.spec for name, pool in ground.pools.items()}
+            hosts.on_first(lambda: _record_start(config, workdir, specs))
             if by_device:
                 summaries = _train_together(ones, workdir, ground, stop, failures)
         del ground  # and with it the data, which each seed now loads for itself
@@ -94,7 +100,14 @@ def train_seeds(
         return None
     if not summaries:
         raise NonFiniteError(f"All seeds have failed: {'; '.join(failures.values())}")
-    return _summarise(config, workdir, summaries, failures, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return hosts.on_first(lambda: _summarise(config, workdir, summaries, failures, seconds))
+
+
+def _record_start(config: Config, workdir: Path, specs: Mapping[str, EnvironmentSpec]) -> None:
+    """Write what the runs are into their workdir."""
+    write_config(workdir, config)
+    write_tasks(workdir, specs)
 
 
 def _check_memory(config: Config, ground: Ground, seeds: int) -> None:
@@ -125,14 +138,14 @@ def _train_together(
 ) -> dict[int, dict[str, Any]] | None:
     """All seeds by common programs; their summaries by seed, None if they were stopped."""
     with ExitStack() as resources:
-        progress = Progress(sum(phase.updates for phase in ground.method.plan) * len(ones))
-        resources.callback(progress.close)
+        updates = sum(phase.updates for phase in ground.method.plan) * len(ones)
+        progress = resources.enter_context(open_progress(updates))
         announce(progress, ground)
         runs: dict[int, Run] = {}
         counts: dict[int, int] = {}  # updates of each seed
         for seed, config in ones.items():
             own = SeedProgress(progress, seed, counts)
-            opened = open_run(config, seed_directory(workdir, seed), ground, own)
+            opened = open_run(config, seed_directory(workdir, seed), ground, own, stop)
             runs[seed] = resources.enter_context(opened)
             runs[seed].restore()
             counts[seed] = runs[seed].position.updates
@@ -168,7 +181,8 @@ def _train_in_turn(
 
 def _note_failure(workdir: Path, failures: dict[str, str], seed: int, sentence: str) -> None:
     failures[str(seed)] = sentence
-    write_json(workdir / FAILURES, failures)
+    if hosts.first():
+        write_json(workdir / FAILURES, failures)
 
 
 def _summarise(

@@ -7,11 +7,20 @@ from typing import Any
 
 from coworld_jax.records.finite import NonFiniteError
 from coworld_jax.training import runtime
-from coworld_jax.training.events import conclude, evaluate, handle, join, record, stop_early
+from coworld_jax.training.events import (
+    conclude,
+    evaluate,
+    handle,
+    join,
+    leave,
+    record,
+    stop_early,
+)
 from coworld_jax.training.fleet import Fleet
 from coworld_jax.training.plan import Collect, Evaluate, Join, Learn, RandomPlay
 from coworld_jax.training.run import Run
 from coworld_jax.training.stretch import Stretch, stretches
+from coworld_jax.training.waiting import Stopped
 
 
 def carry_out_together(runs: Sequence[Run], stop: runtime.StopRequest) -> bool:
@@ -27,6 +36,15 @@ def carry_out_together(runs: Sequence[Run], stop: runtime.StopRequest) -> bool:
     Raises:
         NonFiniteError: the run is the only one.
     """
+    try:
+        return _carry_out_together(runs, stop)
+    except Stopped:
+        for run in runs:
+            leave(run)
+        return False
+
+
+def _carry_out_together(runs: Sequence[Run], stop: runtime.StopRequest) -> bool:
     fleet = Fleet(runs)
     agendas = [stretches(run.events(full_length=True)) for run in runs]
     ahead = [next(agenda, None) for agenda in agendas]
@@ -34,7 +52,7 @@ def carry_out_together(runs: Sequence[Run], stop: runtime.StopRequest) -> bool:
         part = _furthest_behind(runs, ahead)
         stretch = ahead[part.index(True)]
         assert stretch is not None
-        if stretch.work and stop.requested:
+        if stretch.work and stop.agreed():
             for run in runs:
                 if not run.failure:
                     stop_early(run)
