@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Runs one line of a file of training commands. The other launchers call it on each host.
+#
+#   bash launch/run_line.sh FILE LINE [FLAGS]   # LINE counts from 1; FLAGS follow the command
+#
+# `experiments.study commands STUDY --root=DIR` writes such a file, one run a line. A single run is
+# a file of one line. `python` in a line is the one of .venv.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+die() { printf 'run_line: %s\n' "$*" >&2; exit 1; }
+
+[[ $# -ge 2 && $2 =~ ^[1-9][0-9]*$ ]] || die "write a file of commands and the number of a line."
+file=$1 number=$2
+shift 2
+[[ -f $file ]] || die "there is no file $file."
+line=$(sed -n "${number}p" "$file")
+[[ $line =~ [^[:space:]] ]] || die "$file has no line $number, or an empty one."
+[[ -x .venv/bin/python ]] || die "there is no .venv; run: bash launch/setup_env.sh"
+export PATH="$PWD/.venv/bin:$PATH"
+# The command takes the place of this shell, so that signals reach it and no one else.
+eval "exec $line \"\$@\""
