@@ -37,7 +37,8 @@ python=${INTERPRETER:-.venv/bin/python}
 command -v "$python" >/dev/null || die "there is no $python; run: bash launch/setup_env.sh"
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
 
-port=$("$python" -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
+listen='import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])'
+port=$("$python" -c "$listen")
 pipes=$(mktemp -d)
 trap 'rm -rf "$pipes"' EXIT
 
