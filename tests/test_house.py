@@ -478,7 +478,12 @@ def test_every_third_party_import_is_asked_for() -> None:
 
 @pytest.mark.parametrize(
     "script",
-    [*ROOT.glob("launch/*.sh"), ROOT / "tests/run.sh", ROOT / ".ci/run"],
+    [
+        *ROOT.glob("launch/*.sh"),
+        *ROOT.glob("launch/*.sbatch"),
+        ROOT / "tests/run.sh",
+        ROOT / ".ci/run",
+    ],
     ids=lambda p: p.name,
 )
 def test_scripts_parse_and_stop_at_the_first_failure(script: Path) -> None:
