@@ -78,10 +78,18 @@ obtain() { # returns when the pod is there
     done
 }
 
-# The next two run on each host of the pod. Ubuntu 22.04 has Python 3.10, which is too old, and
-# updates itself when it starts, so apt-get waits for its lock.
+# The next two run on each host of the pod. A run that a lost connection left behind is stopped
+# first: it saves, and frees the chips. Ubuntu 22.04 has Python 3.10, which is too old, and updates
+# itself when it starts, so apt-get waits for its lock.
 set_up() { # SHARE
     set -euo pipefail
+    local earlier
+    earlier=$(cat run.pid 2>/dev/null || true)
+    if [[ -n $earlier ]] && grep -qa experiments.train "/proc/$earlier/cmdline" 2>/dev/null; then
+        kill "$earlier"
+        timeout 120 tail --pid="$earlier" -f /dev/null || kill -9 "$earlier"
+    fi
+    sudo rm -f /tmp/libtpu_lockfile
     sudo apt-get -o DPkg::Lock::Timeout=600 -qq update
     sudo apt-get -o DPkg::Lock::Timeout=600 -qq install -y nfs-common python3.11 python3.11-venv \
         libegl1 libgl1 libosmesa6 >/dev/null
@@ -92,17 +100,8 @@ set_up() { # SHARE
     PYTHON=python3.11 bash coworld_jax/launch/setup_env.sh envs,tpu
 }
 
-# A run that a lost connection left behind is stopped first: it saves, and frees the chips. Port
-# 8476 is open between the hosts, jax's own choice 8482 is not.
+# Port 8476 is open between the hosts, jax's own choice 8482 is not.
 run() { # LINE
-    set -euo pipefail
-    local earlier
-    earlier=$(cat run.pid 2>/dev/null || true)
-    if [[ -n $earlier ]] && grep -qa experiments.train "/proc/$earlier/cmdline" 2>/dev/null; then
-        kill "$earlier"
-        timeout 120 tail --pid="$earlier" -f /dev/null || kill -9 "$earlier"
-    fi
-    sudo rm -f /tmp/libtpu_lockfile
     echo $$ >run.pid
     export JAX_COORDINATOR_PORT=8476
     exec bash coworld_jax/launch/run_line.sh "$HOME/commands.txt" "$1" --hosts=auto

@@ -285,26 +285,43 @@ def test_tpu_pod_names_what_is_not_set(tpu_pod, tmp_path, name):
     assert done.returncode == 1 and f"{name} is not set" in done.stderr and calls == []
 
 
-def test_what_a_tpu_host_is_told_stops_the_earlier_run_and_starts_the_line(tpu_pod, tmp_path):
-    """The command that gcloud gets, really run in the home directory of a pretended host."""
+def test_what_a_tpu_host_is_told_stops_the_earlier_run_sets_up_and_starts_the_line(
+    tpu_pod, tmp_path
+):
+    """The commands that gcloud gets, really run in the home directory of a pretended host."""
     _, calls = tpu_pod([(0, None)])
-    set_up, run = (call[4].removeprefix("--command=") for call in calls if call[1] == "ssh")
-    assert "setup_env.sh envs,tpu" in set_up and "10.0.0.2:/share" in set_up
-    subprocess.run(["bash", "-n", "-c", set_up], check=True)
+    remote = [call[4].removeprefix("--command=") for call in calls if call[1] == "ssh"]
+    executable(tmp_path / "bin" / "sudo", '#!/bin/sh\necho "as root: $*"\n')
+    executable(tmp_path / "bin" / "mountpoint", "#!/bin/sh\nexit 1\n")
+    executable(tmp_path / "code/launch/setup_env.sh", 'echo "set up with $PYTHON: $*"\n')
+    told = 'echo "told $*, process $$, port $JAX_COORDINATOR_PORT"; exit 5\n'
+    executable(tmp_path / "code/launch/run_line.sh", told)
     home = tmp_path / "home"
-    executable(home / "coworld_jax" / "launch" / "run_line.sh", 'env; echo "told $*"; exit 5\n')
-    executable(tmp_path / "bin" / "sudo", "#!/bin/sh\n")
+    home.mkdir()
+    subprocess.run(
+        ["tar", "-czf", f"{home}/coworld_jax.tar.gz", "-C", f"{tmp_path}/code", "launch"],
+        check=True,
+    )
     earlier = subprocess.Popen([sys.executable, "-c", "input()", "experiments.train"], stdin=-1)
     threading.Thread(target=earlier.wait).start()  # or it would stay in the table of processes
     (home / "run.pid").write_text(f"{earlier.pid}\n")
+    environment = {"HOME": str(home), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     try:
-        done = subprocess.run(
-            ["bash", "-c", run], cwd=home, capture_output=True, text=True, timeout=SECONDS,
-            env={"HOME": str(home), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
+        set_up, run = (
+            subprocess.run(
+                ["bash", "-c", command], cwd=home, env=environment, capture_output=True, text=True,
+                timeout=SECONDS,
+            )
+            for command in remote
         )  # fmt: skip
         assert earlier.wait(timeout=SECONDS) == -signal.SIGTERM
     finally:
         earlier.kill()
-    assert done.returncode == 5, done.stderr
-    assert f"told {home}/commands.txt 1 --hosts=auto" in done.stdout
-    assert "JAX_COORDINATOR_PORT=8476" in done.stdout
+    assert set_up.returncode == 0, set_up.stderr
+    assert "as root: mount -t nfs 10.0.0.2:/share /mnt/share" in set_up.stdout
+    assert "set up with python3.11: envs,tpu" in set_up.stdout
+    process = (home / "run.pid").read_text().strip()
+    assert run.returncode == 5, run.stderr
+    assert run.stdout.strip() == (
+        f"told {home}/commands.txt 1 --hosts=auto, process {process}, port 8476"
+    )
