@@ -21,6 +21,8 @@ from coworld_jax.envs import EnvironmentSpec, RandomPolicy, episode_seed
 from coworld_jax.records.checkpoint import Checkpointer
 from coworld_jax.records.files import CHECKPOINTS, write_config, write_tasks
 from coworld_jax.training.collection import Collector
+from coworld_jax.training.runtime import StopRequest
+from coworld_jax.training.waiting import Patience
 from experiments import dataset
 from experiments.collecting import played
 
@@ -191,7 +193,7 @@ def test_a_place_that_cannot_be_written_to_is_found_before_anything_is_played(tm
 def test_each_collection_of_a_run_plays_new_seeds(tmp_path):
     pool = FakePool()
     replay = Replay(tmp_path, slots=5, rows=9, action_size=3)
-    collector = Collector(pool, replay, 7, "source")
+    collector = Collector(pool, replay, 7, "source", Patience(StopRequest(), grace=0.0))
     for episodes in (3, 2):
         collector.begin(RandomPolicy(3), episodes)
         collector.finish()

@@ -33,7 +33,7 @@ STORIES = (
     {"distributions", "returns", "augment"},
     {"losses"},
     {"networks"},
-    {"fields", "store", "method", "policy", "parallel", "agents", "torch_file"},
+    {"fields", "store", "method", "policy", "hosts", "parallel", "agents", "torch_file"},
     {"config", "schedule", "methods"},
     {"data", "envs"},
     {"records"},
@@ -47,8 +47,9 @@ FIRST_WITH_FILES = FLOORS["data"]  # from here on modules know files, processes 
 PURE = {"jax", "numpy", "chex"}
 OUTSIDE = {0: PURE, 1: PURE, 2: PURE, 3: PURE | {"flax"}}
 LEARNING = PURE | {"flax", "optax"}
-# The one module below ``data`` that knows a file: weights that a method starts from.
-READING = {"torch_file": {"io", "pathlib", "pickle", "zipfile"}}
+# Modules below ``data`` that know more of the world: weights that a method starts from are a file,
+# and hosts exchange texts.
+WORLDLY = {"torch_file": {"io", "pathlib", "pickle", "zipfile"}, "hosts": {"json"}}
 LANGUAGE = {
     "importlib",
     "types",
@@ -62,6 +63,7 @@ LANGUAGE = {
     "difflib",
 }
 DEVICE_NAMES = {"pmap", "sharding", "shard_map", "make_mesh"}
+HOST_NAMES = {"distributed", "process_count", "process_index"}
 # Outside methods/, the modules that may import the table of methods.
 DOORS_TO_METHODS = {"workdir.py"}
 
@@ -102,7 +104,7 @@ def broken_laws(module: str, source: str) -> list[str]:
                 faults.append(f"imports {name}, another method")
         elif floor < FIRST_WITH_FILES:
             allowed = OUTSIDE[floor] if floor in OUTSIDE else LEARNING
-            allowed = allowed | READING[room] if room in READING else allowed
+            allowed = allowed | WORLDLY[room] if room in WORLDLY else allowed
             if package not in allowed | LANGUAGE:
                 faults.append(f"imports {name}, which belongs above floor {floor}")
         elif room == "envs" and here[1] != "jittable" and package in LEARNING - {"numpy"}:
@@ -115,7 +117,16 @@ def broken_laws(module: str, source: str) -> list[str]:
             faults.append(f"imports {name} outside parallel")
         if room != "parallel" and name.startswith("jax.sharding"):
             faults.append("knows shardings outside parallel")
+        if room not in ("hosts", "parallel") and name.startswith("jax.experimental.multihost"):
+            faults.append(f"imports {name}: only hosts and parallel know processes")
     for node in ast.walk(tree):
+        if (
+            room != "hosts"
+            and isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and (node.value.id, node.attr) in {("jax", name) for name in HOST_NAMES}
+        ):
+            faults.append(f"uses jax.{node.attr} outside hosts")
         if (
             room != "parallel"
             and isinstance(node, ast.Attribute)
@@ -171,6 +182,9 @@ def test_each_floor_imports_only_downward(path: Path) -> None:
         ("training/loop.py", "from coworld_jax.methods import METHODS"),
         ("training/loop.py", "from jax.sharding import Mesh"),
         ("training/loop.py", "from jax import sharding"),
+        ("training/loop.py", "from jax.experimental import multihost_utils"),
+        ("training/loop.py", "import jax\njax.process_count()"),
+        ("parallel.py", "import jax\njax.distributed.initialize()"),
         ("training/loop.py", "from absl import flags"),
         ("training/loop.py", "if method == 'coworld': pass"),
     ],

@@ -169,7 +169,8 @@ class Replay:
         if self.state_size and found != [rows, self.state_size]:
             raise ValueError(
                 f"Episode {name} has a state of shape {found}, but the agent of "
-                f"{self.files.directory} reads one of [{rows}, {self.state_size}]: use --config.source_observation=image."
+                f"{self.files.directory} reads one of [{rows}, {self.state_size}]: use "
+                "--config.source_observation=image."
             )
 
     def _write(self, episode: Episode, slot: int) -> None:

@@ -29,6 +29,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN, PreservationPolicy
 
+from coworld_jax import hosts
+
 SCORES = "scores.json"
 
 
@@ -125,8 +127,8 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
         self._read_only = read_only
         self._ranking = _Ranking(self.directory / SCORES)
         processes = ocp.options.MultiprocessingOptions()
-        if jax.process_count() > 1:  # only this one has checkpoints
-            own = jax.process_index()
+        if hosts.count() > 1:  # this one alone has checkpoints
+            own = hosts.index()
             processes = ocp.options.MultiprocessingOptions(
                 primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"host_{own}"
             )
@@ -137,7 +139,7 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=AnyPreservationPolicy([LatestN(n=keep), self._ranking]),
                 cleanup_tmp_directories=not read_only,
-                create=not read_only and jax.process_count() == 1,
+                create=not read_only and hosts.count() == 1,
                 multiprocessing_options=processes,
             ),
             item_handlers={

@@ -64,6 +64,7 @@ def stop_early(run: Run) -> None:
         conclude(run, domain)
     if run.position.updates:
         run.save()
+        hosts.on_first(run.checkpoints.wait)  # a host that leaves may take the others along
         where = f"at update {run.position.updates}; the same command continues there."
     else:
         where = "before the first update; the same command starts again."

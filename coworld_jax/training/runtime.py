@@ -107,7 +107,9 @@ def peak_bytes() -> int:
 
 
 class StopRequest:
-    """While entered, SIGTERM and SIGINT ask the run to stop; a second one interrupts it at once.
+    """While entered, SIGTERM and SIGINT ask the run to stop; a second SIGINT interrupts it at once.
+
+    A second SIGTERM changes nothing: Slurm sends one when the first of several hosts has left.
 
     Attributes:
         number: of the signal that this host, or another one, has received; 0 before.
@@ -141,7 +143,7 @@ class StopRequest:
         return self
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
 
