@@ -7,7 +7,10 @@ is learnt from them, can be compared bit for bit.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import dm_env
 import numpy as np
@@ -104,3 +107,26 @@ def brief(request: Request) -> Environment:
 def briefest(request: Request) -> Environment:
     """No wind; episodes end after one or two steps."""
     return _from_dm_env(request, lambda seed: BriefDot(seed, 2))
+
+
+class PlayedDot(Dot):
+    """A dot that takes its time, and writes its seed where ``TOY_SEEDS`` says."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed, 2, 1.0)
+        self._seed = seed
+
+    def reset(self) -> dm_env.TimeStep:
+        if "TOY_SEEDS" in os.environ:
+            with Path(os.environ["TOY_SEEDS"]).open("a") as file:
+                file.write(f"{self._seed}\n")
+        return super().reset()
+
+    def step(self, action: np.ndarray) -> dm_env.TimeStep:
+        time.sleep(float(os.environ["TOY_SECONDS"]) if "TOY_SECONDS" in os.environ else 0.0)
+        return super().step(action)
+
+
+def played(request: Request) -> Environment:
+    """`windy`; each step takes ``TOY_SECONDS``, and seeds are written to the file ``TOY_SEEDS``."""
+    return _from_dm_env(request, PlayedDot)
