@@ -7,6 +7,7 @@
     python -m experiments.benchmark loop --preset=small
     python -m experiments.benchmark evaluations --source=metaworld/button-press \
         --target=metaworld/door-close --updates=1000
+    python -m experiments.benchmark hosts --preset=planar
     python -m experiments.benchmark profile --preset=released --batch=50 --length=50
     python -m experiments.benchmark flops --preset=paper
     python -m experiments.benchmark env --task=metaworld/door-close
@@ -19,8 +20,9 @@
 * ``layers``: each convolution in each of its forms.
 * ``loop``: the whole training loop on a real task, and where its time goes.
 * ``evaluations``: a run with evaluations, which are played beside learning, against one without.
+* ``hosts``: two processes that train one run: their updates, agreements and exchanges.
 * ``profile``: the operations that an update spends most of its time in.
-* ``flops``: the counted arithmetic of an update, part by part.
+* ``flops``: the counted arithmetic of an update, part by part, and the bytes of its gradients.
 * ``env``: env_steps per second of a task in both render profiles, all workers together.
 * ``data``: reading compressed episodes into the resident store.
 """
@@ -38,7 +40,17 @@ from absl import app, flags, logging
 from coworld_jax import config as configuration
 from coworld_jax.config import Config
 from coworld_jax.training import runtime
-from experiments.benchmarks import data, env, evaluations, flops, layers, loop, profile, update
+from experiments.benchmarks import (
+    data,
+    env,
+    evaluations,
+    flops,
+    hosts,
+    layers,
+    loop,
+    profile,
+    update,
+)
 from experiments.benchmarks.timing import where
 from experiments.command import one_sentence, refuse_unused
 from experiments.configs.sizes import SIZES, sized_config
@@ -93,6 +105,7 @@ _USED = {
     "evaluations": (
         *("preset", "batch", "length", "dtype", "source", "target", "updates", "workers"),
     ),
+    "hosts": ("preset", "batch", "length", "phase", "dtype", "chunk", "repeats"),
     "profile": ("preset", "batch", "length", "phase", "dtype", "chunk"),
     "flops": ("preset", "batch", "length", "phase"),
     "env": ("task", "workers"),
@@ -192,6 +205,13 @@ def measure_evaluations(config: Config) -> dict[str, Any]:
     return _tasks() | figures
 
 
+def measure_hosts(config: Config) -> dict[str, Any]:
+    """What agreements and exchanges of two hosts cost."""
+    figures = hosts.measure(config, _PHASE.value, _REPEATS.value)
+    show([[name, _text(value)] for name, value in figures.items()])
+    return setting(config) | figures
+
+
 def _as_run(config: Config) -> Config:
     """``config`` with the chunks that its preset runs in, and the workers of the flags."""
     chunk = sized_config(_METHOD, _PRESET.value).run.chunk
@@ -211,13 +231,15 @@ def measure_profile(config: Config) -> dict[str, Any]:
 
 
 def count_flops(config: Config) -> dict[str, Any]:
-    """The arithmetic of an update; nothing is run."""
+    """The arithmetic and the sizes of an update; nothing is run."""
     settings = config.settings
     arguments = (_PHASE.value, settings.network, settings.learning, update.ACTION_SIZE)
     parts, total = flops.update_parts(*arguments), flops.update_flops(*arguments)
     rows = [[f"{n / total:.1%}", f"{n / 1e9:.2f}", name] for name, n in parts.items()]
     show([["share", "GFLOP", "part"], *rows, ["", f"{total / 1e9:.2f}", "all"]])
-    return setting(config) | {"parts": parts, "flops": total}
+    bytes_ = update.sizes(config)
+    show([[name, f"{count / 1e6:.1f} MB"] for name, count in bytes_.items()])
+    return setting(config) | {"parts": parts, "flops": total} | bytes_
 
 
 def measure_env(config: Config) -> dict[str, Any]:
@@ -240,6 +262,7 @@ _COMMANDS = {
     "layers": measure_layers,
     "loop": measure_loop,
     "evaluations": measure_evaluations,
+    "hosts": measure_hosts,
     "profile": measure_profile,
     "flops": count_flops,
     "env": measure_env,

@@ -6,6 +6,7 @@ import json
 import signal
 from concurrent.futures import Future
 
+import jax
 import numpy as np
 import pytest
 from episodes import assert_same_episode, make_episode, save_three
@@ -43,7 +44,7 @@ def test_a_wrong_way_to_name_the_hosts_gets_a_sentence(mode, said):
 
 def test_one_host_starts_nothing():
     hosts.start("one")
-    assert not hosts.jax.distributed.is_initialized()
+    assert not jax.distributed.is_initialized()
     assert (hosts.count(), hosts.index(), hosts.first()) == (1, 0, True)
     assert hosts.gather({"a": 1}) == [{"a": 1}]
     hosts.agree("the configuration has", {"a": 1})
@@ -149,7 +150,7 @@ def _numbers(workdir):
     [
         (["--config.updates=6"], "On host 1 the configuration has updates 6 instead of the 4 of"),
         pytest.param(["--config.seeed=1"], "did you mean", marks=pytest.mark.slow),
-        pytest.param(["--config.source=toy_tasks:missing"], "Host 1: ", marks=pytest.mark.slow),
+        pytest.param(["--config.run.workers=0"], "Host 1: run.workers", marks=pytest.mark.slow),
     ],
 )
 def test_a_mistake_on_one_host_ends_both_with_the_same_sentence(tmp_path, flags, said):

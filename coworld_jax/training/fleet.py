@@ -90,6 +90,8 @@ class Fleet:
         self._world = World(first.method, first.ground.make, environments, slots)
         devices = first.config.run.devices if len(runs) > 1 else 1
         self._mesh = parallel.make_seed_mesh(devices, len(runs))
+        data = None if first.feed is None else first.feed.store
+        self._data = parallel.replicate(data, self._mesh)
         self._carry: Carry | None = None  # None while the runs hold their own parts
         self._programs: dict[Any, Any] = {}
 
@@ -111,9 +113,7 @@ class Fleet:
         domains = tuple(e.domain for e in stretch.then if isinstance(e, Evaluate))
         taking = [run for run, takes in zip(self.runs, part, strict=True) if takes]
         inputs = stack([self._inputs(run, stretch, blocks, domains) for run in self.runs])
-        feed = taking[0].feed
-        data = None if feed is None else feed.store
-        common = Common(data, jnp.int32(_done(stretch.work)))
+        common = Common(self._data, jnp.int32(_done(stretch.work)))
         own = (carry, inputs, jnp.array(part))
         carry, inputs, taking_part = parallel.share_seeds(own, self._mesh)
         arguments = (carry, parallel.replicate(common, self._mesh), inputs, taking_part)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from coworld_jax import parallel
 from coworld_jax.config import Config
@@ -48,10 +48,13 @@ class Program(NamedTuple):
     hlo: str  # the chunk as it was compiled
 
 
-def prepare(config: Config, phase: str) -> Program:
+def prepare(config: Config, phase: str, mesh: parallel.Mesh | None = None) -> Program:
     """Compile a chunk of one of `PHASES`, and run it once.
 
     ``source`` has coupling B and ``pretrain`` has not; ``world_model`` is the target's warm-up.
+
+    Args:
+        mesh: devices that share each batch of a chunk, or None for a single one.
     """
     learning, chunk = config.settings.learning, config.run.chunk
     state_size = _state_size(config)
@@ -74,9 +77,10 @@ def prepare(config: Config, phase: str) -> Program:
     }
     shape = (chunk, learning.length, learning.batch)
     program = functools.partial(run_updates, update, shape=shape)
-    zero = jnp.int32(0)
+    zero = np.int32(0)
+    state, stores = parallel.replicate((state, stores), mesh)
     began = time.perf_counter()
-    scan = parallel.spread(program, None).lower(state, stores, {}, zero).compile()
+    scan = parallel.spread(program, mesh).lower(state, stores, {}, zero).compile()
     compile_seconds = time.perf_counter() - began
     single = jax.jit(update, donate_argnums=0)
     bare = min(chunk, _BARE)
@@ -117,6 +121,21 @@ def measure(configs: Sequence[Config], phase: str, repeats: int) -> list[dict[st
         _figures(config, phase, program, next(times), next(times), next(times))
         for config, program in zip(configs, programs, strict=True)
     ]
+
+
+def sizes(config: Config) -> dict[str, int]:
+    """Bytes that devices average in an update of the target, and bytes of the whole state."""
+    method = make_coworld(config.settings, _domains(config))
+    learnt = jax.eval_shape(method.init, jax.random.key(0))
+    agent = learnt.target
+    return {
+        "gradient_bytes": _bytes((agent.world_model, agent.actor, agent.critic)),
+        "state_bytes": _bytes(learnt),
+    }
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _figures(
