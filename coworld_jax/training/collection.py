@@ -104,8 +104,11 @@ class Collector:
 
     def record(self) -> dict[str, Any]:
         """What a checkpoint must name: the replay, and the collection in flight once it is done."""
-        episodes = zip(self._flight, self.flown(), strict=True) if self._episodes else ()
-        pending = [self.replay.files.save(episode, _name(index)) for index, episode in episodes]
+        episodes = self.flown()
+        pending = [
+            self.replay.files.save(episode, _name(index))
+            for index, episode in zip(self._flight, episodes, strict=True)
+        ]
         return {"replay": self.replay.manifest(), "pending": pending}
 
     def resume(self, record: Mapping[str, Any]) -> None:
