@@ -19,7 +19,13 @@ from coworld_jax.records.metrics import read_metrics
 from coworld_jax.training.runtime import StopRequest
 from coworld_jax.training.waiting import Patience, Stopped
 
-DREAMER = (f"--config={ROOT}/tests/tiny_run.py:dreamer", "--config.source=toy_tasks:played")
+DREAMER = (
+    f"--config={ROOT}/tests/tiny_run.py:dreamer",
+    "--config.source=toy_tasks:played",
+    "--config.updates=12",
+    "--config.run.eval_every=4",
+    "--config.run.checkpoint_every=4",
+)
 
 
 # --- one host, no process -------------------------------------------------------------------------
@@ -148,7 +154,7 @@ def _numbers(workdir):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--config.updates=6"], "On host 1 the configuration has updates 6 instead of the 4 of"),
+        (["--config.updates=6"], "On host 1 the configuration has updates 6 instead of the 12 of"),
         pytest.param(["--config.seeed=1"], "did you mean", marks=pytest.mark.slow),
         pytest.param(["--config.run.workers=0"], "Host 1: run.workers", marks=pytest.mark.slow),
     ],
@@ -168,26 +174,30 @@ def test_a_mistake_on_one_host_ends_both_with_the_same_sentence(tmp_path, flags,
 def test_a_stop_of_any_host_ends_all_and_the_run_continues(alone, tmp_path, host, moment, grace):
     if moment in ("prefill", "save") and (grace == 0 or host == 0):
         pytest.skip("the same as with another grace, or on the other host")
-    workdir = tmp_path / "run"
-    flags = (f"--config.run.grace={grace}", "--config.run.checkpoint_every=2")
-    slow = {"chunk": "0", "save": "0"}.get(moment, "0.3")
-    pod = Pod(workdir, *DREAMER, *flags, environment={"TOY_SECONDS": slow})
-    marks = {
-        "prefill": lambda: (workdir / "tasks.json").exists(),
-        "chunk": lambda: (workdir / "metrics.jsonl").stat().st_size > 0,
-        "collection": lambda: (workdir / "checkpoints/2").exists(),
-        "save": lambda: any((workdir / "checkpoints").glob("2*")),  # not yet renamed
-        "evaluation": lambda: (workdir / "checkpoints/4").exists(),
-    }
-    pod.wait_until(lambda: (workdir / "metrics.jsonl").exists() and marks[moment]())
+    workdir, flag = tmp_path / "run", f"--config.run.grace={grace}"
+    slow = moment in ("prefill", "collection", "evaluation")
+    pod = Pod(workdir, *DREAMER, flag, environment={"TOY_SECONDS": "0.3" if slow else "0"})
+    # Updates after which it comes to that; of the first two, and of four further ones.
+    updates = {"chunk": 2, "collection": 2, "evaluation": 6, "save": 6}
+    if moment == "prefill":
+        pod.wait_until((workdir / "tasks.json").exists)
+    else:
+        pod.wait_until(lambda: _updates(workdir) >= updates[moment])
     pod.send(host, signal.SIGTERM)
     statuses, said = pod.finish()
     assert statuses == [143, 143], said[host][-3000:]
     assert "Stopped" in said[0] and not (workdir / "summary.json").exists()
     # A single host with the same number of devices goes on with it.
-    statuses, said = Pod(workdir, *DREAMER, *flags, hosts=1, devices=2).finish()
+    statuses, said = Pod(workdir, *DREAMER, flag, hosts=1, devices=2).finish()
     assert statuses == [0], said[0][-3000:]
     assert digest(workdir) == digest(alone[0])
+
+
+def _updates(workdir):
+    """Updates of the last line of a run's metrics."""
+    file = workdir / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return json.loads(lines[-1])["updates"] if lines else 0
 
 
 @pytest.mark.slow
