@@ -41,9 +41,9 @@ class RunConfig:
     eval_episodes: int = 10  # of an evaluation; 0 evaluates nothing
     checkpoint_every: int = count(1000)  # updates of a phase between checkpoints; also at its end
     keep: int = count(2)  # latest checkpoints kept, besides the best
-    devices: int = 0  # 0 uses every local device
+    devices: int = 0  # of each host; 0 uses all
     mapping: str = choice("jit", "pmap")  # how one program spans the devices; equal results
-    grace: float = 20.0  # seconds that a stop waits for episodes under way; see training.waiting
+    grace: float = 20.0  # seconds from a signal on in which a stop waits for episodes under way
     last_phase: str = ""  # the plan ends after the phases of this name; if empty, at its end
     seeds: int = count(1)  # runs that are trained together, from ``seed`` on
     # Who carries the plan out: programs where all simulators are jittable, see training.device.

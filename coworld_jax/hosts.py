@@ -11,19 +11,22 @@ All hosts then raise that sentence (`HostError`), so that nobody waits for the o
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-HEARTBEAT_SECONDS = 60  # without a sign of life, after which a host counts as dead
-_START_SECONDS = 1800  # that the hosts of a large pod may take until all are there
-_SHUTDOWN_SECONDS = 20  # that a host waits for the others as it ends
-_SHORT = 1024  # bytes of a message of one part
-_HEAD = 5  # of them: one for a failure, four for the length
-_PORTION = 64 * 2**20  # bytes of a longer message that are sent at once, at most
+_HEARTBEAT_SECONDS = 60  # a host that is silent for so long counts as dead
+_START_SECONDS = 1800  # the hosts of a large pod may take so long until all are there
+_SHUTDOWN_SECONDS = 20  # a host that ends waits so long for the others
+_SHORT = 1024  # bytes of the first part of a message
+_HEAD = 9  # of them: one byte for a failure, eight for the length
+_PORTION = 64 * 2**20  # bytes that all hosts together send at once, at most
+_UNIT = 2**20  # bytes of the smallest portion
 _WAYS = "use one, auto, or ADDRESS:PORT,COUNT,INDEX such as 10.0.0.1:8476,4,0"
 
 T = TypeVar("T")
@@ -33,12 +36,17 @@ class HostError(ValueError):
     """A host has failed; all hosts raise its message."""
 
 
+class LostHostError(RuntimeError):
+    """A host is gone without a word."""
+
+
 class _Cluster(NamedTuple):
-    """What jax needs to know where it recognises no cluster."""
+    """What jax needs to know where it is to recognise no cluster."""
 
     coordinator_address: str
     num_processes: int
     process_id: int
+    cluster_detection_method: str = "deactivate"
 
 
 def start(mode: str) -> None:
@@ -46,8 +54,8 @@ def start(mode: str) -> None:
 
     Args:
         mode: ``one`` starts nothing and opens no port. ``auto`` asks the cluster that jax
-            recognises: a TPU pod, Slurm, Open MPI, Kubernetes. ``ADDRESS:PORT,COUNT,INDEX`` names
-            host 0, how many hosts there are, and which one this is.
+            recognises: a TPU pod, Slurm, Open MPI. ``ADDRESS:PORT,COUNT,INDEX`` names host 0, how
+            many hosts there are, and which one this is.
 
     Raises:
         ValueError: no such mode, no cluster, or the hosts did not find each other.
@@ -55,13 +63,16 @@ def start(mode: str) -> None:
     if mode == "one":
         return
     cluster = None if mode == "auto" else _parse(mode)
+    # jax would take SIGTERM for itself, and do nothing with it.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(
-            **({} if cluster is None else cluster._asdict()),
-            initialization_timeout=_START_SECONDS,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
-        )
+        with _interruptible():
+            jax.distributed.initialize(
+                **({} if cluster is None else cluster._asdict()),
+                initialization_timeout=_START_SECONDS,
+                heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+                shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+            )
     except (ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if cluster is None:
@@ -75,6 +86,16 @@ def start(mode: str) -> None:
         ) from error
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the process, whose main thread waits where Python sees no signals."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _parse(mode: str) -> _Cluster:
     """The cluster that the user describes.
 
@@ -84,7 +105,7 @@ def _parse(mode: str) -> _Cluster:
     address, *numbers = mode.split(",")
     well_formed = address.rpartition(":")[2].isdigit() and ":" in address
     if not well_formed or len(numbers) != 2 or not all(n.isdigit() for n in numbers):
-        raise ValueError(f"--hosts={mode} is no way to name the hosts: {_WAYS}.")
+        raise ValueError(f"--hosts={mode} does not name the hosts: {_WAYS}.")
     count, index = map(int, numbers)
     if not index < count:
         raise ValueError(
@@ -114,15 +135,22 @@ def mine(number: int) -> bool:
 
 
 def check_started() -> None:
-    """Make sure that the hosts of a pod, which jax finds by itself, have also been started as such.
+    """Make sure that the hosts can exchange anything.
 
     Raises:
-        ValueError: jax counts several, but `start` was not called for them.
+        ValueError: jax finds the hosts of a pod by itself, but `start` was not called for them; or
+            they have different numbers of devices.
     """
     if count() > 1 and not jax.distributed.is_initialized():
         raise ValueError(
             f"This is one of {count()} hosts of a pod: use --hosts=auto on each of them, or run "
             "on a machine with accelerators of its own."
+        )
+    owners = [device.process_index for device in jax.devices()]
+    numbers = [owners.count(host) for host in range(count())]
+    if len(set(numbers)) > 1:
+        raise ValueError(
+            f"The hosts have {', '.join(map(str, numbers))} devices: start them with equal numbers."
         )
 
 
@@ -135,6 +163,11 @@ def gather(value: T) -> list[T]:
     if count() == 1:
         return [value]
     return [json.loads(blob) for blob in gather_bytes(json.dumps(value).encode())]
+
+
+def meet() -> None:
+    """Wait until all hosts are here; an exchange."""
+    gather(None)
 
 
 def any_of(flag: bool) -> bool:
@@ -174,7 +207,7 @@ def agree(what: str, value: object) -> None:
 
 
 def _difference(here: Any, there: Any) -> str:
-    for key in here.keys() | there.keys():
+    for key in sorted(here.keys() | there.keys()):
         pair = [json.dumps(side[key]) if key in side else "nothing" for side in (there, here)]
         if pair[0] != pair[1]:
             return f"{key} {pair[0]} instead of the {pair[1]}"
@@ -202,11 +235,11 @@ def leaves_of_first(tree: T) -> T:
 
 def gather_bytes(blob: bytes) -> list[bytes]:
     """The bytes of all hosts, by host; an exchange."""
-    messages = _open(multihost_utils.process_allgather(_head(blob, failed=False)))
+    messages = _open(_gathered(_head(blob, failed=False)))
     longest = max(message.length for message in messages)
     if longest <= _SHORT - _HEAD:
         return [message.text for message in messages]
-    rows = [multihost_utils.process_allgather(portion) for portion in _portions(blob, longest)]
+    rows = [_gathered(portion) for portion in _portions(blob, longest)]
     whole = np.concatenate(rows, axis=1)
     return [whole[host, : m.length].tobytes() for host, m in enumerate(messages)]
 
@@ -216,23 +249,25 @@ def bytes_of_first(blob: bytes) -> bytes:
     if count() == 1:
         return blob
     own = blob if first() else b""
-    message = _open(multihost_utils.process_allgather(_head(own, failed=False)))[0]
+    message = _open(_gathered(_head(own, failed=False)))[0]
     if message.length <= _SHORT - _HEAD:
         return message.text
-    parts = [
-        multihost_utils.broadcast_one_to_all(portion) for portion in _portions(own, message.length)
-    ]
+    with _lost():
+        parts = [
+            multihost_utils.broadcast_one_to_all(portion)
+            for portion in _portions(own, message.length)
+        ]
     return np.concatenate(parts)[: message.length].tobytes()
 
 
-def announce(error: Exception) -> None:
-    """Tell the other hosts of an error, in their next exchange.
+def announce(sentence: str) -> None:
+    """Tell the other hosts in their next exchange that this one has failed.
 
     Raises:
         HostError: on all hosts, with the same sentence.
     """
     if count() > 1:
-        _open(multihost_utils.process_allgather(_head(str(error).encode(), failed=True)))
+        _open(_gathered(_head(sentence.encode(), failed=True)))
 
 
 class _Message(NamedTuple):
@@ -243,10 +278,10 @@ class _Message(NamedTuple):
 
 
 def _head(blob: bytes, *, failed: bool) -> np.ndarray:
-    """The first part of a message: uint8 ``[_SHORT]``."""
-    blob = blob[: _SHORT - _HEAD] if failed else blob  # a sentence
+    """The first part of a message: uint8 ``[_SHORT]``. Of a failure it is all, a sentence."""
+    blob = blob[: _SHORT - _HEAD] if failed else blob
     text = blob if len(blob) <= _SHORT - _HEAD else b""
-    head = bytes([failed]) + len(blob).to_bytes(4, "little") + text
+    head = bytes([failed]) + len(blob).to_bytes(_HEAD - 1, "little") + text
     return np.frombuffer(head.ljust(_SHORT, b"\0"), np.uint8)
 
 
@@ -273,11 +308,35 @@ def _portions(blob: bytes, longest: int) -> Iterator[np.ndarray]:
         blob: padded with zeros to ``longest``.
         longest: bytes of the longest message of a host.
     """
-    for place in range(0, longest, _PORTION):
-        size = 2**20
-        while size < min(longest - place, _PORTION):
+    most = max(_PORTION // count(), _UNIT)
+    place = 0
+    while place < longest:
+        size = _UNIT
+        while size < longest - place and 2 * size <= most:
             size *= 2
         part = np.zeros((size,), np.uint8)
         own = np.frombuffer(blob[place : place + size], np.uint8)
         part[: own.size] = own
         yield part
+        place += size
+
+
+def _gathered(part: np.ndarray) -> np.ndarray:
+    """``part`` of all hosts, ``[hosts, ...]``."""
+    with _lost():
+        found: np.ndarray = multihost_utils.process_allgather(part)
+    return found
+
+
+@contextmanager
+def _lost() -> Iterator[None]:
+    """Tell apart what the network raises.
+
+    Raises:
+        LostHostError: a host did not answer.
+    """
+    try:
+        yield
+    except Exception as error:  # of a kind that depends on the network's library
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise LostHostError(f"Another host does not answer ({reason}).") from error

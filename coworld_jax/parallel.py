@@ -8,13 +8,13 @@ devices computes the same update up to rounding. The devices may be those of sev
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from coworld_jax import hosts
@@ -53,12 +53,13 @@ def make_mesh(devices: int, batch: int, mapping: str = "jit") -> Mesh | None:
     chosen = _devices(devices)
     count = len(chosen)
     if batch % count:
-        fitting = [n for n in range(1, count + 1) if batch % n == 0][-1]
+        each = count // hosts.count()
+        fitting = [n for n in range(1, each + 1) if batch % (n * hosts.count()) == 0]
+        way_out = f"set run.devices to {fitting[-1]}" if fitting else "use fewer hosts"
         whose = "" if hosts.count() == 1 else f" of {hosts.count()} hosts"
         raise ValueError(
             f"A batch has {batch} chunks (learning.batch), which {count} devices{whose} cannot "
-            f"share equally: use a multiple of {count}, or "
-            + (f"set run.devices to {fitting}." if hosts.count() == 1 else "fewer devices.")
+            f"share equally: use a multiple of {count}, or {way_out}."
         )
     return None if count == 1 else Mesh(np.array(chosen), (AXIS,))
 
@@ -66,21 +67,33 @@ def make_mesh(devices: int, batch: int, mapping: str = "jit") -> Mesh | None:
 def make_seed_mesh(devices: int, seeds: int) -> Mesh | None:
     """A mesh of as many devices as can share ``seeds`` equally, or None for a single one.
 
+    Where hosts cannot share them, since some have failed, it is None: each host trains all.
+
     Args:
         devices: how many of each host at most; 0 for all.
 
     Raises:
-        ValueError: fewer devices than asked for, or seeds that the hosts cannot share equally.
+        ValueError: fewer devices than asked for.
+    """
+    if seeds % hosts.count():
+        return None
+    most = len(_devices(devices)) // hosts.count()
+    each = next(n for n in range(most, 0, -1) if seeds // hosts.count() % n == 0)
+    chosen = _devices(each)
+    return None if len(chosen) == 1 else Mesh(np.array(chosen), (AXIS,))
+
+
+def check_seeds(seeds: int) -> None:
+    """Make sure that the hosts can share seeds equally.
+
+    Raises:
+        ValueError: they cannot.
     """
     if seeds % hosts.count():
         raise ValueError(
             f"{seeds} seeds train together, which {hosts.count()} hosts cannot share equally: use "
             f"a multiple of {hosts.count()} for run.seeds."
         )
-    most = len(_devices(devices)) // hosts.count()
-    each = next(n for n in range(most, 0, -1) if seeds // hosts.count() % n == 0)
-    chosen = _devices(each)
-    return None if len(chosen) == 1 else Mesh(np.array(chosen), (AXIS,))
 
 
 def _devices(devices: int) -> list[jax.Device]:
@@ -110,10 +123,22 @@ def share_seeds(tree: Tree, mesh: Mesh | None) -> Tree:
 
 def of_all_seeds(tree: Tree) -> Tree:
     """What `share_seeds` shared, whole on every host; an exchange of the hosts."""
-    if hosts.count() == 1:
+    if all(_is_here(leaf) for leaf in jax.tree.leaves(tree)):
         return tree
-    whole: Tree = multihost_utils.process_allgather(tree, tiled=True)
-    return whole
+    hosts.meet()  # a host that has failed is heard here, and not in the middle of a program
+    mesh = jax.tree.leaves(tree)[0].sharding.mesh
+    return on_host(_whole(mesh)(tree))
+
+
+@functools.cache
+def _whole(mesh: Mesh) -> jax.stages.Wrapped:
+    """A program that puts a shared tree on every device."""
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+
+def _is_here(leaf: Any) -> bool:
+    """Whether a leaf lies on this host alone."""
+    return not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
 
 
 def split_seeds(run: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
@@ -168,7 +193,7 @@ def _place(tree: Tree, sharding: NamedSharding) -> Tree:
         return jax.device_put(tree, sharding)
 
     def place(leaf: Any) -> Any:
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        if not _is_here(leaf):
             return leaf
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             words = place(np.asarray(jax.random.key_data(leaf)))
@@ -207,9 +232,7 @@ def on_host(tree: Tree) -> Tree:
 
     Programs of a single host (acting, saving, drawing) take these.
     """
-    if hosts.count() == 1:
-        return tree
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+    return jax.tree.map(lambda leaf: leaf if _is_here(leaf) else leaf.addressable_data(0), tree)
 
 
 def shapes_on_one_device(make: Callable[[], Tree]) -> Tree:

@@ -29,7 +29,7 @@ USER_ERRORS = (
 )
 
 
-_ANNOUNCE_SECONDS = 120.0  # after which the other hosts are taken for lost
+_ANNOUNCE_SECONDS = 600.0  # after which the other hosts are taken for lost
 
 
 @contextmanager
@@ -56,17 +56,18 @@ def ending_together() -> Iterator[None]:
     once, so that the others lose the connection to it and end as well.
     """
     try:
-        yield
-    except hosts.HostError:  # all hosts raise it
-        raise
-    except USER_ERRORS as error:
-        deadline = threading.Timer(_ANNOUNCE_SECONDS, os._exit, (1,))
-        deadline.daemon = True
-        deadline.start()
-        hosts.announce(error)
-        deadline.cancel()
-        raise
-    except (SystemExit, GeneratorExit):
+        try:
+            yield
+        except hosts.HostError:  # all hosts raise it
+            raise
+        except USER_ERRORS as error:
+            _announce(str(error))
+            raise
+        except SystemExit as error:
+            if error.code == 1 or isinstance(error.code, str):
+                _announce(f"ended with: {error.code}")
+            raise
+    except (hosts.HostError, *USER_ERRORS, SystemExit):
         raise
     except BaseException as error:
         if hosts.count() == 1:
@@ -82,6 +83,24 @@ def ending_together() -> Iterator[None]:
         )
         sys.stdout.flush()
         os._exit(128 + signal.SIGINT if interrupted else 1)
+
+
+def _announce(sentence: str) -> None:
+    """Tell the other hosts; end at once if they do not come to hear it.
+
+    Raises:
+        HostError: all hosts know.
+    """
+    if hosts.count() == 1:
+        return
+    print(f"Host {hosts.index()} tells the others: {sentence}", file=sys.stderr, flush=True)
+    deadline = threading.Timer(_ANNOUNCE_SECONDS, os._exit, (1,))
+    deadline.daemon = True
+    deadline.start()
+    try:
+        hosts.announce(sentence)
+    finally:
+        deadline.cancel()
 
 
 def as_path(text: str) -> Path:

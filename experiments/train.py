@@ -16,6 +16,7 @@ is 0 for a finished run, 143 for one that SIGTERM stopped, 130 for Ctrl-C, and 1
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from coworld_jax.records.files import SUMMARY
 from coworld_jax.training import runtime
 from coworld_jax.training.beginning import start_from
 from coworld_jax.training.loop import train
+from coworld_jax.training.start import check_start
 from experiments.command import as_path, ending_together, one_sentence
 from experiments.config_flags import HELP, normalise, read_flags, resolve
 
@@ -42,7 +44,7 @@ _HOSTS = flags.DEFINE_string(
     "hosts",
     "one",
     "How the hosts of a run find each other: one, auto in a cluster that jax recognises (TPU pod, "
-    "Slurm, Open MPI, Kubernetes), or ADDRESS:PORT,COUNT,INDEX with the address of host 0.",
+    "Slurm, Open MPI), or ADDRESS:PORT,COUNT,INDEX with the address of host 0.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -55,17 +57,20 @@ _WORKDIR = flags.DEFINE_string(
 def main(arguments: Sequence[str]) -> None:
     """Train with the configuration of the flags."""
     if len(arguments) > 1:
-        raise app.UsageError(f"{arguments[1]!r} is no flag: values are set by --config.<key>=...")
+        raise ValueError(f"{arguments[1]!r} is no flag: values are set by --config.<key>=...")
     logging.set_verbosity(logging.WARNING)  # Orbax narrates every save
     cache = runtime.configure()
     if hosts.first():
         print(f"Compiled programs are kept in {cache or 'memory only'}.", file=sys.stderr)
     config, workdir = resolve(_CONFIG.value), as_path(_WORKDIR.value)
     with runtime.StopRequest() as stop:
+        check_start(config)
         beginning = _BEGINNING.value
+        hosts.agree("the command has", {"--beginning": beginning})
         if beginning is not None:
             hosts.on_first(lambda: start_from(config, workdir, as_path(beginning)))
         summary = train(config, workdir, stop=stop)
+    hosts.meet()  # host 0 has closed its files: the first host that leaves ends the others
     if summary is None:
         sys.exit(stop.status)
     if hosts.first():
@@ -92,11 +97,12 @@ def run() -> None:
 
 def _hosts_flag(arguments: Sequence[str]) -> str:
     """``--hosts``, read before all other flags: a mistake in those must reach every host."""
-    for place, argument in enumerate(arguments):
+    chosen: str = _HOSTS.default
+    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         name, equals, value = argument.lstrip("-").partition("=")
         if name == _HOSTS.name and argument.startswith("-"):
-            return value if equals else "".join(arguments[place + 1 : place + 2])
-    return _HOSTS.default
+            chosen = value if equals else following
+    return chosen
 
 
 if __name__ == "__main__":

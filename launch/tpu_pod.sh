@@ -122,6 +122,7 @@ git archive --format=tar.gz --output="$bundle/coworld_jax.tar.gz" HEAD
 cp "$commands" "$bundle/commands.txt"
 
 tpus queued-resources list >/dev/null || die "gcloud does not work, see above."
+lost=0
 while true; do
     obtain
     status=0
@@ -130,7 +131,11 @@ while true; do
     sleep "${POLL:-30}" # a pod that was taken away says so a little later
     now=$(state)
     case $status:$now in
-    143:* | 255:*) say "the run was stopped, or the connection lost; it goes on" ;;
+    143:*) say "the run was stopped; it goes on" ;;
+    255:*)
+        ((++lost < 20)) || { say "the connection was lost 20 times, see above"; break; }
+        say "the connection was lost; the run goes on"
+        ;;
     *:READY)
         say "the run failed with status $status, see above"
         break

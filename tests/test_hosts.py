@@ -34,11 +34,11 @@ DREAMER = (
 @pytest.mark.parametrize(
     ("mode", "said"),
     [
-        ("two", "--hosts=two is no way to name the hosts: use one, auto"),
+        ("two", "--hosts=two does not name the hosts: use one, auto"),
         ("10.0.0.1,2,0", "ADDRESS:PORT"),
-        ("10.0.0.1:8476,2", "is no way"),
-        ("10.0.0.1:port,2,0", "is no way"),
-        ("10.0.0.1:8476,2,-1", "is no way"),
+        ("10.0.0.1:8476,2", "does not name"),
+        ("10.0.0.1:port,2,0", "does not name"),
+        ("10.0.0.1:8476,2,-1", "does not name"),
         ("10.0.0.1:8476,2,2", "INDEX 2 must be below COUNT 2"),
         ("auto", "recognises no cluster here"),
     ],
@@ -54,16 +54,16 @@ def test_one_host_starts_nothing():
     assert (hosts.count(), hosts.index(), hosts.first()) == (1, 0, True)
     assert hosts.gather({"a": 1}) == [{"a": 1}]
     hosts.agree("the configuration has", {"a": 1})
-    hosts.announce(ValueError("nobody hears it"))
+    hosts.announce("nobody hears it")
 
 
-@pytest.mark.parametrize("length", [0, 1, 1019, 1020, 3_000_000])
+@pytest.mark.parametrize("length", [0, 1, 1015, 1016, 3_000_000])
 def test_a_message_is_whole(length):
     blob = bytes(range(256)) * (length // 256) + bytes(length % 256)
     (message,) = hosts._open(hosts._head(blob, failed=False)[None])
     parts = b"".join(part.tobytes() for part in hosts._portions(blob, length))
     assert message.length == length
-    assert blob == (message.text if length <= 1019 else parts[:length])
+    assert blob == (message.text if length <= 1015 else parts[:length])
 
 
 def test_a_failure_is_named_unless_all_hosts_say_the_same():
@@ -91,7 +91,7 @@ def test_a_stop_waits_for_what_is_worthwhile_and_no_longer():
     done.set_result(1)
     patience = Patience(stop, grace=0.3)
     patience.wait([done])
-    stop.number = signal.SIGTERM
+    stop._receive(signal.SIGTERM, None)
     patience.wait([done])
     with pytest.raises(Stopped):
         patience.wait([never])

@@ -49,7 +49,10 @@ OUTSIDE = {0: PURE, 1: PURE, 2: PURE, 3: PURE | {"flax"}}
 LEARNING = PURE | {"flax", "optax"}
 # Modules below ``data`` that know more of the world: weights that a method starts from are a file,
 # and hosts exchange texts.
-WORLDLY = {"torch_file": {"io", "pathlib", "pickle", "zipfile"}, "hosts": {"json"}}
+WORLDLY = {
+    "torch_file": {"io", "pathlib", "pickle", "zipfile"},
+    "hosts": {"json", "signal", "contextlib"},
+}
 LANGUAGE = {
     "importlib",
     "types",

@@ -130,7 +130,7 @@ def test_sigterm_saves_and_the_run_continues(finished, data, tmp_path):
     _wait_until(lambda: _updates(workdir) > 0, process)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0 and "Stopped at update" in err, err[-3000:]
+    assert process.returncode == 143 and "Stopped at update" in err, err[-3000:]
     assert not (workdir / "summary.json").exists()
     # How it is carried out may change on the way.
     summary, _, err = finish(workdir, data, "--config.run.workers=2")

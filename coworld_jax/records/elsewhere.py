@@ -36,6 +36,13 @@ class NoCheckpoints(Checkpointer):
         """Nothing."""
         return False
 
+    def steps(self) -> list[int]:
+        """None."""
+        return []
+
+    def wait(self) -> None:
+        """Nothing."""
+
     def rate(self, step: int, score: float) -> None:
         """Nothing."""
 

@@ -64,7 +64,7 @@ def stop_early(run: Run) -> None:
         conclude(run, domain)
     if run.position.updates:
         run.save()
-        hosts.on_first(run.checkpoints.wait)  # a host that leaves may take the others along
+        run.checkpoints.wait()
         where = f"at update {run.position.updates}; the same command continues there."
     else:
         where = "before the first update; the same command starts again."
@@ -73,7 +73,7 @@ def stop_early(run: Run) -> None:
 
 def leave(run: Run) -> None:
     """Say where a run goes on that did not wait for the episodes under way."""
-    saved = [0] if not hosts.first() else [0, *run.checkpoints.steps()]
+    saved = [0, *run.checkpoints.steps()]
     where = f"goes on from checkpoint {saved[-1]}" if saved[-1] else "starts again"
     run.progress.message(
         f"Stopped at update {run.position.updates}, without waiting for the episodes under way; "

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -28,7 +26,6 @@ from coworld_jax.records.files import (
     CHECKPOINTS,
     REPLAY,
     check_data,
-    lock,
     write_config,
     write_data,
     write_tasks,
@@ -42,11 +39,10 @@ from coworld_jax.training.feeds import TargetFeed
 from coworld_jax.training.learner import Learner
 from coworld_jax.training.plan import Event, Rhythm, agenda
 from coworld_jax.training.runtime import StopRequest
+from coworld_jax.training.start import check_start, open_progress, own_workdir
 from coworld_jax.training.waiting import Patience
 from coworld_jax.workdir import check_config, make_method, needed_domains, task_of
 
-# Of a configuration, what hosts may have each their own way.
-_OWN_OF_HOSTS = {"data", "run.cache", "run.workers"}
 # It runs once: optimising it would take longer than that.
 _QUICK = {"xla_backend_optimization_level": 0}
 
@@ -321,52 +317,6 @@ def open_run(
             position=Position(),
             started=time.monotonic(),
         )
-
-
-def check_start(config: Config) -> None:
-    """Make sure that all hosts may start, and start the same.
-
-    Raises:
-        ValueError: a bad configuration, settings of jax that do not do, or hosts that differ.
-    """
-    configuration.check(config)
-    parallel.check_precision()
-    hosts.check_started()
-    if hosts.count() > 1:
-        hosts.agree("the program has", {"jax": jax.__version__, "coworld_jax": _checksum()})
-    flat = configuration.flatten(config)
-    common = {path: value for path, value in flat.items() if path not in _OWN_OF_HOSTS}
-    hosts.agree("the configuration has", common)
-
-
-def _checksum() -> str:
-    """Of the source files of this package."""
-    package = Path(__file__).parent.parent
-    files = sorted(package.rglob("*.py"))
-    return f"{zlib.crc32(b''.join(path.read_bytes() for path in files)):08x}"
-
-
-def own_workdir(workdir: Path, resources: ExitStack) -> None:
-    """Lock the workdir on host 0, until the resources end.
-
-    Raises:
-        ValueError: another process trains there.
-    """
-
-    def own() -> None:
-        resources.enter_context(lock(workdir))
-
-    hosts.on_first(own)
-
-
-@contextmanager
-def open_progress(updates: int) -> Iterator[Progress]:
-    """The line that says how far a run of so many updates is; host 0 shows it."""
-    with ExitStack() as resources:
-        stream = None if hosts.first() else resources.enter_context(Path(os.devnull).open("w"))
-        progress = Progress(updates, stream=stream)
-        resources.callback(progress.close)
-        yield progress
 
 
 def _record_start(config: Config, workdir: Path, ground: Ground) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import os
 import platform
 import resource
 import signal
 import sys
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -112,26 +115,28 @@ class StopRequest:
     A second SIGTERM changes nothing: Slurm sends one when the first of several hosts has left.
 
     Attributes:
-        number: of the signal that this host, or another one, has received; 0 before.
+        received: number of the signal that this host has received; 0 before.
+        since: when it came, monotonic seconds.
     """
 
     def __init__(self) -> None:
-        self.number = 0
-
-    @property
-    def requested(self) -> bool:
-        """Whether a signal has come; what the other hosts received counts once they `agreed`."""
-        return self.number != 0
+        self.received = 0
+        self.since = math.inf
+        self._agreed = 0  # by all hosts; written by exchanges alone, which no signal must undo
 
     @property
     def status(self) -> int:
         """Exit status of a program that was stopped, as shells count: 143 after SIGTERM."""
-        return 128 + self.number
+        return 128 + self._agreed
 
     def agreed(self) -> bool:
         """Whether any host has received a signal; an exchange."""
-        self.number = max(hosts.gather(self.number))
-        return self.requested
+        return self.agree(hosts.gather(self.received))
+
+    def agree(self, received: Sequence[int]) -> bool:
+        """Whether any of the signals that the hosts have received is one."""
+        self._agreed = max(self._agreed, *received)
+        return self._agreed != 0
 
     def __enter__(self) -> Self:
         self._previous = {}
@@ -143,9 +148,10 @@ class StopRequest:
         return self
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.number = number
+        if not self.received:
+            self.received, self.since = number, time.monotonic()
 
     def __exit__(
         self,

@@ -39,13 +39,11 @@ from coworld_jax.training.run import (
     Ground,
     Run,
     announce,
-    check_start,
     open_ground,
-    open_progress,
     open_run,
-    own_workdir,
     replay_slots,
 )
+from coworld_jax.training.start import check_start, open_progress, own_workdir
 from coworld_jax.training.together import carry_out_together
 from coworld_jax.workdir import check_config
 
@@ -87,7 +85,7 @@ def train_seeds(
         with open_ground(config, shares_batch=False) as ground:
             by_device = chooses_device(config, obstacle(ground))
             if by_device:
-                parallel.make_seed_mesh(config.run.devices, len(ones))  # refuses what cannot be
+                parallel.check_seeds(config.run.seeds)
                 _check_memory(config, ground, len(ones))
             specs = {name: pool.spec for name, pool in ground.pools.items()}
             hosts.on_first(lambda: _record_start(config, workdir, specs))

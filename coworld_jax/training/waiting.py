@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from typing import Any
 
 from coworld_jax import hosts
@@ -22,35 +22,32 @@ class Patience:
 
     Args:
         stop: asks.
-        grace: seconds that a wait goes on for then, so that the run can be saved as it is. A run
-            that leaves without waiting goes on from its last checkpoint.
+        grace: seconds, from then on, in which the run waits for episodes, so that it can be saved
+            as it is. A run that leaves without them goes on from its last checkpoint.
     """
 
     def __init__(self, stop: StopRequest, grace: float) -> None:
         self._stop = stop
         self._grace = grace
-        self._asked: float | None = None  # monotonic seconds
 
     def wait(self, futures: Collection[Future[Any]], *, worthwhile: bool = True) -> None:
         """Return when all futures of all hosts are done; an exchange.
 
         Args:
-            futures: of this host.
+            futures: of this host; the first error of one is raised at once.
             worthwhile: whether they are worth the grace.
 
         Raises:
             Stopped: on all hosts.
         """
-        if hosts.count() == 1 and all(future.done() for future in futures):
-            return
+        grace = self._grace if worthwhile else 0.0
         while True:
-            waiting = wait(futures, _POLL_SECONDS).not_done
-            if self._stop.requested and self._asked is None:
-                self._asked = time.monotonic()
-            grace = self._grace if worthwhile else 0.0
-            asked = self._asked is not None and time.monotonic() - self._asked >= grace
-            states = hosts.gather([bool(waiting), asked, self._stop.number])
-            self._stop.number = max(number for _, _, number in states)
+            done, waiting = wait(futures, _POLL_SECONDS, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            late = time.monotonic() - self._stop.since >= grace
+            states = hosts.gather([bool(waiting), late, self._stop.received])
+            self._stop.agree([received for _, _, received in states])
             if not any(busy for busy, _, _ in states):
                 return
             if any(late for _, late, _ in states):

@@ -1,0 +1,82 @@
+"""How a run starts: what all hosts must agree on, and who owns the workdir."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from coworld_jax import config as configuration
+from coworld_jax import hosts, parallel
+from coworld_jax.config import Config
+from coworld_jax.data.directory import episode_files
+from coworld_jax.method import TARGET
+from coworld_jax.records.files import lock
+from coworld_jax.records.progress import Progress
+from coworld_jax.workdir import needed_domains
+
+# Fields that may differ between hosts.
+_OWN_OF_HOSTS = {"data", "run.cache", "run.workers"}
+
+
+def check_start(config: Config) -> None:
+    """Make sure that all hosts may start, and start the same.
+
+    Raises:
+        ValueError: a bad configuration, settings of jax that do not do, or hosts that differ.
+    """
+    hosts.check_started()
+    configuration.check(config)
+    parallel.check_precision()
+    if hosts.count() == 1:
+        return
+    hosts.agree("the program has", _versions(config.method))
+    flat = configuration.flatten(config)
+    common = {path: value for path, value in flat.items() if path not in _OWN_OF_HOSTS}
+    hosts.agree("the configuration has", common)
+    # The names alone, before any host reads for minutes what another one does not have.
+    if TARGET in needed_domains(config):
+        names = [path.name for path in episode_files(Path(config.data))]
+        hosts.agree(f"the directory {config.data} has", {"files": len(names), "names": _crc(names)})
+
+
+def _versions(method: str) -> dict[str, str]:
+    """Of everything that decides which program is compiled."""
+    package = Path(__file__).parent.parent
+    files = sorted(package.rglob("*.py"))
+    if ":" in method:
+        spec = importlib.util.find_spec(method.partition(":")[0])
+        files += [] if spec is None or spec.origin is None else [Path(spec.origin)]
+    found = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")}
+    return found | {"source files": f"{zlib.crc32(b''.join(f.read_bytes() for f in files)):08x}"}
+
+
+def _crc(names: list[str]) -> str:
+    return f"{zlib.crc32(chr(10).join(names).encode()):08x}"
+
+
+def own_workdir(workdir: Path, resources: ExitStack) -> None:
+    """Lock the workdir on host 0, until the resources end.
+
+    Raises:
+        ValueError: another process trains there.
+    """
+
+    def own() -> None:
+        resources.enter_context(lock(workdir))
+
+    hosts.on_first(own)
+
+
+@contextmanager
+def open_progress(updates: int) -> Iterator[Progress]:
+    """The line that says how far a run of so many updates is; host 0 shows it."""
+    with ExitStack() as resources:
+        stream = None if hosts.first() else resources.enter_context(Path(os.devnull).open("w"))
+        progress = Progress(updates, stream=stream)
+        resources.callback(progress.close)
+        yield progress
