@@ -1,12 +1,17 @@
-"""One run over several processes of this machine, for tests."""
+"""One run over several processes of this machine, for tests.
+
+``python tests/pods.py`` prints how long the hosts take to end after a stop, a mistake and a kill.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +19,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 600
 NOWHERE = "/proc/none/run"  # nobody can open anything there
+
+# A tiny run in a task of exact arithmetic: two updates of the model, twelve of the agent.
+DREAMER = (
+    f"--config={ROOT}/tests/tiny_run.py:dreamer",
+    "--config.source=toy_tasks:played",
+    "--config.updates=12",
+    "--config.run.eval_every=4",
+    "--config.run.checkpoint_every=4",
+)
 
 
 class Pod:
@@ -84,3 +98,31 @@ def free_port() -> int:
     """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def updates(workdir: Path) -> int:
+    """Updates of the last line of a run's metrics."""
+    file = workdir / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return int(json.loads(lines[-1])["updates"]) if lines else 0
+
+
+def _time_ends() -> None:
+    """Print seconds from a signal, or from the start with a mistake, until all hosts are gone."""
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = Path(folder) / "run"
+        for number, host in ((signal.SIGTERM, 1), (signal.SIGKILL, 1), (signal.SIGKILL, 0)):
+            seen = updates(workdir)
+            pod = Pod(workdir, *DREAMER)
+            pod.wait_until(lambda seen=seen: updates(workdir) > seen)  # type: ignore[misc]
+            began = time.monotonic()
+            pod.send(host, number)
+            statuses, _ = pod.finish()
+            print(f"{number.name} to host {host}: {time.monotonic() - began:.1f} s, {statuses}")
+        began = time.monotonic()
+        statuses, _ = Pod(workdir, *DREAMER, own={1: ["--config.run.workers=0"]}).finish()
+        print(f"mistake on host 1, start included: {time.monotonic() - began:.1f} s, {statuses}")
+
+
+if __name__ == "__main__":
+    _time_ends()

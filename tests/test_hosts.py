@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from episodes import assert_same_episode, make_episode, save_three
-from pods import ROOT, Pod
+from pods import DREAMER, ROOT, Pod, updates
 
 from coworld_jax import hosts
 from coworld_jax.data import save_episode
@@ -18,15 +18,6 @@ from coworld_jax.data.shared import _pack, _unpack
 from coworld_jax.records.metrics import read_metrics
 from coworld_jax.training.runtime import StopRequest
 from coworld_jax.training.waiting import Patience, Stopped
-
-DREAMER = (
-    f"--config={ROOT}/tests/tiny_run.py:dreamer",
-    "--config.source=toy_tasks:played",
-    "--config.updates=12",
-    "--config.run.eval_every=4",
-    "--config.run.checkpoint_every=4",
-)
-
 
 # --- one host, no process -------------------------------------------------------------------------
 
@@ -178,11 +169,11 @@ def test_a_stop_of_any_host_ends_all_and_the_run_continues(alone, tmp_path, host
     slow = moment in ("prefill", "collection", "evaluation")
     pod = Pod(workdir, *DREAMER, flag, environment={"TOY_SECONDS": "0.3" if slow else "0"})
     # Updates after which it comes to that; of the first two, and of four further ones.
-    updates = {"chunk": 2, "collection": 2, "evaluation": 6, "save": 6}
+    due = {"chunk": 2, "collection": 2, "evaluation": 6, "save": 6}
     if moment == "prefill":
         pod.wait_until((workdir / "tasks.json").exists)
     else:
-        pod.wait_until(lambda: _updates(workdir) >= updates[moment])
+        pod.wait_until(lambda: updates(workdir) >= due[moment])
     pod.send(host, signal.SIGTERM)
     statuses, said = pod.finish()
     assert statuses == [143, 143], said[host][-3000:]
@@ -193,13 +184,6 @@ def test_a_stop_of_any_host_ends_all_and_the_run_continues(alone, tmp_path, host
     assert digest(workdir) == digest(alone[0])
 
 
-def _updates(workdir):
-    """Updates of the last line of a run's metrics."""
-    file = workdir / "metrics.jsonl"
-    lines = file.read_text().splitlines() if file.exists() else []
-    return json.loads(lines[-1])["updates"] if lines else 0
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("host", [0, 1])
 def test_a_killed_host_takes_the_others_along(alone, tmp_path, host):
@@ -208,7 +192,9 @@ def test_a_killed_host_takes_the_others_along(alone, tmp_path, host):
     pod.wait_until((workdir / "checkpoints/2").exists)
     pod.send(host, signal.SIGKILL)
     statuses, _ = pod.finish()
-    assert statuses[host] == -signal.SIGKILL and statuses[1 - host] != 0
+    assert statuses[host] == -signal.SIGKILL
+    # jax itself ends a process that loses host 0.
+    assert statuses[1 - host] == 1 if host else statuses[1 - host] != 0
     statuses, said = Pod(workdir, *DREAMER).finish()
     assert statuses == [0, 0], said[0][-3000:]
     assert "Resumed" in said[0] and digest(workdir) == digest(alone[0])
