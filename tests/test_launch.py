@@ -120,6 +120,8 @@ def test_local_pod_passes_a_signal_on_to_all_its_processes(python, number):
     pod = subprocess.Popen(
         ["bash", "launch/local_pod.sh", "2", "--"], cwd=ROOT, text=True, start_new_session=True,
         env={**os.environ, "INTERPRETER": python}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # Tests that run in the background of a shell are to ignore SIGINT, and bash cannot trap it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         assert sorted(pod.stdout.readline() for _ in range(2)) == ["[0] ready\n", "[1] ready\n"]
