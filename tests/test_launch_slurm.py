@@ -186,7 +186,7 @@ def test_an_array_of_runs_on_slurm_is_stopped_and_ends_as_if_it_had_not_been(
         "--array=1-2", "--ntasks-per-node=2", log[0], SCRIPT, commands, **one_device()
     )
     for line, workdir in workdirs.items():
-        wait_until(lambda workdir=workdir: updates(workdir), SECONDS)
+        wait_until(lambda workdir=workdir: any(updates(workdir)), SECONDS)
         assert cluster.command("scancel", "--signal=TERM", f"{job}_{line}").returncode == 0
     cluster.wait_until_empty(SECONDS)
     digest = json.loads((whole / "summary.json").read_text())["state_digest"]
