@@ -109,12 +109,17 @@ def make_method(config: Config, specs: Mapping[str, EnvironmentSpec]) -> Method:
 def read_config(workdir: Path) -> Config:
     """The configuration of a run.
 
+    Fields that are `config.CHANGEABLE` may be missing, in a file of an earlier version: nothing
+    that was learnt depends on them, and they have their defaults.
+
     Raises:
         ValueError: no such file, or one that this version cannot read.
     """
     flat = read_flat_config(workdir)
+    usual = configuration.flatten(default_config())
+    changeable = {path: usual[path] for path in sorted(configuration.CHANGEABLE)}
     try:
-        return config_from_flat(flat)
+        return config_from_flat(changeable | flat)
     except ValueError as error:
         raise ValueError(f"{workdir / CONFIG} is of another version or damaged: {error}") from error
 

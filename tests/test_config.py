@@ -11,7 +11,8 @@ import pytest
 from coworld_jax import config as configuration
 from coworld_jax import fields
 from coworld_jax.methods import DEFAULT, METHODS
-from coworld_jax.workdir import config_from_flat, default_config
+from coworld_jax.records.files import write_config
+from coworld_jax.workdir import config_from_flat, default_config, read_config
 from experiments.config_flags import normalise, resolve
 from experiments.configs import dmc
 from experiments.configs.sizes import SIZES, sized_config
@@ -234,3 +235,25 @@ def test_a_method_can_be_named_by_flag_or_in_the_string():
     )
     assert by_flag == in_string
     assert by_flag[1] == "--config=experiments/configs/dmc.py:small,finetune"
+
+
+@pytest.mark.parametrize("path", ["run.grace", "run.chunk", "data"])
+def test_a_run_of_an_earlier_version_has_the_default_of_what_nothing_depends_on(tmp_path, path):
+    write_config(tmp_path, VALID)
+    _leave_out(tmp_path, path)
+    usual = configuration.flatten(default_config())
+    assert configuration.flatten(read_config(tmp_path))[path] == usual[path]
+
+
+def test_a_run_without_a_setting_that_matters_is_not_read(tmp_path):
+    write_config(tmp_path, VALID)
+    _leave_out(tmp_path, "learning.batch")
+    with pytest.raises(ValueError, match="of another version or damaged.*no learning.batch"):
+        read_config(tmp_path)
+
+
+def _leave_out(workdir, path):
+    file = workdir / "config.json"
+    flat = json.loads(file.read_text())
+    del flat[path]
+    file.write_text(json.dumps(flat))
