@@ -195,11 +195,9 @@ def _place(tree: Tree, sharding: NamedSharding) -> Tree:
     def place(leaf: Any) -> Any:
         if not _is_here(leaf):
             return leaf
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            words = place(np.asarray(jax.random.key_data(leaf)))
-            return jax.random.wrap_key_data(words, impl=str(jax.random.key_impl(leaf)))
-        whole = np.asarray(leaf)
-        return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
+        whole = _numbers(leaf)
+        placed = jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
+        return _as_leaf(placed, leaf)
 
     return jax.tree.map(place, tree)
 
@@ -212,19 +210,23 @@ def of_first(tree: Tree) -> Tree:
     """
     if hosts.count() == 1:
         return tree
-    leaves, structure = jax.tree.flatten(tree)
-    keys = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
-    plain = [
-        np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-        for leaf, is_key in zip(leaves, keys, strict=True)
-    ]
-    values = [
-        jax.random.wrap_key_data(jnp.asarray(value), impl=str(jax.random.key_impl(leaf)))
-        if is_key
-        else value
-        for value, leaf, is_key in zip(hosts.leaves_of_first(plain), leaves, keys, strict=True)
-    ]
-    return jax.tree.unflatten(structure, values)
+    return jax.tree.map(_as_leaf, hosts.leaves_of_first(jax.tree.map(_numbers, tree)), tree)
+
+
+def _numbers(leaf: Any) -> np.ndarray:
+    """The numbers of a leaf; of a key, its words."""
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _as_leaf(numbers: Any, leaf: Any) -> Any:
+    """What `_numbers` gave of a leaf as such a leaf again."""
+    if not _is_key(leaf):
+        return numbers
+    return jax.random.wrap_key_data(jnp.asarray(numbers), impl=str(jax.random.key_impl(leaf)))
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def on_host(tree: Tree) -> Tree:

@@ -64,10 +64,11 @@ def main(arguments: Sequence[str]) -> None:
         print(f"Compiled programs are kept in {cache or 'memory only'}.", file=sys.stderr)
     config, workdir = resolve(_CONFIG.value), as_path(_WORKDIR.value)
     with runtime.StopRequest() as stop:
-        check_start(config)
         beginning = _BEGINNING.value
+        hosts.check_started()
         hosts.agree("the command has", {"--beginning": beginning})
         if beginning is not None:
+            check_start(config)
             hosts.on_first(lambda: start_from(config, workdir, as_path(beginning)))
         summary = train(config, workdir, stop=stop)
     hosts.meet()  # host 0 has closed its files: the first host that leaves ends the others

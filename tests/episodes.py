@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from coworld_jax.data import save_episode
+from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
 from coworld_jax.types import Episode
 
 ROWS = 9
@@ -42,6 +43,15 @@ def save_three(directory: Path) -> Path:
     """Episodes of 9, 6 and 8 rows."""
     for index, rows in enumerate((9, 6, 8)):
         save_episode(directory, make_episode(index, rows), name=f"{index:06d}")
+    return directory
+
+
+def save_rendered(directory: Path) -> Path:
+    """Three episodes of walker_downhill, ten steps each, really rendered."""
+    with EnvironmentPool("dmc/walker_downhill", profile="fast", episode_steps=10) as pool:
+        seeds = [episode_seed(0, "test", index) for index in range(3)]
+        for index, episode in enumerate(pool.map(seeds, RandomPolicy(6))):
+            save_episode(directory, episode, name=f"{index:06d}")
     return directory
 
 

@@ -67,6 +67,7 @@ LANGUAGE = {
 }
 DEVICE_NAMES = {"pmap", "sharding", "shard_map", "make_mesh"}
 HOST_NAMES = {"distributed", "process_count", "process_index"}
+OWN_NAMES = {"parallel": DEVICE_NAMES, "hosts": HOST_NAMES}  # of jax, by the only room for them
 # Outside methods/, the modules that may import the table of methods.
 DOORS_TO_METHODS = {"workdir.py"}
 
@@ -123,20 +124,12 @@ def broken_laws(module: str, source: str) -> list[str]:
         if room not in ("hosts", "parallel") and name.startswith("jax.experimental.multihost"):
             faults.append(f"imports {name}: only hosts and parallel know processes")
     for node in ast.walk(tree):
-        if (
-            room != "hosts"
-            and isinstance(node, ast.Attribute)
-            and isinstance(node.value, ast.Name)
-            and (node.value.id, node.attr) in {("jax", name) for name in HOST_NAMES}
-        ):
-            faults.append(f"uses jax.{node.attr} outside hosts")
-        if (
-            room != "parallel"
-            and isinstance(node, ast.Attribute)
-            and isinstance(node.value, ast.Name)
-            and (node.value.id, node.attr) in {("jax", device) for device in DEVICE_NAMES}
-        ):
-            faults.append(f"uses jax.{node.attr} outside parallel")
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "jax":
+            faults += [
+                f"uses jax.{node.attr} outside {owner}"
+                for owner, names in OWN_NAMES.items()
+                if room != owner and node.attr in names
+            ]
         if room != "methods" and isinstance(node, ast.Constant) and node.value in METHODS:
             faults.append(f"names the method {node.value!r}")
     return faults

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 import slurm
+from episodes import save_rendered
 from slurm import wait_until
 
-from coworld_jax.data import save_episode
-from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
 from coworld_jax.records.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,12 +141,7 @@ SECONDS = 900
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Three short episodes of walker_downhill, really rendered."""
-    directory = tmp_path_factory.mktemp("data")
-    with EnvironmentPool("dmc/walker_downhill", profile="fast", episode_steps=10) as pool:
-        seeds = [episode_seed(0, "test", index) for index in range(3)]
-        for index, episode in enumerate(pool.map(seeds, RandomPolicy(6))):
-            save_episode(directory, episode, name=f"{index:06d}")
-    return directory
+    return save_rendered(tmp_path_factory.mktemp("data"))
 
 
 def one_device():

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from episodes import save_rendered
 
-from coworld_jax.data import save_episode
-from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
 from coworld_jax.records.metrics import read_metrics
 from coworld_jax.workdir import load_policy
 
@@ -28,12 +27,7 @@ SECONDS = 600
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Three short episodes of walker_downhill, really rendered."""
-    directory = tmp_path_factory.mktemp("data")
-    with EnvironmentPool("dmc/walker_downhill", profile="fast", episode_steps=10) as pool:
-        seeds = [episode_seed(0, "test", index) for index in range(3)]
-        for index, episode in enumerate(pool.map(seeds, RandomPolicy(6))):
-            save_episode(directory, episode, name=f"{index:06d}")
-    return directory
+    return save_rendered(tmp_path_factory.mktemp("data"))
 
 
 def command(workdir, data, *flags):

@@ -126,27 +126,7 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
         self.directory = Path(directory).absolute()
         self._read_only = read_only
         self._ranking = _Ranking(self.directory / SCORES)
-        processes = ocp.options.MultiprocessingOptions()
-        if hosts.count() > 1:  # this one alone has checkpoints
-            own = hosts.index()
-            processes = ocp.options.MultiprocessingOptions(
-                primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"host_{own}"
-            )
-            if not read_only:  # which Orbax leaves to a caller that names processes
-                self.directory.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy([LatestN(n=keep), self._ranking]),
-                cleanup_tmp_directories=not read_only,
-                create=not read_only and hosts.count() == 1,
-                multiprocessing_options=processes,
-            ),
-            item_handlers={
-                "state": ocp.StandardCheckpointHandler(multiprocessing_options=processes),
-                "record": ocp.JsonCheckpointHandler(multiprocessing_options=processes),
-            },
-        )
+        self._manager = _open_manager(self.directory, self._ranking, keep, read_only=read_only)
 
     def save(self, step: int, state: Any, host: Mapping[str, Any]) -> bool:
         """Begins to save ``state`` and ``host`` as ``step``; the disk is written in the background.
@@ -276,6 +256,33 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _open_manager(
+    directory: Path, ranking: PreservationPolicy, keep: int, *, read_only: bool
+) -> ocp.CheckpointManager:
+    """Orbax's part of a `Checkpointer`; of several hosts, this one alone has checkpoints."""
+    processes, alone = ocp.options.MultiprocessingOptions(), hosts.count() == 1
+    if not alone:
+        own = hosts.index()
+        processes = ocp.options.MultiprocessingOptions(
+            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"host_{own}"
+        )
+        if not read_only:  # which Orbax leaves to a caller that names processes
+            directory.mkdir(parents=True, exist_ok=True)
+    return ocp.CheckpointManager(
+        directory,
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy([LatestN(n=keep), ranking]),
+            cleanup_tmp_directories=not read_only,
+            create=not read_only and alone,
+            multiprocessing_options=processes,
+        ),
+        item_handlers={
+            "state": ocp.StandardCheckpointHandler(multiprocessing_options=processes),
+            "record": ocp.JsonCheckpointHandler(multiprocessing_options=processes),
+        },
+    )
 
 
 def _record(

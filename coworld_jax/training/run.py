@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-from coworld_jax import config as configuration
 from coworld_jax import hosts, parallel
 from coworld_jax.config import Config
 from coworld_jax.data import Replay
@@ -21,9 +20,7 @@ from coworld_jax.evaluation.evaluator import Evaluator
 from coworld_jax.fields import with_values
 from coworld_jax.method import TARGET, Method, TrainState, init_train_state, make_key
 from coworld_jax.records.checkpoint import Checkpointer, DamagedCheckpointError
-from coworld_jax.records.elsewhere import NoCheckpoints, NoMetrics
 from coworld_jax.records.files import (
-    CHECKPOINTS,
     REPLAY,
     check_data,
     write_config,
@@ -39,7 +36,13 @@ from coworld_jax.training.feeds import TargetFeed
 from coworld_jax.training.learner import Learner
 from coworld_jax.training.plan import Event, Rhythm, agenda
 from coworld_jax.training.runtime import StopRequest
-from coworld_jax.training.start import check_start, open_progress, own_workdir
+from coworld_jax.training.start import (
+    check_start,
+    open_checkpoints,
+    open_metrics,
+    open_progress,
+    own_workdir,
+)
 from coworld_jax.training.waiting import Patience
 from coworld_jax.workdir import check_config, make_method, needed_domains, task_of
 
@@ -274,7 +277,7 @@ def open_run(
     """Start everything that a run consists of, and end it again.
 
     Args:
-        ground: of the runs of several seeds; started here if not given.
+        ground: of the runs of several seeds, whose start was checked; started here if not given.
         progress: likewise.
         stop: asks the run to stop while it waits; nobody does if not given.
 
@@ -282,7 +285,8 @@ def open_run(
         ValueError: bad configuration or data, in one sentence, before anything is written but the
             lock; or other hosts have another configuration.
     """
-    check_start(config)
+    if ground is None:
+        check_start(config)
     hosts.on_first(lambda: check_config(workdir, config))
     patience = Patience(StopRequest() if stop is None else stop, config.run.grace)
     with ExitStack() as resources:
@@ -291,8 +295,8 @@ def open_run(
             ground = resources.enter_context(open_ground(config))
         method, pools, feed = ground.method, ground.pools, ground.feed
         if feed is not None:
-            print_, left_out = feed.fingerprint, feed.left_out
-            hosts.on_first(lambda: check_data(workdir, config.data, print_, left_out))
+            found = (feed.fingerprint, feed.left_out)
+            hosts.on_first(lambda: check_data(workdir, config.data, *found))
         collectors = _collectors(config, workdir, ground, patience)
         # Everything that can be wrong with the configuration has been found by now: a corrected
         # command may use the same workdir.
@@ -308,8 +312,8 @@ def open_run(
             collectors=collectors,
             learner=Learner(method, config.run, ground.mesh, feed, stopwatch, progress.message),
             evaluator=Evaluator(method, config, pools, workdir, ground.judging),
-            checkpoints=resources.enter_context(_open_checkpoints(config, workdir)),
-            metrics=resources.enter_context(_open_metrics(config, workdir)),
+            checkpoints=resources.enter_context(open_checkpoints(config, workdir)),
+            metrics=resources.enter_context(open_metrics(config, workdir)),
             progress=progress,
             stopwatch=stopwatch,
             patience=patience,
@@ -378,23 +382,6 @@ def replay_slots(config: Config, ground: Ground, domain: str) -> int:
     steps = ground.pools[domain].spec.episode_steps
     planned = planning.planned_episodes(ground.method.plan, domain, steps)
     return min(config.schedule.replay_episodes, planned)
-
-
-def _open_checkpoints(config: Config, workdir: Path) -> Checkpointer:
-    if not hosts.first():
-        return NoCheckpoints()
-    return Checkpointer(workdir / CHECKPOINTS, keep=config.run.keep)
-
-
-def _open_metrics(config: Config, workdir: Path) -> MetricsWriter:
-    if not hosts.first():
-        return NoMetrics()
-    return MetricsWriter(
-        workdir,
-        tensorboard=config.run.tensorboard,
-        wandb_project=config.run.wandb_project,
-        config=configuration.flatten(config),
-    )
 
 
 def _fresh_state(method: Method, seed: int, mesh: parallel.Mesh | None) -> TrainState:

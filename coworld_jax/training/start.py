@@ -15,7 +15,10 @@ from coworld_jax import hosts, parallel
 from coworld_jax.config import Config
 from coworld_jax.data.directory import episode_files
 from coworld_jax.method import TARGET
-from coworld_jax.records.files import lock
+from coworld_jax.records.checkpoint import Checkpointer
+from coworld_jax.records.elsewhere import NoCheckpoints, NoMetrics
+from coworld_jax.records.files import CHECKPOINTS, lock
+from coworld_jax.records.metrics import MetricsWriter
 from coworld_jax.records.progress import Progress
 from coworld_jax.workdir import needed_domains
 
@@ -80,3 +83,22 @@ def open_progress(updates: int) -> Iterator[Progress]:
         progress = Progress(updates, stream=stream)
         resources.callback(progress.close)
         yield progress
+
+
+def open_checkpoints(config: Config, workdir: Path) -> Checkpointer:
+    """The checkpoints of a run, which host 0 keeps."""
+    if not hosts.first():
+        return NoCheckpoints()
+    return Checkpointer(workdir / CHECKPOINTS, keep=config.run.keep)
+
+
+def open_metrics(config: Config, workdir: Path) -> MetricsWriter:
+    """The metrics of a run, which host 0 keeps."""
+    if not hosts.first():
+        return NoMetrics()
+    return MetricsWriter(
+        workdir,
+        tensorboard=config.run.tensorboard,
+        wandb_project=config.run.wandb_project,
+        config=configuration.flatten(config),
+    )
