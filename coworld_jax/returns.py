@@ -6,6 +6,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+_UNROLL = 16  # elementwise steps in one turn of a loop: an imagined rollout takes no loop at all
+
 
 def lambda_return(
     reward: jax.Array,  # [T, ...]
@@ -41,9 +43,9 @@ def lambda_return(
         now = reward + discount * ((1.0 - lambda_) * next_value + lambda_ * later)
         return now, now
 
-    _, returns = jax.lax.scan(
-        backward, next_value[-1], (reward, discount, next_value), reverse=True
-    )
+    steps = (reward, discount, next_value)
+    unroll = min(len(reward), _UNROLL)
+    _, returns = jax.lax.scan(backward, next_value[-1], steps, reverse=True, unroll=unroll)
     return returns
 
 

@@ -5,6 +5,8 @@ What every method's updates have in common is in test_contract.py.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import replace
 
 import jax
@@ -41,14 +43,15 @@ COUNT = jnp.int32(0)
 
 @pytest.fixture(scope="module")
 def applied():
-    """Every kind of update, compiled once: its function, its input and its output."""
+    """Every kind of update: its compiled program, its input and its output."""
     results = {}
     for name, (update, state_size) in KINDS.items():
         batches = {SOURCE: tiny.batch(1, state_size), TARGET: tiny.batch(2)}
         method, state = tiny.make(WEIGHTED, state_size=state_size)
-        run, _ = tiny.counted(method.updates[update])
+        given = (state, batches, jax.random.key(3), COUNT)
+        run = jax.jit(method.updates[update]).lower(*given).compile()
         before = tiny.copied(state)
-        after, metrics = run(state, batches, jax.random.key(3), COUNT)
+        after, metrics = run(*given)
         results[name] = (run, state, before, batches, after, metrics)
     return results
 
@@ -62,6 +65,34 @@ def test_update_changes_one_domain_only(applied, name):
     assert all(
         metric.startswith("source/" if learner == "sources" else "target/") for metric in metrics
     )
+
+
+def loops_over_time(program: str) -> Counter[tuple[str, int]]:
+    """The loops of a compiled program: the scope that each comes from, and its steps.
+
+    Random numbers have loops of their own on a CPU; they do not count.
+    """
+    loops: Counter[tuple[str, int]] = Counter()
+    for line in re.findall(r"= .* while\(.*", program):
+        path = re.search(r'op_name="([^"]*)"', line)[1]
+        if not re.search("threefry|uniform", path):
+            steps = re.search(r'"known_trip_count":{"n":"(\d+)"', line)
+            scope = re.search("observe|imagine", path)
+            loops[scope[0] if scope else path, int(steps[1]) if steps else -1] += 1
+    return loops
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_update_takes_the_fewest_steps_one_after_another(applied, name):
+    """One loop over the chunk and one over the imagined rollout, forwards and backwards.
+
+    A GPU is bound by the number of these steps. In particular coupling B filters both batches in
+    one loop, and no loop is made of what could be computed for all steps at once.
+    """
+    loops = {("observe", tiny.TIME): 2}
+    if name != "warm-up":
+        loops["imagine", tiny.LEARNING.horizon - 1] = 2
+    assert loops_over_time(applied[name][0].as_text()) == loops
 
 
 def test_warm_up_leaves_behaviour_alone(applied):
@@ -135,6 +166,7 @@ def spied(monkeypatch, sizes):
             state.world_model,
             observed,
             world_model.predict(agent.model, state.world_model, observed),
+            [observed] * len(extra.beside),
         ).logged
         return counted, observed, {f"model/{name}": jnp.mean(x) for name, x in logged.items()}
 

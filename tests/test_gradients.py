@@ -21,7 +21,13 @@ from coworld_jax import losses
 from coworld_jax.agents.dreamer import behavior, world_model
 from coworld_jax.agents.dreamer.agent import Agent, AgentState, make_agent
 from coworld_jax.agents.dreamer.behavior import Imagined, Noise
-from coworld_jax.agents.dreamer.updates import BehaviorExtra, CriticTerms, ModelExtra, see
+from coworld_jax.agents.dreamer.updates import (
+    BehaviorExtra,
+    CriticTerms,
+    ModelExtra,
+    observe_all,
+    see,
+)
 from coworld_jax.methods.coworld import couplings
 from coworld_jax.methods.coworld.couplings import source_update, target_update
 from coworld_jax.methods.coworld.state import CoWorld, CoWorldState, init_coworld
@@ -152,12 +158,11 @@ class Recorder:
         axis_name: str | None = None,
     ) -> tuple[AgentState, world_model.Observation, dict[str, jax.Array]]:
         params, seen = state.world_model, see(agent, state, batch, key, axis_name)
-        embed = world_model.encode(agent.model, params, seen.observation)
-        observed = world_model.observe(agent.model, params, embed, batch.action, seen.noise)
+        observed, *beside = observe_all(params, agent.model, seen, extra.beside)
         prediction = world_model.predict(agent.model, params, observed)
         self.terms = world_model.likelihood_losses(prediction, batch, seen.observation)
         self.terms["kl"] = world_model.balanced_kl(observed, 0.8, 0.0)
-        self.added, self.replaced, logged = extra.terms(params, observed, prediction)
+        self.added, self.replaced, logged = extra.terms(params, observed, prediction, beside)
         # Terms that are added have a weight each; terms that are replaced are the agent's own.
         assert set(extra.weights) == set(self.added)
         assert set(self.replaced) <= set(self.terms)

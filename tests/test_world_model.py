@@ -18,7 +18,7 @@ from coworld_jax.agents.dreamer import behavior, world_model
 from coworld_jax.agents.dreamer.acting import act, initial_acting_state, make_player
 from coworld_jax.agents.dreamer.agent import Agent, AgentState
 from coworld_jax.agents.dreamer.behavior import Noise
-from coworld_jax.agents.dreamer.world_model import Observation
+from coworld_jax.agents.dreamer.world_model import Chunks, Observation
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.types import Latent
 
@@ -88,6 +88,16 @@ def test_observe_is_a_loop_of_steps(case: Case) -> None:
         close(jax.tree.map(lambda leaf, t=t: leaf[t], seen.prior), prior)
     assert seen.feat.shape == (T, B, model.rssm.stoch + model.rssm.deter)
     np.testing.assert_array_equal(seen.feat[..., : model.rssm.stoch], seen.post.stoch)
+
+
+def test_batches_that_are_filtered_side_by_side_do_not_mix(case: Case) -> None:
+    """A second batch of another size changes nothing in the first, and the reverse."""
+    model, params = case.agent.model, case.state.world_model
+    own = Chunks(case.embed, case.action, case.noise)
+    other = Chunks(case.embed[:, :1] + 1.0, -case.action[:, :1], case.noise[:, 1:])
+    both = jax.jit(partial(world_model.observe_each, model))(params, [own, other])
+    for found, batch in zip(both, (own, other), strict=True):
+        close(found, jax.jit(partial(world_model.observe, model))(params, *batch))
 
 
 def test_unrolling_the_recurrence_changes_no_value(case: Case) -> None:
@@ -175,6 +185,11 @@ def test_surplus_coordinates_are_zero_in_imagination_as_in_episodes(case: Case) 
     assert np.any(found.feat != whole.feat)
 
 
+def _states(rollout: behavior.Rollout) -> jax.Array:
+    """Features of all its states, ``[H, N, F]``."""
+    return jnp.concatenate([rollout.feat, rollout.last[None]])
+
+
 def test_an_agent_keeps_what_its_simulator_does_not_take_at_zero(case: Case) -> None:
     agent = case.agent._replace(action_size=2)
     player = make_player(agent, lambda state: state, {})
@@ -196,18 +211,19 @@ def test_imagination_begins_at_the_start_and_acts_before_it_moves(case: Case) ->
     )
     uniform = jax.random.uniform(jax.random.key(1), (T, B, tiny.ACTION))
     found = _rollout(case, start, uniform)
-    assert found.feat.shape[0] == T + 1 and found.action.shape[0] == T
-    np.testing.assert_array_equal(found.feat[0], world_model.features(start))
+    feat = _states(found)
+    assert feat.shape[0] == T + 1 and found.action.shape[0] == T
+    np.testing.assert_array_equal(feat[0], world_model.features(start))
     latent = start
     for t in range(T):
-        loc, scale = case.agent.actor.apply(case.state.actor, found.feat[t])
+        loc, scale = case.agent.actor.apply(case.state.actor, feat[t])
         close((found.loc[t], found.scale[t]), (loc, scale))
         latent = world_model.imagine_step(model, params, latent, found.action[t], case.noise[t])
-        close(found.feat[t + 1], world_model.features(latent))
+        close(feat[t + 1], world_model.features(latent))
     # Another draw at index 2 is another action there, and another state only after it.
     other = _rollout(case, start, uniform.at[2].set(1.0 - uniform[2]))
     same_action = [bool(np.all(found.action[t] == other.action[t])) for t in range(T)]
-    same_state = [bool(np.all(found.feat[t] == other.feat[t])) for t in range(T + 1)]
+    same_state = [bool(np.all(feat[t] == _states(other)[t])) for t in range(T + 1)]
     assert same_action[:3] == [True, True, False]
     assert same_state == [True, True, True, False, False]
 
@@ -249,11 +265,12 @@ def test_actor_and_critic_targets_use_the_states_they_belong_to(case: Case) -> N
         Noise(case.noise, uniform),
     )
     rollout = _rollout(case, start, uniform, 2)
-    action, loc, scale = (x[..., :2] for x in rollout[1:])
-    close(imagined.feat, rollout.feat[:-1])
-    reward = np.asarray(world_model.predict_reward(model, params, rollout.feat))
-    value = np.asarray(agent.critic.apply(slow, rollout.feat))
-    gamma = 0.9 * np.asarray(world_model.predict_continuation(model, params, rollout.feat))
+    action, loc, scale = (x[..., :2] for x in rollout[2:])
+    feat = _states(rollout)
+    close(imagined.feat, feat[:-1])
+    reward = np.asarray(world_model.predict_reward(model, params, feat))
+    value = np.asarray(agent.critic.apply(slow, feat))
+    gamma = 0.9 * np.asarray(world_model.predict_continuation(model, params, feat))
     if model.continuation is not None:
         gamma[0] = 0.9 * np.asarray(alive)  # the replay knows, the head need not guess
     later, expected, weight = value[T], np.zeros((T, B)), np.ones((T, B))
@@ -264,7 +281,7 @@ def test_actor_and_critic_targets_use_the_states_they_belong_to(case: Case) -> N
         weight[t] = weight[t - 1] * gamma[t - 1]
     close(imagined.lambda_return, expected)
     close(imagined.weight, weight)
-    baseline = np.asarray(agent.critic.apply(state.critic, rollout.feat[:-1]))
+    baseline = np.asarray(agent.critic.apply(state.critic, feat[:-1]))
     log_prob = np.asarray(
         behavior.distributions.truncated_normal_log_prob(action, loc, scale).sum(-1)
     )

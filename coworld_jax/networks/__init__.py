@@ -2,17 +2,19 @@
 
 from coworld_jax.networks.cloning import CloningHead
 from coworld_jax.networks.convolution import convolve, convolve_transpose
+from coworld_jax.networks.deferred import slots_of
 from coworld_jax.networks.ensemble import EnsembleRSSM
 from coworld_jax.networks.features import FeatureActor, FeatureCritic
 from coworld_jax.networks.heads import MLP, ActorHead
 from coworld_jax.networks.pixels import PixelActor, PixelEncoder, TwinCritic
 from coworld_jax.networks.resnet import ResNet, resnet_params
-from coworld_jax.networks.rssm import RSSM
+from coworld_jax.networks.rssm import OBSERVING, RSSM
 from coworld_jax.networks.vector import StateDecoder, StateEncoder
 from coworld_jax.networks.vision import Decoder, Encoder
 
 __all__ = [
     "MLP",
+    "OBSERVING",
     "RSSM",
     "ActorHead",
     "CloningHead",
@@ -30,4 +32,5 @@ __all__ = [
     "convolve",
     "convolve_transpose",
     "resnet_params",
+    "slots_of",
 ]

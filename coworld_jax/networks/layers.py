@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from coworld_jax.networks import deferred
+
 
 def kernel_init(initializer: str, fan_in: int, fan_out: int) -> nn.initializers.Initializer:
     """Uniform kernels: ``glorot`` (DreamerV2) or ``torch`` (PyTorch's default).
@@ -62,7 +64,7 @@ class Linear(nn.Module):
     """``x @ kernel + bias`` over the last axis, computed in ``dtype`` with float32 parameters.
 
     ``fan_in`` overrides the size of the input for initialisation, where the kernel is one part of
-    a larger one.
+    a larger one. Given a slot, the gradient of its weights goes there, see `networks.deferred`.
     """
 
     features: int
@@ -78,11 +80,15 @@ class Linear(nn.Module):
         fan_in = size if self.fan_in is None else self.fan_in
         init = kernel_init(self.initializer, fan_in, self.features)
         kernel = self.param("kernel", init, (size, self.features))
-        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
-        if self.use_bias:
-            bias = self.param("bias", bias_init(self.initializer, fan_in), (self.features,))
-            y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
-        return y
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if not self.use_bias:
+            return x @ kernel
+        bias = self.param("bias", bias_init(self.initializer, fan_in), (self.features,))
+        bias = bias.astype(self.dtype)
+        if self.has_variable(deferred.COLLECTION, "slot"):
+            weights = jax.lax.stop_gradient((kernel, bias))
+            return deferred.affine(x, *weights, self.get_variable(deferred.COLLECTION, "slot"))
+        return x @ kernel + jnp.broadcast_to(bias, (*x.shape[:-1], self.features))
 
 
 class LayerNorm(nn.Module):

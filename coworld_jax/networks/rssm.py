@@ -9,6 +9,9 @@ import jax.numpy as jnp
 from coworld_jax.networks.layers import LayerNorm, Linear, elu
 
 
+OBSERVING = ("input", "gates", "post_deter", "post_stats")  # layers of one step of filtering
+
+
 class RSSM(nn.Module):
     """The learned transition: deterministic recurrence, prior and posterior.
 

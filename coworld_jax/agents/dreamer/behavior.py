@@ -1,6 +1,8 @@
 """Learning behaviour in imagination: rollouts of the actor, its loss, the critic's loss.
 
-Index 0 of a rollout is a posterior state of the batch, so H imagined states hold H - 1 actions.
+A rollout has H states and the H - 1 actions between them. Its first state is a posterior state of
+the batch. The heads read the states that an action follows, all in one array that nothing slices;
+only the slow critic reads the last state as well.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ from coworld_jax.types import Latent
 
 
 class Rollout(NamedTuple):
-    """Imagined states ``[H, N, ...]`` and the policy at the first H - 1 of them."""
+    """Imagined states, and the policy at all but the last; features are of the compute type."""
 
-    feat: jax.Array  # [H, N, F]
+    feat: jax.Array  # [H - 1, N, F]
+    last: jax.Array  # features of the last state, [N, F]
     action: jax.Array  # [H - 1, N, A]
     loc: jax.Array  # [H - 1, N, A]
     scale: jax.Array  # [H - 1, N, A]
@@ -87,21 +90,21 @@ def imagine(
     **Gradient:** from each state to the actions before it (dynamics backpropagation); the actor's
     input is stopped, so a state does not reach the actor through a later action.
     """
-    model = agent.model
+    model, dtype = agent.model, agent.model.rssm.dtype
     taken = jnp.arange(noise.action.shape[-1])[None] < agent.action_size
 
     def step(latent: Latent, noise: Noise) -> tuple[Latent, tuple[jax.Array, ...]]:
-        feat = features(latent)
+        feat = features(latent).astype(dtype)
         loc, scale = agent.actor.apply(actor_params, jax.lax.stop_gradient(feat))
         action = distributions.truncated_normal_sample(loc, scale, noise.action)
         action = jnp.where(taken, action, 0.0)
         following = imagine_step(model, world_params, latent, action, noise.latent)
-        return without_stats(following), (features(following), action, loc, scale)
+        return without_stats(following), (feat, action, loc, scale)
 
-    _, (feat, action, loc, scale) = jax.lax.scan(
+    last, (feat, action, loc, scale) = jax.lax.scan(
         step, without_stats(start), noise, unroll=model.unroll
     )
-    return Rollout(jnp.concatenate([features(start)[None], feat]), action, loc, scale)
+    return Rollout(feat, features(last).astype(dtype), action, loc, scale)
 
 
 def actor_terms(
@@ -127,16 +130,17 @@ def actor_terms(
     """
     learning, model, world_params = agent.learning, agent.model, state.world_model
     rollout = imagine(agent, world_params, actor_params, start, noise)
-    action, loc, scale = (x[..., : agent.action_size] for x in rollout[1:])
-    states = rollout.feat[:-1]
+    action, loc, scale = (x[..., : agent.action_size] for x in rollout[2:])
+    states, last = rollout.feat, rollout.last
     reward = predict_reward(model, world_params, states)
     continuation = predict_continuation(model, world_params, states)
     if model.continuation is not None:
         # The replay knows whether the start states were terminal.
         continuation = jnp.concatenate([start_discount[None], continuation[1:]])
     gamma = learning.discount * continuation
-    slow_value = agent.critic.apply(state.slow_critic, rollout.feat[1:])
-    lambda_return = returns.lambda_return(reward, gamma, slow_value, learning.lambda_)
+    value, last_value = (agent.critic.apply(state.slow_critic, x) for x in (states, last))
+    next_value = jnp.concatenate([value[1:], last_value[None]])
+    lambda_return = returns.lambda_return(reward, gamma, next_value, learning.lambda_)
     weight = returns.discount_weights(gamma)
     entropy = jnp.sum(distributions.truncated_normal_entropy(loc, scale), axis=-1)
     log_prob, baseline = jnp.zeros_like(lambda_return), jnp.zeros_like(lambda_return)

@@ -6,7 +6,7 @@ An update takes a state and data and returns a new state and metrics. Other term
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +17,7 @@ from coworld_jax import losses
 from coworld_jax.agents.dreamer import behavior, scaling, world_model
 from coworld_jax.agents.dreamer.agent import Agent, AgentState
 from coworld_jax.agents.dreamer.behavior import Imagined, Noise
-from coworld_jax.agents.dreamer.world_model import Observation, Prediction
+from coworld_jax.agents.dreamer.world_model import Chunks, Observation, Prediction, WorldModel
 from coworld_jax.agents.gradient import (
     Params,
     apply_gradient,
@@ -49,8 +49,8 @@ class Seen(NamedTuple):
     noise: jax.Array  # of the posterior samples, [T, B, groups]
 
 
-# (parameters, observation, heads) -> terms of the world model's loss
-ModelTerms = Callable[[Params, Observation, Prediction], Terms]
+# (parameters, own observation, heads there, observations beside it) -> terms of the model's loss
+ModelTerms = Callable[[Params, Observation, Prediction, Sequence[Observation]], Terms]
 # (parameters, imagined states, critic's value there) -> terms of the critic's loss, [H - 1, N]
 CriticTerms = Callable[[Params, Imagined, jax.Array], Terms]
 # parameters -> terms of the actor's loss
@@ -63,10 +63,15 @@ def no_terms(*_: object) -> Terms:
 
 
 class ModelExtra(NamedTuple):
-    """Further terms of the world model's loss, and the weights of those that are added."""
+    """Further terms of the world model's loss, and what they need.
+
+    The batches in ``beside`` are filtered together with the agent's own, in the same loop over
+    time; the terms get what that gives.
+    """
 
     terms: ModelTerms = no_terms
-    weights: dict[str, float] = _NONE
+    weights: dict[str, float] = _NONE  # of the terms that are added
+    beside: tuple[Seen, ...] = ()  # see `see_image`
 
 
 class BehaviorExtra(NamedTuple):
@@ -88,6 +93,18 @@ def see(
     return Seen(batch, world_model.normalise(agent.model, state.world_model, raw), noise)
 
 
+def see_image(
+    agent: Agent, batch: Batch, key: jax.Array, axis_name: str | None = None
+) -> Seen:
+    """The images of a batch, from any domain, with the noise of their posterior samples.
+
+    ``key`` is consumed. An agent that reads states encodes them by its bridge.
+    """
+    time, chunks = batch.reward.shape
+    noise = world_model.latent_noise(agent.model, key, time, chunks, axis_name)
+    return Seen(batch, world_model.normalise_image(batch.image), noise)
+
+
 def world_model_loss(
     params: Params, agent: Agent, seen: Seen, extra: ModelExtra, axis_name: str | None = None
 ) -> tuple[jax.Array, tuple[Observation, Metrics]]:
@@ -100,11 +117,10 @@ def world_model_loss(
         ``[]``, then what filtering gave and the mean of each term.
     """
     learning, reads = agent.learning, agent.model.reads
-    embed = world_model.encode(agent.model, params, seen.observation)
-    observed = world_model.observe(agent.model, params, embed, seen.batch.action, seen.noise)
+    observed, *beside = observe_all(params, agent.model, seen, extra.beside)
     prediction = world_model.predict(agent.model, params, observed)
     terms = world_model.likelihood_losses(prediction, seen.batch, seen.observation)
-    further = extra.terms(params, observed, prediction)
+    further = extra.terms(params, observed, prediction, beside)
     # The clamp belongs to the batch mean, so this term comes reduced.
     kl = world_model.balanced_kl(observed, learning.kl_balance, learning.free_nats, axis_name)
     means = term_means(joined(terms | {"kl": kl}, further.replaced, further.added))
@@ -114,6 +130,21 @@ def world_model_loss(
         weights["continue"] = learning.continue_scale
     total = weighted_sum(means, weights)
     return total, (observed, means | term_means(further.logged))
+
+
+def observe_all(
+    params: Params, model: WorldModel, seen: Seen, beside: Sequence[Seen]
+) -> tuple[Observation, ...]:
+    """What filtering an agent's own batch gives, and then each batch beside it."""
+    embeds = [
+        world_model.encode(model, params, seen.observation),
+        *(world_model.encode_image(model, params, other.observation) for other in beside),
+    ]
+    batches = [
+        Chunks(embed, batch.action, noise)
+        for embed, (batch, _, noise) in zip(embeds, (seen, *beside), strict=True)
+    ]
+    return world_model.observe_each(model, params, batches)
 
 
 def update_world_model(

@@ -8,6 +8,8 @@ An agent reads images, or the simulator's state vector, scaled by `scaling`.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,12 +21,14 @@ from coworld_jax.agents.gradient import Params
 from coworld_jax.agents.noise import example_noise
 from coworld_jax.networks import (
     MLP,
+    OBSERVING,
     RSSM,
     Decoder,
     Encoder,
     EnsembleRSSM,
     StateDecoder,
     StateEncoder,
+    slots_of,
 )
 from coworld_jax.types import Batch, Latent
 
@@ -59,6 +63,14 @@ class Observation(NamedTuple):
     def feat(self) -> jax.Array:
         """Features of the posterior, ``[T, B, F]``."""
         return features(self.post)
+
+
+class Chunks(NamedTuple):
+    """What filtering a batch of chunks takes."""
+
+    embed: jax.Array  # [T, B, E]
+    action: jax.Array  # action[t] led to embed[t], [T, B, A]
+    noise: jax.Array | None  # from `latent_noise`, or None to step with modes
 
 
 class Prediction(NamedTuple):
@@ -221,7 +233,6 @@ def observe_step(
     return Latent(deter, draw(stats, noise), stats)
 
 
-@jax.named_scope("observe")
 def observe(
     model: WorldModel,
     params: Params,
@@ -239,15 +250,43 @@ def observe(
     Returns:
         Posteriors, priors and embeddings, ``[T, B, ...]``.
     """
+    (observation,) = observe_each(model, params, [Chunks(embed, action, noise)])
+    return observation
+
+
+@jax.named_scope("observe")
+def observe_each(
+    model: WorldModel, params: Params, batches: Sequence[Chunks]
+) -> tuple[Observation, ...]:
+    """Filter several batches of chunks side by side, from zeros: one loop over time for all.
+
+    Args:
+        batches: of one length T; the number B of chunks may differ.
+
+    Returns:
+        `observe` of each batch.
+    """
+    embed, action, noise = jax.tree.map(lambda *each: jnp.concatenate(each, axis=1), *batches)
     projected = model.rssm.apply(params["rssm"], embed, method="project")
 
+    slots = slots_of(params["rssm"], OBSERVING, embed.shape[:2], model.rssm.dtype)
+
     def step(latent: Latent, inputs: tuple[Any, ...]) -> tuple[Latent, Latent]:
-        latent = observe_step(model, params, latent, *inputs)
+        slots, *given = inputs
+        latent = observe_step(model, {"rssm": params["rssm"] | slots}, latent, *given)
         return without_stats(latent), latent
 
     start = initial_latent(model, embed.shape[1])
-    _, post = jax.lax.scan(step, start, (action, projected, noise), unroll=model.unroll)
-    return Observation(post, prior_stats(model, params, post.deter), embed)
+    _, post = jax.lax.scan(step, start, (slots, action, projected, noise), unroll=model.unroll)
+    ends = list(itertools.accumulate(batch.embed.shape[1] for batch in batches))
+    posts = [
+        jax.tree.map(lambda x, begin=begin, end=end: x[:, begin:end], post)
+        for begin, end in itertools.pairwise([0, *ends])
+    ]
+    return tuple(
+        Observation(post, prior_stats(model, params, post.deter), batch.embed)
+        for post, batch in zip(posts, batches, strict=True)
+    )
 
 
 def imagine_step(

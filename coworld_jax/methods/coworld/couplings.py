@@ -37,6 +37,7 @@ from coworld_jax.agents.dreamer.updates import (
     BehaviorExtra,
     ModelExtra,
     Terms,
+    see_image,
     update_behavior,
     update_world_model,
 )
@@ -89,18 +90,19 @@ def source_update(
     key_model, key_behavior, key_aligned = jax.random.split(key, 3)
     eta = source_reward_weight(coworld.coupling, source.aligned_updates, coworld.aligned_updates)
 
-    def terms(params: Params, seen: Observation, prediction: Prediction) -> Terms:
+    def terms(
+        params: Params,
+        seen: Observation,
+        prediction: Prediction,
+        beside: Sequence[Observation],
+    ) -> Terms:
         bridged, aligned = {}, {}
         if model.bridge is not None:
             image = world_model.normalise_image(source_batch.image)
             embed = world_model.encode_image(model, params, image)
             bridged["bridge"] = losses.bridge_loss(embed, seen.embed)
         if target_batch is not None:
-            time, chunks = target_batch.reward.shape
-            noise = world_model.latent_noise(model, key_aligned, time, chunks, axis_name)
-            image = world_model.normalise_image(target_batch.image)
-            embed = world_model.encode_image(model, params, image)
-            across = world_model.observe(model, params, embed, target_batch.action, noise)
+            (across,) = beside
             aligned["reward"] = losses.reward_alignment_loss(
                 prediction.reward,
                 world_model.predict_reward(model, params, across.feat),
@@ -111,7 +113,13 @@ def source_update(
             )
         return Terms(added=bridged, replaced=aligned)
 
-    extra = ModelExtra(terms, {} if model.bridge is None else {"bridge": 1.0})
+    extra = ModelExtra(
+        terms,
+        weights={} if model.bridge is None else {"bridge": 1.0},
+        beside=()
+        if target_batch is None
+        else (see_image(agent, target_batch, key_aligned, axis_name),),
+    )
     source, seen, metrics = update_world_model(
         agent, source, source_batch, key_model, extra, axis_name
     )
@@ -192,7 +200,7 @@ def target_update(
         chosen = jnp.argmin(state.distances)
         models = [chosen_of(models, chosen)]
 
-    def terms(params: Params, seen: Observation, prediction: Prediction) -> Terms:
+    def terms(params: Params, seen: Observation, *_: object) -> Terms:
         if not (coupling.state_alignment or len(models) > 1):
             return Terms()
         every, logged = alignment_losses(coworld, models, seen.embed, image), {}

@@ -1,0 +1,104 @@
+"""Gradients of a recurrent network's weights as one matrix product after the backward loop.
+
+The transpose of `jax.lax.scan` adds a product ``xᵀ dy`` to the gradient of a weight at every step:
+it has as many terms as the batch has rows, and reads and writes the whole gradient. Here a step
+only leaves ``x`` and ``dy`` in its slot. After the loop the gradient is a single product over all
+steps:
+
+    dW = Σ_t x_tᵀ dy_t
+
+A slot is an input of the loop that nobody reads. What the loop gives back as its gradient is the
+pair ``(x, dy)`` of the step. `slots_of` makes the slots from the weights, and its gradient is the
+product; `affine` is the layer that fills them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+COLLECTION = "slots"  # of a network's variables, beside "params"
+
+Layer = dict[str, jax.Array]  # "kernel" [in, out] and, with a bias, "bias" [out]
+
+
+class Slot(NamedTuple):
+    """Of one layer; its values are never read."""
+
+    x: jax.Array  # [..., in]
+    dy: jax.Array  # [..., out]
+
+
+def slots_of(
+    variables: Mapping[str, Any], layers: Iterable[str], leading: tuple[int, ...], dtype: jnp.dtype
+) -> dict[str, dict[str, dict[str, Slot]]]:
+    """Slots for a loop over the first axis of ``leading``, as further variables of the network.
+
+    Args:
+        variables: of a network, ``{"params": {layer: {"kernel", "bias"}}}``.
+        layers: names of those `networks.layers.Linear` that the loop applies once a step.
+        leading: ``(T, B)``.
+        dtype: that the layers compute in.
+
+    Returns:
+        ``{"slots": {layer: {"slot": ...}}}`` with leading axes ``[T, B]``; a step of the loop
+        applies the network to ``variables`` joined with its part of them. **Gradient:** to the
+        weights of the layers, summed over both axes in float32.
+    """
+    params = variables["params"]
+    return {COLLECTION: {name: {"slot": _slot(leading, dtype, params[name])} for name in layers}}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _slot(leading: tuple[int, ...], dtype: jnp.dtype, layer: Layer) -> Slot:
+    # Made from the kernel: under `jax.vmap` over seeds each seed must have slots of its own.
+    empty = 0.0 * layer["kernel"].astype(dtype)
+    x, dy = empty[:, 0], empty[0]
+    return Slot(jnp.broadcast_to(x, (*leading, *x.shape)), jnp.broadcast_to(dy, (*leading, *dy.shape)))
+
+
+def _slot_fwd(leading: tuple[int, ...], dtype: jnp.dtype, layer: Layer) -> tuple[Slot, Layer]:
+    return _slot(leading, dtype, layer), layer
+
+
+def _slot_bwd(
+    leading: tuple[int, ...], dtype: jnp.dtype, layer: Layer, filled: Slot
+) -> tuple[Layer]:
+    x, dy = (leaf.reshape(-1, leaf.shape[-1]) for leaf in filled)
+    grads = {
+        "kernel": jnp.matmul(x.T, dy, preferred_element_type=jnp.float32),
+        "bias": jnp.sum(dy, axis=0, dtype=jnp.float32),
+    }
+    return ({name: grads[name] for name in layer},)
+
+
+_slot.defvjp(_slot_fwd, _slot_bwd)
+
+
+@jax.custom_vjp
+def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array, slot: Slot) -> jax.Array:
+    """``x @ kernel + bias``: ``[..., in] -> [..., out]``.
+
+    **Gradient:** to ``x``; what the weights' is made of goes to ``slot``.
+    """
+    return x @ kernel + jnp.broadcast_to(bias, (*x.shape[:-1], *bias.shape))
+
+
+def _affine_fwd(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, slot: Slot
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return affine(x, kernel, bias, slot), (x, kernel)
+
+
+def _affine_bwd(
+    residuals: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, None, None, Slot]:
+    x, kernel = residuals
+    return dy @ kernel.T, None, None, Slot(x, dy)
+
+
+affine.defvjp(_affine_fwd, _affine_bwd)
