@@ -6,7 +6,7 @@
     python -m experiments.benchmark layers --preset=released
     python -m experiments.benchmark loop --preset=small
     python -m experiments.benchmark evaluations --source=metaworld/button-press \
-        --target=metaworld/door-close --updates=1000
+        --target=metaworld/door-close --updates=1000 --repeats=1
     python -m experiments.benchmark hosts --preset=planar
     python -m experiments.benchmark profile --preset=released --batch=50 --length=50
     python -m experiments.benchmark flops --preset=paper
@@ -104,6 +104,7 @@ _USED = {
     "loop": ("preset", "batch", "length", "dtype", "source", "target", "updates", "workers"),
     "evaluations": (
         *("preset", "batch", "length", "dtype", "source", "target", "updates", "workers"),
+        "repeats",
     ),
     "hosts": ("preset", "batch", "length", "phase", "dtype", "chunk", "repeats"),
     "profile": ("preset", "batch", "length", "phase", "dtype", "chunk"),
@@ -200,7 +201,7 @@ def measure_loop(config: Config) -> dict[str, Any]:
 
 def measure_evaluations(config: Config) -> dict[str, Any]:
     """Wall time of a run with evaluations over the same without."""
-    figures = evaluations.measure(_as_run(config), updates=_UPDATES.value)
+    figures = evaluations.measure(_as_run(config), _UPDATES.value, _REPEATS.value)
     show([[name, _text(value)] for name, value in figures.items()])
     return _tasks() | figures
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from experiments.benchmarks import gpu_table, layers, loop, profile, timing, update
+from experiments.benchmarks import gpu, gpu_table, layers, limits, loop, profile, timing, update
 from experiments.benchmarks.flops import update_flops
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,17 +126,67 @@ def test_shares_of_the_loop_add_up():
 
 
 def test_one_table_holds_what_a_gpu_must_reach(tmp_path):
-    row = {"preset": "released", "batch": 50, "length": 50, "seconds": 0.0061}
-    suite = {"rows": [row, row | {"batch": 16, "length": 64, "seconds": 0.0034}]}
-    suite |= {"device": "a GPU", "versions": {"jax": "0.11"}}
+    machine = {"device": "a GPU", "versions": {"jax": "0.11"}}
+    bounds = {"arithmetic_ms": 1.2, "memory_ms": 0.3, "steps_ms": 2.44, "reached": 0.4}
+    rows = [
+        {"name": "`released` 50x50, bfloat16", "ms": 9.0, "must_ms": 10.0, "aim_ms": 5.0},
+        {"name": "`released` 50x50, bfloat16", "ms": 6.1, "must_ms": 10.0, "aim_ms": 5.0},
+        {"name": "`planar` 16x12, bfloat16", "ms": 0.5, "must_ms": None, "aim_ms": None},
+        {"name": "`planar` 16x12, bfloat16, 16 seeds", "ms": 4.0, "must_ms": None, "aim_ms": None},
+        {"name": "`planar` 16x12, bfloat16, 16 seeds, convolutions in blocks", "ms": 1.0}
+        | {"must_ms": None, "aim_ms": None},
+    ]
+    lines = [json.dumps(row | bounds | machine) for row in rows]
+    lines.append(json.dumps({"name": "`paper` 50x50, bfloat16", "error": "too little"} | machine))
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     costs = [{"name": name, "share": 0.25} for name in ("Decoder", "Encoder", "observe", "sample")]
-    loop_figures = {"wall_over_updates_alone": 1.042}
-    for name, value in (("suite", suite), ("loop", loop_figures), ("profile", {"costs": costs})):
-        (tmp_path / f"{name}.json").write_text(json.dumps(value))
-    lines = gpu_table.table(tmp_path).splitlines()
-    assert lines[4] == "| `released` 50x50, bfloat16 | 6.10 ms | 10 ms | 5 ms |"
-    assert lines[5] == "| `released` 16x64, bfloat16 | 3.40 ms | 8 ms |  |"
-    assert lines[6] == "| loop over its updates | 4.2% | 10 % |  |"
-    assert [line.split(" | ")[0] for line in lines[7:]] == [
-        "| cost 1: Decoder", "| cost 2: Encoder", "| cost 3: observe"
+    (tmp_path / "profile.json").write_text(json.dumps({"costs": costs}))
+    (tmp_path / "loop.json").write_text("")  # its time was over
+    found = gpu_table.table(tmp_path).splitlines()
+    assert found[0] == "a GPU, {'jax': '0.11'}"
+    table = {line.split(" | ")[0].removeprefix("| "): line for line in found[4:]}
+    assert table["`released` 50x50, bfloat16"].endswith(  # the later of two
+        "| 6.10 ms | 10.00 ms | 5.00 ms | 1.20 ms | 0.30 ms | 2.44 ms | 40% |"
+    )
+    assert "| too little |" in table["`paper` 50x50, bfloat16"]
+    assert "| not reached |" in table["`small` 16x16, bfloat16"]
+    assert "| 8.0 | 6 |" in table["16 seeds over one, `planar` 16x12, bfloat16"]
+    assert "| not reached |" in table["64 seeds over one, `planar` 16x12, bfloat16"]
+    assert "| not reached | 10 % |" in table["loop over its updates"]
+    assert [name for name in table if name.startswith("cost")] == [
+        "cost 1: Decoder", "cost 2: Encoder", "cost 3: observe"
     ]  # fmt: skip
+
+
+def test_each_row_of_the_gpu_table_has_a_name_and_a_setting_of_its_own():
+    assert len({row.name for row in gpu.ROWS}) == len(gpu.ROWS)
+    assert {row.flags for row in gpu.ROWS} == set(gpu.FLAGS)
+    for row in gpu.ROWS:
+        learning, network = gpu.config_of(row).settings.learning, gpu.config_of(row).settings.network
+        assert (learning.batch, learning.length) == (row.batch, row.length)
+        assert (network.dtype, network.unroll) == (row.dtype, row.unroll)
+
+
+@pytest.mark.slow
+def test_rows_of_the_gpu_table_are_measured_beside_their_bounds():
+    rows = [gpu.Row("planar", 2, 2, "float32", 1, seeds=seeds) for seeds in (1, 2)]
+    one, two = gpu.measure([rows[0], rows[1]._replace(form="blocks")])
+    assert two["arithmetic_ms"] == pytest.approx(2 * one["arithmetic_ms"])
+    assert two["steps_ms"] == one["steps_ms"]
+    for row in (one, two):
+        bound = max(row["arithmetic_ms"], row["memory_ms"], row["steps_ms"])
+        assert row["reached"] == pytest.approx(bound / row["ms"])
+
+
+def test_bounds_by_hand():
+    """Two updates of one chunk each: T = 4, B = 2, H = 3, F = 3 + 8."""
+    rates = limits.Rates({"float32": 1e9}, 1e6, 0.5)
+    found = limits.limits(tiny.CONFIG, "target", update.ACTION_SIZE, 1000, rates, seeds=2)
+    sizes = tiny.NETWORK, tiny.LEARNING, update.ACTION_SIZE
+    assert found.arithmetic == pytest.approx(2 * update_flops("target", *sizes) / 1e9)
+    features = 4 * 2 * 2 * 11 * 4
+    moved = 2 * 1000 + 4 * 2 * 64 * 64 * 3 + 6 * features
+    assert found.memory == pytest.approx(2 * moved / 1e6)
+    assert found.steps == 2 * (4 + 2) * 0.5
+    assert found.largest == max(found)
+    assert limits.sequential_steps(tiny.CONFIG, "world_model") == 2 * 4

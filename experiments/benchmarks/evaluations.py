@@ -8,11 +8,12 @@ from typing import Any
 from coworld_jax.config import Config
 from experiments.benchmarks.loop import run_all, short_run
 
-_TURNS = 2  # runs of each kind; they take turns
 
-
-def measure(config: Config, updates: int) -> dict[str, Any]:
+def measure(config: Config, updates: int, turns: int) -> dict[str, Any]:
     """Train with and without evaluations, ``updates`` updates of each kind of phase.
+
+    Args:
+        turns: runs of each kind; they take turns.
 
     Returns:
         ``with_over_without`` is the ratio of the wall times without compilation, each the shortest
@@ -20,7 +21,7 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
     """
     given = short_run(config, updates)
     without = replace(given, run=replace(given.run, eval_episodes=0))
-    summaries = run_all([given, without] * _TURNS)
+    summaries = run_all([given, without] * turns)
     walls = [summary["wall_time"] - summary["seconds"]["compile"] for summary in summaries]
     evaluated, bare = min(walls[::2]), min(walls[1::2])
     return {

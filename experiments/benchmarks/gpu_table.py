@@ -1,4 +1,4 @@
-"""One table from what ``launch/benchmark_gpu.sh`` has measured: figures, limits, largest costs.
+"""One table from what ``launch/benchmark_gpu.sh`` has measured.
 
 python -m experiments.benchmarks.gpu_table OUT
 """
@@ -10,39 +10,84 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from experiments.benchmarks.gpu import ROWS
+
 _COSTS = 3  # parts of the profile that are named
+_HEAD = ("what", "measured", "must", "aim", "arithmetic", "memory", "steps", "of the bound")
+_SEEDS = "`planar` 16x12, bfloat16"  # the rows whose seeds are compared
 
 
 def table(directory: Path) -> str:
-    """Markdown, from the files of ``directory``: suite.json, loop.json and profile.json.
+    """Markdown, from rows.jsonl, loop.json and profile.json in ``directory``, where they are.
 
-    Raises:
-        FileNotFoundError: one is missing.
+    A row that was not reached says so. The bounds are those of `limits`; the last column is the
+    largest of them over the measured time.
     """
-    suite, loop, profile = (
-        json.loads((directory / f"{name}.json").read_text())
-        for name in ("suite", "loop", "profile")
+    lines = _read(directory / "rows.jsonl")
+    found = {row["name"]: row for row in lines}
+    rows = [_row(name, found) for name in (row.name for row in ROWS)]
+    rows += [_gain(seeds, found) for seeds in (4, 16, 64)]
+    rows += _loop(_read(directory / "loop.json")) + _costs(_read(directory / "profile.json"))
+    machine = sorted({f"{row['device']}, {row['versions']}" for row in lines})
+    return "\n".join(
+        [
+            *(machine or ["Nothing was measured."]),
+            "",
+            f"| {' | '.join(_HEAD)} |",
+            "|---" * len(_HEAD) + "|",
+            *(f"| {' | '.join([*row, *[''] * (len(_HEAD) - len(row))])} |" for row in rows),
+        ]
     )
-    seconds = {
-        (row["preset"], row["batch"], row["length"]): row["seconds"] for row in suite["rows"]
-    }
-    rows: list[tuple[str, ...]] = [
-        ("`released` 50x50, bfloat16", _milliseconds(seconds["released", 50, 50]), "10 ms", "5 ms"),
-        ("`released` 16x64, bfloat16", _milliseconds(seconds["released", 16, 64]), "8 ms", ""),
-        ("loop over its updates", f"{loop['wall_over_updates_alone'] - 1:.1%}", "10 %", ""),
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    """The lines of JSON of a file; none of one that is missing or empty."""
+    text = file.read_text() if file.exists() else ""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _row(name: str, found: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    if name not in found:
+        return name, "not reached"
+    row = found[name]
+    if "error" in row:
+        return name, row["error"]
+    figures = (row[key] for key in ("ms", "must_ms", "aim_ms"))
+    bounds = (row[f"{key}_ms"] for key in ("arithmetic", "memory", "steps"))
+    return name, *map(_milliseconds, (*figures, *bounds)), f"{row['reached']:.0%}"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} ms"
+
+
+def _gain(seeds: int, found: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    """How many times as many updates ``seeds`` seeds make as one, in the better form."""
+    name, must = f"{seeds} seeds over one, {_SEEDS}", "6" if seeds == 16 else ""
+    one = [row["ms"] for key, row in found.items() if key == _SEEDS and "ms" in row]
+    several = [
+        row["ms"]
+        for key, row in found.items()
+        if key.startswith(f"{_SEEDS}, {seeds} seeds") and "ms" in row
     ]
-    rows += [_cost(number, cost) for number, cost in enumerate(profile["costs"][:_COSTS], 1)]
-    lines = [f"{suite['device']}, {suite['versions']}", "", "| what | measured | must | aim |"]
-    lines += ["|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
-    return "\n".join(lines)
+    if not one or not several:
+        return name, "not reached", must
+    return name, f"{seeds * one[0] / min(several):.1f}", must
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.2f} ms"
+def _loop(figures: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    name = "loop over its updates"
+    if not figures:
+        return [(name, "not reached", "10 %")]
+    return [(name, f"{figures[-1]['wall_over_updates_alone'] - 1:.1%}", "10 %")]
 
 
-def _cost(number: int, cost: dict[str, Any]) -> tuple[str, ...]:
-    return f"cost {number}: {cost['name']}", f"{cost['share']:.0%}", "", ""
+def _costs(figures: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    costs = figures[-1]["costs"] if figures else []
+    return [
+        (f"cost {number}: {cost['name']}", f"{cost['share']:.0%}")
+        for number, cost in enumerate(costs[:_COSTS], 1)
+    ]
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ import numpy as np
 
 from coworld_jax import parallel
 from coworld_jax.config import Config
-from coworld_jax.method import TARGET, Domain, init_train_state, source_names
+from coworld_jax.method import TARGET, Domain, TrainState, init_train_state, source_names
 from coworld_jax.methods.coworld import make_coworld
 from coworld_jax.store import EpisodeStore, sample
 from coworld_jax.training import runtime
 from coworld_jax.training.scan import run_updates
+from coworld_jax.types import Batch
 from experiments.benchmarks.flops import update_flops
 from experiments.benchmarks.timing import (
     alternate,
@@ -36,6 +37,7 @@ PHASES = {
     "target": ("target", (TARGET,)),
 }
 _BARE = 10  # single updates in a measurement, at most
+_ZERO = np.int32(0)  # updates made before
 
 
 class Program(NamedTuple):
@@ -48,13 +50,33 @@ class Program(NamedTuple):
     hlo: str  # the chunk as it was compiled
 
 
+class Traced(NamedTuple):
+    """A chunk of updates that is still to be compiled, and what it is called with."""
+
+    chunk: jax.stages.Lowered
+    single: Callable[..., Any]  # one update, jitted
+    state: TrainState
+    stores: dict[str, EpisodeStore]
+    batches: dict[str, Batch]
+    updates: int  # of a chunk
+    seconds: float  # that tracing took
+
+
 def prepare(config: Config, phase: str, mesh: parallel.Mesh | None = None) -> Program:
-    """Compile a chunk of one of `PHASES`, and run it once.
+    """Compile a chunk of one of `PHASES`, and run it once; arguments as in `trace`."""
+    return compiled(trace(config, phase, mesh))
+
+
+def trace(
+    config: Config, phase: str, mesh: parallel.Mesh | None = None, seeds: int = 1
+) -> Traced:
+    """A chunk of one of `PHASES`.
 
     ``source`` has coupling B and ``pretrain`` has not; ``world_model`` is the target's warm-up.
 
     Args:
         mesh: devices that share each batch of a chunk, or None for a single one.
+        seeds: that learn from the same data at once, each with a state of its own.
     """
     learning, chunk = config.settings.learning, config.run.chunk
     state_size = _state_size(config)
@@ -70,31 +92,55 @@ def prepare(config: Config, phase: str, mesh: parallel.Mesh | None = None) -> Pr
         for seed, domain in enumerate(read.format(source=source) for read in reads)
     }
     key_init, *keys = jax.random.split(jax.random.key(0), 1 + len(stores))
-    state = jax.jit(lambda key: init_train_state(method, key))(key_init)
     batches = {
         domain: sample(store, key, learning.length, learning.batch)
         for key, (domain, store) in zip(keys, stores.items(), strict=True)
     }
     shape = (chunk, learning.length, learning.batch)
-    program = functools.partial(run_updates, update, shape=shape)
-    zero = np.int32(0)
+    program: parallel.Program = functools.partial(run_updates, update, shape=shape)
+    init = functools.partial(init_train_state, method)
+    if seeds > 1:
+        program, init = over_seeds(program), jax.vmap(init)
+        key_init = jax.random.split(key_init, seeds)
+    state = jax.jit(init)(key_init)
     state, stores = parallel.replicate((state, stores), mesh)
     began = time.perf_counter()
-    scan = parallel.spread(program, mesh).lower(state, stores, {}, zero).compile()
-    compile_seconds = time.perf_counter() - began
+    lowered = parallel.spread(program, mesh).lower(state, stores, {}, _ZERO)
+    spent = time.perf_counter() - began
     single = jax.jit(update, donate_argnums=0)
-    bare = min(chunk, _BARE)
+    return Traced(lowered, single, state, stores, batches, chunk, spent)
+
+
+def over_seeds(program: parallel.Program) -> parallel.Program:
+    """``program`` for a state with a leading axis of seeds; they share data and count."""
+
+    def run(
+        state: Any, resident: Any, streamed: Any, count: Any, *, axis_name: str | None
+    ) -> tuple[Any, Any]:
+        one = functools.partial(program, axis_name=axis_name)
+        return jax.vmap(one, in_axes=(0, None, None, None))(state, resident, streamed, count)
+
+    return run
+
+
+def compiled(traced: Traced) -> Program:
+    """Compile a chunk, and run it once."""
+    state, stores = traced.state, traced.stores
+    began = time.perf_counter()
+    scan = traced.chunk.compile()
+    compile_seconds = traced.seconds + time.perf_counter() - began
+    bare = min(traced.updates, _BARE)
 
     def run_chunk() -> Any:
         nonlocal state
-        state, metrics = scan(state, stores, {}, zero)
+        state, metrics = scan(state, stores, {}, _ZERO)
         return metrics
 
     def run_bare() -> Any:
         nonlocal state
         for _ in range(bare):
             # Noise may repeat.
-            learnt, metrics = single(state.learnt, batches, jax.random.key(1), zero)
+            learnt, metrics = traced.single(state.learnt, traced.batches, jax.random.key(1), _ZERO)
             state = state._replace(learnt=learnt)
         return metrics
 
@@ -124,12 +170,13 @@ def measure(configs: Sequence[Config], phase: str, repeats: int) -> list[dict[st
 
 
 def sizes(config: Config) -> dict[str, int]:
-    """Bytes that devices average in an update of the target, and bytes of the whole state."""
+    """Bytes that devices average in an update of the target, of that agent, of the whole state."""
     method = make_coworld(config.settings, _domains(config))
     learnt = jax.eval_shape(method.init, jax.random.key(0))
     agent = learnt.target
     return {
         "gradient_bytes": _bytes((agent.world_model, agent.actor, agent.critic)),
+        "agent_bytes": _bytes(agent),
         "state_bytes": _bytes(learnt),
     }
 

@@ -1,0 +1,180 @@
+"""The updates that a GPU is judged by, each beside what bounds it; ``launch/benchmark_gpu.sh``.
+
+    python -m experiments.benchmarks.gpu FILE [--flags=NAME] [--rows=SUBSTRING]
+
+Rows are measured in the order of `ROWS` and appended to FILE as lines of JSON. XLA reads its flags
+as a process starts, so a call measures the rows of one set of flags. All of its programs are traced
+first, and compiled side by side on the cores that there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from absl import app, flags
+
+from coworld_jax import config as configuration
+from coworld_jax.config import Config
+from coworld_jax.networks import convolution
+from coworld_jax.training import runtime
+from experiments.benchmarks import update
+from experiments.benchmarks.limits import Rates, limits, measure_rates
+from experiments.benchmarks.timing import seconds, where
+from experiments.configs.sizes import sized_config
+
+FLAGS = {
+    "default": "",
+    "no command buffers": "--xla_gpu_enable_command_buffer=",
+}
+"""Sets of XLA's flags that are compared, by name."""
+
+_FLAGS = flags.DEFINE_enum("flags", "default", list(FLAGS), "Which rows: their set of XLA's flags.")
+_ROWS = flags.DEFINE_string("rows", "", "Only rows with this in their name.")
+_PHASE = "target"
+_REPEATS = 5
+
+
+class Row(NamedTuple):
+    """One setting of the update of the target."""
+
+    preset: str
+    batch: int
+    length: int
+    dtype: str = "bfloat16"
+    chunk: int = 50
+    seeds: int = 1
+    unroll: int = 1
+    form: str = "stock"  # of the convolutions
+    flags: str = "default"
+    must: float | None = None  # ms
+    aim: float | None = None  # ms
+
+    @property
+    def name(self) -> str:
+        """As in the table."""
+        words = [f"`{self.preset}` {self.batch}x{self.length}", self.dtype]
+        words += [f"{self.seeds} seeds"] if self.seeds > 1 else []
+        words += [f"unroll {self.unroll}"] if self.unroll > 1 else []
+        words += [f"convolutions in {self.form}"] if self.form != "stock" else []
+        words += [self.flags] if self.flags != "default" else []
+        return ", ".join(words)
+
+
+_RELEASED = Row("released", 50, 50, must=10.0, aim=5.0)
+_SEEDS = Row("planar", 16, 12)
+
+ROWS = (
+    _RELEASED,
+    Row("released", 16, 64, must=6.0),
+    _RELEASED._replace(flags="no command buffers"),
+    _RELEASED._replace(unroll=5),
+    _RELEASED._replace(form="blocks"),
+    *(_SEEDS._replace(seeds=seeds) for seeds in (1, 16)),
+    _SEEDS._replace(seeds=16, form="blocks"),
+    Row("small", 16, 16),
+    Row("paper", 50, 50, chunk=10),
+    _RELEASED._replace(unroll=10),
+    *(_SEEDS._replace(seeds=seeds) for seeds in (4, 64)),
+    _SEEDS._replace(flags="no command buffers"),
+    Row("released", 50, 50, dtype="float32"),
+    Row("small", 16, 16, dtype="float32"),
+    Row("planar", 16, 12, dtype="float32"),
+    Row("paper", 50, 50, dtype="float32", chunk=10),
+)
+
+
+def config_of(row: Row) -> Config:
+    """The configuration of a row."""
+    config = sized_config("coworld", row.preset)
+    changes = [
+        f"learning.batch={row.batch}",
+        f"learning.length={row.length}",
+        f"network.dtype={row.dtype}",
+        f"network.unroll={row.unroll}",
+    ]
+    config = configuration.override(config, changes)
+    return replace(config, run=replace(config.run, chunk=row.chunk))
+
+
+@contextlib.contextmanager
+def convolutions_in(form: str) -> Iterator[None]:
+    """Programs that are traced meanwhile have their convolutions in ``form`` on accelerators."""
+    stock = convolution.FORMS["stock"]
+    convolution.FORMS["stock"] = convolution.FORMS[form]
+    try:
+        yield
+    finally:
+        convolution.FORMS["stock"] = stock
+
+
+def measure(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    """The figures of each row, as they come; a row that fails has an ``error`` instead."""
+    rates = measure_rates(tuple(dict.fromkeys(row.dtype for row in rows)))
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
+        pending = []
+        for row in rows:
+            print(f"Tracing {row.name} ...", file=sys.stderr)
+            with convolutions_in(row.form):
+                traced = update.trace(config_of(row), _PHASE, seeds=row.seeds)
+            pending.append(pool.submit(update.compiled, traced))
+        for row, program in zip(rows, pending, strict=True):
+            yield _figures(row, program, rates)
+
+
+def _figures(row: Row, program: Future[update.Program], rates: Rates) -> dict[str, Any]:
+    config = config_of(row)
+    figures = {"name": row.name, "must_ms": row.must, "aim_ms": row.aim}
+    try:
+        run = program.result()
+        times = [seconds(run.run_chunk) for _ in range(_REPEATS)]
+    except jax.errors.JaxRuntimeError as error:  # most likely too little memory
+        return figures | {"error": str(error).splitlines()[0]}
+    bounds = limits(
+        config,
+        _PHASE,
+        update.ACTION_SIZE,
+        update.sizes(config)["agent_bytes"],
+        rates,
+        row.seeds,
+    )
+    taken = statistics.median(times) / row.chunk
+    return figures | {
+        "ms": 1000 * taken,
+        "arithmetic_ms": 1000 * bounds.arithmetic,
+        "memory_ms": 1000 * bounds.memory,
+        "steps_ms": 1000 * bounds.steps,
+        "reached": bounds.largest / taken,
+        "compile_seconds": run.compile_seconds,
+        "seeds": row.seeds,
+    }
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Append figures to the file that is named."""
+    if len(arguments) != 2:
+        raise app.UsageError("Name the file that figures are appended to.")
+    given = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""
+    # Before jax starts. What the user has set comes last, and so decides.
+    os.environ["XLA_FLAGS"] = f"{FLAGS[_FLAGS.value]} {given}"
+    runtime.configure()  # a second call finds what the first has compiled
+    rows = [r for r in ROWS if r.flags == _FLAGS.value and _ROWS.value in r.name]
+    began = time.monotonic()
+    for figures in measure(rows):
+        with Path(arguments[1]).open("a") as file:
+            file.write(json.dumps(figures | where()) + "\n")
+        print(f"{time.monotonic() - began:4.0f} s: {json.dumps(figures)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    app.run(main)
