@@ -49,6 +49,9 @@ class RunConfig:
     # Who carries the plan out: programs where all simulators are jittable, see training.device.
     program: str = choice("auto", "host", "device")
     resident_share: float = share(0.5)  # of the device's memory; a larger dataset is streamed
+    # When a frozen encoder embeds the target's images: in each update, or all of them once as a
+    # phase begins, which takes memory and saves time; equal up to rounding.
+    embeddings: str = choice("update", "phase")
     skip_bad_files: bool = False
     cache: str = ""  # folder to unpack data beyond the memory in; beside <config.data> if empty
     tensorboard: bool = False
@@ -61,7 +64,7 @@ CHANGEABLE = {"data"} | frozenset(
     f"run.{name}"
     for name in (
         *("chunk", "workers", "checkpoint_every", "keep", "devices", "mapping", "program"),
-        *("grace", "last_phase"),
+        *("grace", "last_phase", "embeddings"),
         *("resident_share", "cache", "skip_bad_files", "tensorboard", "wandb_project"),
     )
 )

@@ -15,6 +15,7 @@ Domains are called ``target`` (a fixed dataset; its simulator serves evaluation 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -52,6 +53,10 @@ class Phase(NamedTuple):
     env_steps: int = 0  # of that play, in whole episodes
     first_updates: int = 0  # of ``updates``, those at the beginning, before any new data
     scores: tuple[str, ...] = ()  # domains that the evaluations of this phase play
+    # What this phase reads of the target's images and does not change, a name in
+    # ``Method.embeddings``. Its batches may hold it as ``Batch.embed``; where that is None the
+    # update computes it.
+    embeds: str = ""
 
 
 class Update(Protocol):
@@ -109,6 +114,8 @@ class Method(NamedTuple):
     length: int  # T, rows of a chunk
     batch: int  # B, chunks of an update, over all devices
     before: int = 0  # rows by which a chunk may begin before its episode, see `store.sample_rows`
+    # By name, functions of the state and of images uint8 [n, height, width, 3], to [n, ...].
+    embeddings: Mapping[str, Callable[[State, jax.Array], jax.Array]] = MappingProxyType({})
 
 
 class Beginning(NamedTuple):

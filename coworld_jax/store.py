@@ -28,6 +28,7 @@ class EpisodeStore(NamedTuple):
     starts: jax.Array  # int32 [episodes], first row of each episode
     lengths: jax.Array  # int32 [episodes], its rows
     episodes: jax.Array  # int32 [], episodes in use; the rest are empty slots
+    embed: jax.Array | None = None  # [rows, ...], what a phase has embedded of the images
 
 
 def init_store(
@@ -146,4 +147,5 @@ def sample(
         store.reward[rows],
         store.discount[rows],
         store.state[rows],
+        None if store.embed is None else store.embed[rows],
     )

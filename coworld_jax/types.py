@@ -54,6 +54,7 @@ class Batch(NamedTuple):
     reward: jax.Array  # float32 [T, B]
     discount: jax.Array  # float32 [T, B]
     state: jax.Array  # float32 [T, B, N], the simulator's own; N = 0 where nobody reads it
+    embed: jax.Array | None = None  # [T, B, ...], see `method.Phase`; None where there is none
 
 
 class Latent(NamedTuple):

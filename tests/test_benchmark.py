@@ -162,7 +162,8 @@ def test_each_row_of_the_gpu_table_has_a_name_and_a_setting_of_its_own():
     assert len({row.name for row in gpu.ROWS}) == len(gpu.ROWS)
     assert {row.flags for row in gpu.ROWS} == set(gpu.FLAGS)
     for row in gpu.ROWS:
-        learning, network = gpu.config_of(row).settings.learning, gpu.config_of(row).settings.network
+        settings = gpu.config_of(row).settings
+        learning, network = settings.learning, settings.network
         assert (learning.batch, learning.length) == (row.batch, row.length)
         assert (network.dtype, network.unroll) == (row.dtype, row.unroll)
 

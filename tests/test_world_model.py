@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from tiny import close
 
 from coworld_jax.agents.dreamer import agent as agents
 from coworld_jax.agents.dreamer import behavior, world_model
@@ -55,12 +56,6 @@ def case(request: pytest.FixtureRequest) -> Case:
             model, params, embed, action, noise
         )),
     )  # fmt: skip
-
-
-def close(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, tolerance, tolerance), found, expected
-    )
 
 
 def changed(found: Latent, other: Latent) -> dict[str, np.ndarray]:

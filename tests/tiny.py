@@ -267,3 +267,10 @@ def batch(seed: int, state_size: int = 0) -> Batch:
         discount=jnp.ones((TIME, BATCH), jnp.float32),
         state=jnp.asarray(rng.normal(size=(TIME, BATCH, state_size)), jnp.float32),
     )
+
+
+def close(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
+    """Two trees of arrays agree, relatively and absolutely."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, tolerance, tolerance), found, expected
+    )

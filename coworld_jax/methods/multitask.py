@@ -245,9 +245,7 @@ def joint_update(
     batch = joint_batch(source_batch, target_batch, from_target)
     theirs, ours = np.flatnonzero(from_target), np.flatnonzero(~from_target)
 
-    def own_rewards(
-        params: Params, seen: Observation, prediction: Prediction, *_: object
-    ) -> Terms:
+    def own_rewards(params: Params, seen: Observation, prediction: Prediction, *_: object) -> Terms:
         if not multitask.separate:
             return Terms()
         head = params | {"reward": params[_TARGET_REWARD]}

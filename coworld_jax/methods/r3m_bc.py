@@ -34,7 +34,8 @@ What differs from the official code:
 
 * Data: the target's dataset, not 25 demonstrations. The data's actions are clipped to [-1, 1], as
   the player's are.
-* Embeddings are computed in every update and not once before: this costs time, and changes nothing.
+* Embeddings are computed in every update. ``run.embeddings = "phase"`` computes them once before,
+  as the official code does: it takes memory, saves most of the time, and changes nothing.
 * The last row of an episode has no action after it and is not trained on; neither is it there.
 
 The encoder is a part of what a checkpoint holds. The file of weights must still be there when a run
@@ -123,12 +124,16 @@ def make_r3m_bc(settings: R3mBcSettings, domains: Mapping[str, Domain]) -> Metho
         axis_name: str | None,
     ) -> tuple[R3mBcState, Metrics]:
         steps = transitions(batch, FRAMES)
-        embed = r3m.embed(network, state.encoder, steps.obs)
+        # A chunk begins with the frame that its policy sees.
+        embed = batch.embed[0] if batch.embed is not None else see(state, steps.obs)
         policy, metrics = update_head(head, optimizer, state.head, embed, steps.action, axis_name)
         return state._replace(head=policy), prefixed("actor", metrics)
 
+    def see(state: R3mBcState, image: jax.Array) -> jax.Array:
+        return r3m.embed(network, state.encoder, image)
+
     def choose(params: R3mBcState, stack: jax.Array, key: jax.Array, *, explore: bool) -> jax.Array:
-        return clone(head, params.head, r3m.embed(network, params.encoder, stack))
+        return clone(head, params.head, see(params, stack))
 
     return offline_method(
         init,
@@ -138,6 +143,7 @@ def make_r3m_bc(settings: R3mBcSettings, domains: Mapping[str, Domain]) -> Metho
         length=chunk_length(FRAMES),
         batch=settings.learning.batch,
         before=FRAMES.stack - 1,
+        embed=see,
     )
 
 

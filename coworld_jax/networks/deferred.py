@@ -57,8 +57,8 @@ def slots_of(
 def _slot(leading: tuple[int, ...], dtype: jnp.dtype, layer: Layer) -> Slot:
     # Made from the kernel: under `jax.vmap` over seeds each seed must have slots of its own.
     empty = 0.0 * layer["kernel"].astype(dtype)
-    x, dy = empty[:, 0], empty[0]
-    return Slot(jnp.broadcast_to(x, (*leading, *x.shape)), jnp.broadcast_to(dy, (*leading, *dy.shape)))
+    x, dy = (jnp.broadcast_to(row, (*leading, row.size)) for row in (empty[:, 0], empty[0]))
+    return Slot(x, dy)
 
 
 def _slot_fwd(leading: tuple[int, ...], dtype: jnp.dtype, layer: Layer) -> tuple[Slot, Layer]:

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from coworld_jax.networks.layers import LayerNorm, Linear, elu
 
-
 OBSERVING = ("input", "gates", "post_deter", "post_stats")  # layers of one step of filtering
 
 

@@ -77,6 +77,12 @@ class TargetFeed:
         # Of all memory, not of what is free just now: a resumed run must choose the same feed.
         share = max(hosts.gather(dataset.nbytes / total_bytes()))
         resident = share <= config.run.resident_share
+        if not resident and config.run.embeddings == "phase":
+            raise ValueError(
+                f"run.embeddings is phase, but {config.data} takes {share:.0%} of the memory and "
+                "is streamed: use --config.run.embeddings=update, or a larger "
+                "--config.run.resident_share."
+            )
         self.announcement = (
             f"{config.data}: {len(dataset.lengths):,} episodes, {format_bytes(dataset.nbytes)}, "
             f"{share:.0%} of the memory: "

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from coworld_jax import fields, parallel
-from coworld_jax.config import Config
+from coworld_jax.config import Config, RunConfig
 from coworld_jax.envs import JittableEnvironment
 from coworld_jax.envs.jittable.pool import JittablePool
 from coworld_jax.envs.jittable.rollout import Row, episode_of
@@ -41,7 +41,7 @@ from coworld_jax.training.stretch import Block, Step, Stretch, fold, unfold
 from coworld_jax.types import Episode
 
 
-def obstacle(ground: Ground) -> str:
+def obstacle(ground: Ground, run: RunConfig) -> str:
     """Why a run cannot be carried out by programs of its own; empty if it can."""
     for pool in ground.pools.values():
         if not isinstance(pool, JittablePool):
@@ -52,6 +52,8 @@ def obstacle(ground: Ground) -> str:
         return "the dataset is streamed"
     if ground.mesh is not None:
         return "several devices share each batch"
+    if run.embeddings == "phase" and any(phase.embeds for phase in ground.method.plan):
+        return "the dataset is embedded once per phase"
     return ""
 
 

@@ -16,6 +16,7 @@ from coworld_jax.method import TARGET, Clock, Method, Phase, TrainState
 from coworld_jax.records.stopwatch import Stopwatch
 from coworld_jax.store import EpisodeStore
 from coworld_jax.training import runtime
+from coworld_jax.training.embeddings import PhaseEmbeddings
 from coworld_jax.training.feeds import TargetFeed
 from coworld_jax.training.plan import Learn
 from coworld_jax.training.scan import Shape, run_updates, update_keys
@@ -31,7 +32,7 @@ class Learner:
         mesh: devices, or None for a single one.
         feed: the target's data, or None in a plan that reads none.
         stopwatch: takes the times of ``sampling`` (of a streamed feed; a resident one is sampled
-            inside the update), ``compile`` and ``update``.
+            inside the update), ``embedding``, ``compile`` and ``update``.
         say: shows a line to the user.
     """
 
@@ -48,6 +49,7 @@ class Learner:
         self._run = run
         self._mesh = mesh
         self._feed = feed
+        self._embeddings = PhaseEmbeddings(method, mesh, say)
         self._stopwatch = stopwatch
         self._say = say
         self._programs: dict[tuple[Any, ...], parallel.Compiled] = {}
@@ -70,6 +72,10 @@ class Learner:
         with self._stopwatch.measure("sampling"):
             clock = parallel.on_host(state.clock)
             resident, streamed = self._feeds(clock, phase, count, replays)
+        if self._run.embeddings == "phase" and TARGET in resident:
+            with self._stopwatch.measure("embedding"):
+                dataset = self._embeddings.joined(resident[TARGET], state.learnt, event)
+                resident[TARGET] = dataset
         arguments = (state, resident, streamed, np.int32(event.done))
         signature = (phase.update, phase.reads, count)
         if signature not in self._programs:

@@ -68,7 +68,7 @@ def _train_one(
 ) -> dict[str, Any] | None:
     """`train` for one seed."""
     with open_run(config, workdir, stop=stop) as run:
-        reason = "it may end early" if until is not None else obstacle(run.ground)
+        reason = "it may end early" if until is not None else obstacle(run.ground, config.run)
         by_device = chooses_device(config, reason)
         announce(run.progress, run.ground)
         run.restore()

@@ -83,7 +83,7 @@ def train_seeds(
         if not ones:
             raise NonFiniteError(f"All seeds have failed: {'; '.join(failures.values())}")
         with open_ground(config, shares_batch=False) as ground:
-            by_device = chooses_device(config, obstacle(ground))
+            by_device = chooses_device(config, obstacle(ground, config.run))
             if by_device:
                 parallel.check_seeds(config.run.seeds)
                 _check_memory(config, ground, len(ones))

@@ -115,7 +115,8 @@ def _sampling_seconds(config: Config) -> float:
     def run(key: jax.Array) -> Any:
         def step(total: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
             batch = sample(store, key, learning.length, learning.batch)
-            return total + sum(leaf.astype("float32").sum() for leaf in batch), None
+            sums = (leaf.astype("float32").sum() for leaf in jax.tree.leaves(batch))
+            return total + sum(sums), None
 
         return jax.lax.scan(step, jax.numpy.zeros(()), jax.random.split(key, _SAMPLES))[0]
 

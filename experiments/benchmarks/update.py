@@ -67,9 +67,7 @@ def prepare(config: Config, phase: str, mesh: parallel.Mesh | None = None) -> Pr
     return compiled(trace(config, phase, mesh))
 
 
-def trace(
-    config: Config, phase: str, mesh: parallel.Mesh | None = None, seeds: int = 1
-) -> Traced:
+def trace(config: Config, phase: str, mesh: parallel.Mesh | None = None, seeds: int = 1) -> Traced:
     """A chunk of one of `PHASES`.
 
     ``source`` has coupling B and ``pretrain`` has not; ``world_model`` is the target's warm-up.

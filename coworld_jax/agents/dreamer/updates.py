@@ -93,9 +93,7 @@ def see(
     return Seen(batch, world_model.normalise(agent.model, state.world_model, raw), noise)
 
 
-def see_image(
-    agent: Agent, batch: Batch, key: jax.Array, axis_name: str | None = None
-) -> Seen:
+def see_image(agent: Agent, batch: Batch, key: jax.Array, axis_name: str | None = None) -> Seen:
     """The images of a batch, from any domain, with the noise of their posterior samples.
 
     ``key`` is consumed. An agent that reads states encodes them by its bridge.

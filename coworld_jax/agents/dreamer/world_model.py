@@ -8,7 +8,6 @@ An agent reads images, or the simulator's state vector, scaled by `scaling`.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -278,10 +277,11 @@ def observe_each(
 
     start = initial_latent(model, embed.shape[1])
     _, post = jax.lax.scan(step, start, (slots, action, projected, noise), unroll=model.unroll)
-    ends = list(itertools.accumulate(batch.embed.shape[1] for batch in batches))
+    sizes = [batch.embed.shape[1] for batch in batches]
+    ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
     posts = [
-        jax.tree.map(lambda x, begin=begin, end=end: x[:, begin:end], post)
-        for begin, end in itertools.pairwise([0, *ends])
+        jax.tree.map(lambda x, end=end, size=size: x[:, end - size : end], post)
+        for end, size in zip(ends, sizes, strict=True)
     ]
     return tuple(
         Observation(post, prior_stats(model, params, post.deter), batch.embed)

@@ -14,6 +14,7 @@ domains, and surplus coordinates are zero in batches, in imagination and in the 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import fields, replace
 
@@ -34,7 +35,12 @@ from coworld_jax.method import (
     sources_of,
     widest_action,
 )
-from coworld_jax.methods.coworld.couplings import select_update, source_update, target_update
+from coworld_jax.methods.coworld.couplings import (
+    compared_embeds,
+    select_update,
+    source_update,
+    target_update,
+)
 from coworld_jax.methods.coworld.plan import aligned_updates, make_plan
 from coworld_jax.methods.coworld.settings import CouplingConfig, CoWorldSettings
 from coworld_jax.methods.coworld.state import CoWorld, CoWorldState, init_coworld, with_source
@@ -90,7 +96,13 @@ def make_coworld(settings: CoWorldSettings, domains: Mapping[str, Domain]) -> Me
         players=players,
         length=settings.learning.length,
         batch=settings.learning.batch,
+        embeddings={SOURCE: functools.partial(_embed, coworld)},
     )
+
+
+def _embed(coworld: CoWorld, state: CoWorldState, image: jax.Array) -> jax.Array:
+    """What coupling A reads of target images, in the type that encoders compute in."""
+    return compared_embeds(coworld, state, image).astype(coworld.target.model.rssm.dtype)
 
 
 def _shared(settings: CoWorldSettings, sources: Mapping[str, Domain]) -> Domain:

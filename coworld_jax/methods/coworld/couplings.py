@@ -143,23 +143,42 @@ def _spread(embed: jax.Array, axis_name: str | None) -> jax.Array:
     return jnp.maximum(0.5 * jnp.sum(moments[1] - jnp.square(moments[0])), 1e-6)
 
 
-def alignment_losses(
-    coworld: CoWorld, sources: Sequence[Params], embed: jax.Array, image: jax.Array
-) -> jax.Array:
-    """Coupling A's term for each of some sources, ``[M, T, B]``, nats.
+def embed_by_sources(coworld: CoWorld, sources: Sequence[Params], image: jax.Array) -> jax.Array:
+    """How some sources embed target images: uint8 ``[..., 64, 64, 3] -> [..., M, E]``, float32.
 
-    Sources that read states are compared by their bridges.
+    Sources that read states embed them by their bridges.
 
     Args:
         sources: world models.
+    """
+    model, normal = coworld.sources[0].model, world_model.normalise_image(image)
+    embeds = [world_model.encode_image(model, params, normal) for params in sources]
+    return jnp.stack(embeds, axis=-2)
+
+
+def compared_embeds(coworld: CoWorld, state: CoWorldState, image: jax.Array) -> jax.Array:
+    """`embed_by_sources` of those that coupling A compares with; one, if chosen for the phase.
+
+    They are frozen while the target learns, so that a whole phase may read them at once
+    (`method.Phase.embeds`).
+    """
+    models = [source.world_model for source in state.sources]
+    if state.distances is not None:
+        models = [chosen_of(models, jnp.argmin(state.distances))]
+    return embed_by_sources(coworld, models, image)
+
+
+def alignment_losses(embed: jax.Array, source_embeds: jax.Array) -> jax.Array:
+    """Coupling A's term for each of some sources, ``[M, T, B]``, nats.
+
+    Args:
         embed: of the target, ``[T, B, E]``; differentiated.
-        image: target images, normalised, ``[T, B, 64, 64, 3]``.
+        source_embeds: of the sources, ``[T, B, M, E]``.
 
     A less-trained encoder has a flatter softmax and therefore a smaller distance.
     """
-    model = coworld.sources[0].model
-    others = [world_model.encode_image(model, params, image) for params in sources]
-    return jnp.stack([losses.alignment_loss(embed, other) for other in others])
+    each = jnp.moveaxis(source_embeds, -2, 0)
+    return jnp.stack([losses.alignment_loss(embed, other) for other in each])
 
 
 def distances(terms: jax.Array, axis_name: str | None) -> jax.Array:
@@ -192,20 +211,21 @@ def target_update(
     """
     coupling, several = coworld.coupling, len(coworld.sources) > 1
     key_model, key_behavior = jax.random.split(key)
-    image = world_model.normalise_image(batch.image)
-    models = [source.world_model for source in state.sources]
     names = [f"distance_{name}" for name in coworld.names]
-    chosen = jnp.zeros((), jnp.int32)
-    if state.distances is not None:  # for the whole phase
-        chosen = jnp.argmin(state.distances)
-        models = [chosen_of(models, chosen)]
+    # Among several the nearest is chosen by this batch, unless one was for the whole phase.
+    by_batch, chosen = several, jnp.zeros((), jnp.int32)
+    if state.distances is not None:
+        by_batch, chosen = False, jnp.argmin(state.distances)
+    embeds = batch.embed
+    if embeds is None:
+        embeds = compared_embeds(coworld, state, batch.image)
 
     def terms(params: Params, seen: Observation, *_: object) -> Terms:
-        if not (coupling.state_alignment or len(models) > 1):
+        if not (coupling.state_alignment or by_batch):
             return Terms()
-        every, logged = alignment_losses(coworld, models, seen.embed, image), {}
+        every, logged = alignment_losses(seen.embed, embeds.astype(jnp.float32)), {}
         aligned = every[0]
-        if len(models) > 1:
+        if by_batch:
             near = distances(every, axis_name)
             aligned = every[jnp.argmin(near)]
             logged = dict(zip(names, near, strict=True))
@@ -215,7 +235,7 @@ def target_update(
     target, seen, metrics = update_world_model(
         coworld.target, state.target, batch, key_model, ModelExtra(terms, weights), axis_name
     )
-    if len(models) > 1:
+    if by_batch:
         chosen = jnp.argmin(jnp.stack([metrics[f"model/{name}"] for name in names]))
     if several:
         picked = jax.nn.one_hot(chosen, len(names))
@@ -275,7 +295,8 @@ def select_update(
     image = world_model.normalise_image(batch.image)
     embed = world_model.encode(coworld.target.model, state.target.world_model, image)
     models = [source.world_model for source in state.sources]
-    near = distances(alignment_losses(coworld, models, embed, image), axis_name)
+    every = alignment_losses(embed, embed_by_sources(coworld, models, batch.image))
+    near = distances(every, axis_name)
     assert state.distances is not None
     mean = jnp.where(count == 0, 0.0, state.distances)
     mean = mean + (near - mean) / (count + 1)

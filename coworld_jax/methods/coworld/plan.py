@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coworld_jax.method import TARGET, Domain, Phase
+from coworld_jax.method import SOURCE, TARGET, Domain, Phase
 from coworld_jax.methods.coworld.settings import CoWorldSettings
 from coworld_jax.schedule import MEASURING_UPDATES, learn_offline, learn_online, prefill
 
@@ -37,7 +37,8 @@ def make_plan(
             phases.extend(learn_online(phase, schedule, updates, first))
 
     def target_phase(phase: Phase, updates: int, first: int = 0) -> None:
-        learn = learn_offline(phase._replace(reads=(TARGET,)), updates, first)
+        embeds = SOURCE if coupling.state_alignment or len(sources) > 1 else ""
+        learn = learn_offline(phase._replace(reads=(TARGET,), embeds=embeds), updates, first)
         if learn and len(sources) > 1 and coupling.selection == "phase":
             phases.append(Phase("select", "select", SELECTION_UPDATES, reads=(TARGET,)))
         phases.extend(learn)

@@ -25,6 +25,7 @@ def offline_method(
     length: int,
     batch: int,
     before: int = 0,
+    embed: Callable[[State, jax.Array], jax.Array] | None = None,
 ) -> Method:
     """A method that repeats one update on the target's data and never plays while it learns.
 
@@ -36,6 +37,7 @@ def offline_method(
         length: rows of a chunk.
         batch: chunks of an update.
         before: see `method.Method`.
+        embed: of images, where a step may find it in ``batch.embed``; see `method.Phase`.
     """
 
     def update(
@@ -50,6 +52,9 @@ def offline_method(
 
     named: Update = update
     learn = Phase("learn", "agent", updates, reads=(TARGET,), scores=(TARGET,))
+    embeddings = {}
+    if embed is not None:
+        learn, embeddings = learn._replace(embeds="images"), {"images": embed}
     return Method(
         init=lambda key: init(jax.random.split(key)[1]),
         updates={"agent": named},
@@ -58,6 +63,7 @@ def offline_method(
         length=length,
         batch=batch,
         before=before,
+        embeddings=embeddings,
     )
 
 
