@@ -24,16 +24,18 @@ COUNT = jnp.int32(0)
 def test_images_are_embedded_block_by_block(monkeypatch):
     """Seven images in blocks of three: the last block overlaps the one before."""
     monkeypatch.setattr(embeddings, "BLOCK", 3)
+    monkeypatch.setattr(embeddings, "_SAY_EVERY", -1.0)
     image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (7, 4, 4, 3), np.uint8))
-    sizes = []
+    sizes, said = [], []
 
     def embed(scale, image):
         sizes.append(len(image))
         return scale * jnp.sum(image.astype(jnp.float32), axis=(1, 2))
 
-    found = embeddings.embed_images(embed, jnp.float32(2.0), image)
+    found = embeddings.embed_images(embed, jnp.float32(2.0), image, said.append)
     np.testing.assert_array_equal(found, embed(2.0, image))
     assert set(sizes[:-1]) == {3}
+    assert said[0] == "Embedded 3 of 7 images." and said[-1] == "Embedded 7 of 7 images."
 
 
 def test_a_phase_is_embedded_as_it_begins_and_as_a_run_goes_on():
@@ -52,11 +54,11 @@ def test_a_phase_is_embedded_as_it_begins_and_as_a_run_goes_on():
         return float(joined.embed[0] - jnp.mean(store.image[0].astype(jnp.float32)))
 
     assert offset(1.0, learn, 2) == pytest.approx(1.0, abs=1e-4)  # resumed within a phase
-    assert offset(9.0, learn, 4) == pytest.approx(1.0, abs=1e-4) and len(said) == 1
+    assert offset(9.0, learn, 4) == pytest.approx(1.0, abs=1e-4) and len(said) == 2
     assert offset(2.0, learn, 0) == pytest.approx(2.0, abs=1e-4)  # the next of the same phase
     assert offset(9.0, plain, 0) is None
-    assert offset(3.0, learn, 2) == pytest.approx(3.0, abs=1e-4) and len(said) == 3
-    assert said[0].startswith("Embedded 18 images of the data for phase target: ")
+    assert offset(3.0, learn, 2) == pytest.approx(3.0, abs=1e-4) and len(said) == 6
+    assert said[0] == "Embedding 18 images of the data for target."
 
 
 SELECTIONS = {"one source": ("update", 1), "each batch": ("update", 3), "each phase": ("phase", 3)}

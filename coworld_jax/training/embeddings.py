@@ -8,6 +8,7 @@ embeds the dataset again, with the parameters that have not changed since.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import jax
@@ -20,6 +21,7 @@ from coworld_jax.store import EpisodeStore
 from coworld_jax.training.plan import Learn
 
 BLOCK = 256  # images that are embedded in one call
+_SAY_EVERY = 30.0  # seconds
 
 
 class PhaseEmbeddings:
@@ -52,26 +54,27 @@ class PhaseEmbeddings:
             return store
         if self._embed is None or event.done == 0:
             self._embed = None  # its memory is free before the next is made
+            image = parallel.on_host(store.image)
+            self._say(f"Embedding {len(image):,} images of the data for {event.phase.name}.")
             embed = embed_images(
-                self._method.embeddings[name],
-                parallel.on_host(learnt),
-                parallel.on_host(store.image),
+                self._method.embeddings[name], parallel.on_host(learnt), image, self._say
             )
-            self._say(
-                f"Embedded {len(embed):,} images of the data for phase {event.phase.name}: "
-                f"{format_bytes(embed.nbytes)}."
-            )
+            self._say(f"Their embeddings take {format_bytes(embed.nbytes)}.")
             self._embed = parallel.replicate(embed, self._mesh)
         return store._replace(embed=self._embed)
 
 
 def embed_images(
-    embed: Callable[[State, jax.Array], jax.Array], learnt: State, image: jax.Array
+    embed: Callable[[State, jax.Array], jax.Array],
+    learnt: State,
+    image: jax.Array,
+    say: Callable[[str], None],
 ) -> jax.Array:
     """``embed(learnt, image)`` for all rows, block by block: ``[rows, ...]``.
 
     Args:
         image: uint8 ``[rows, height, width, 3]``.
+        say: shows how far it is, every half minute.
     """
     rows, block = len(image), min(BLOCK, len(image))
 
@@ -84,8 +87,11 @@ def embed_images(
         lambda all_, new, first: jax.lax.dynamic_update_slice_in_dim(all_, new, first, 0),
         donate_argnums=0,
     )
-    found = jnp.zeros((rows, *shape.shape[1:]), shape.dtype)
+    found, told = jnp.zeros((rows, *shape.shape[1:]), shape.dtype), time.monotonic()
     for start in range(0, rows, block):
         first = jnp.int32(min(start, rows - block))  # the last block overlaps the one before
         found = put(found, of_block(learnt, image, first), first)
+        if time.monotonic() - told > _SAY_EVERY:
+            told = time.monotonic()
+            say(f"Embedded {min(start + block, rows):,} of {rows:,} images.")
     return found
