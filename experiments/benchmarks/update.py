@@ -13,10 +13,11 @@ import numpy as np
 
 from coworld_jax import parallel
 from coworld_jax.config import Config
-from coworld_jax.method import TARGET, Domain, TrainState, init_train_state, source_names
+from coworld_jax.method import TARGET, Domain, Method, TrainState, init_train_state, source_names
 from coworld_jax.methods.coworld import make_coworld
 from coworld_jax.store import EpisodeStore, sample
 from coworld_jax.training import runtime
+from coworld_jax.training.embeddings import embed_images
 from coworld_jax.training.scan import run_updates
 from coworld_jax.types import Batch
 from experiments.benchmarks.flops import update_flops
@@ -90,6 +91,8 @@ def trace(config: Config, phase: str, mesh: parallel.Mesh | None = None, seeds: 
         for seed, domain in enumerate(read.format(source=source) for read in reads)
     }
     key_init, *keys = jax.random.split(jax.random.key(0), 1 + len(stores))
+    if config.run.embeddings == "phase" and TARGET in stores:
+        stores[TARGET] = _embedded(method, stores[TARGET], key_init)
     batches = {
         domain: sample(store, key, learning.length, learning.batch)
         for key, (domain, store) in zip(keys, stores.items(), strict=True)
@@ -107,6 +110,13 @@ def trace(config: Config, phase: str, mesh: parallel.Mesh | None = None, seeds: 
     spent = time.perf_counter() - began
     single = jax.jit(update, donate_argnums=0)
     return Traced(lowered, single, state, stores, batches, chunk, spent)
+
+
+def _embedded(method: Method, store: EpisodeStore, key: jax.Array) -> EpisodeStore:
+    """``store`` with what a phase of the target embeds of its images."""
+    (embed,) = method.embeddings.values()
+    learnt = jax.jit(method.init)(key)
+    return store._replace(embed=embed_images(embed, learnt, store.image, print))
 
 
 def over_seeds(program: parallel.Program) -> parallel.Program:
