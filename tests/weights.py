@@ -1,6 +1,8 @@
 """A file of R3M's form, written once, whose weights follow a rule.
 
 The format is that of ``torch.save``, written out; PyTorch is not needed.
+
+    python tests/weights.py     # writes .cache/r3m_18.pt
 """
 
 from __future__ import annotations
@@ -102,3 +104,7 @@ def r3m_weights() -> str:
         save(unfinished, _weights())
         unfinished.replace(_PATH)
     return str(_PATH)
+
+
+if __name__ == "__main__":
+    print(r3m_weights())

@@ -1,7 +1,14 @@
-"""Does each method learn from a medium-expert dataset?"""
+"""Does each method learn from a medium-expert dataset?
+
+R3M's own weights are a file of the user's. Here ``r3m_bc`` stands on a ResNet-18 with random
+weights, which ``python tests/weights.py`` writes: it shows that the policy learns from embeddings,
+and says nothing about R3M.
+"""
 
 from experiments.studies.planar import offline_pair
 from experiments.studying.study import Arm, Study
+
+_RANDOM_R3M = ("weights=.cache/r3m_18.pt", "run.embeddings=phase", "run.eval_every=2000")
 
 STUDY = Study(
     title="Every method on one planar pair",
@@ -20,6 +27,7 @@ STUDY = Study(
         Arm("cql", "cql"),
         Arm("bc", "bc"),
         Arm("curl", "curl"),
+        Arm("r3m_bc on random weights", "r3m_bc", _RANDOM_R3M),
         Arm("lompo", "lompo"),
         Arm("lompo_finetune", "lompo_finetune"),
         Arm("finetune", "finetune"),
