@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-_UNROLL = 16  # elementwise steps in one turn of a loop: an imagined rollout takes no loop at all
+_UNROLL = 16  # elementwise steps in one turn of a loop: fewer steps take no loop at all
 
 
 def lambda_return(

@@ -5,8 +5,8 @@
 #   bash launch/benchmark_gpu.sh [OUT]     # benchmarks/ if not given
 #
 # INTERPRETER names a Python that has the packages; otherwise .venv is set up. MINUTES is the time
-# for all of it, without that. What is not reached is named in the table. A second call goes on:
-# compiled programs are kept, and later lines of JSON take the place of earlier ones.
+# for all of it, without that. What is not reached is named in the table. A second call with the
+# same OUT measures what is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -z "${INTERPRETER:-}" ]; then
@@ -15,20 +15,27 @@ if [ -z "${INTERPRETER:-}" ]; then
 fi
 out=${1:-benchmarks}
 mkdir -p "$out"
-end=$(($(date +%s) + 60 * ${MINUTES:-9} - 15))
+end=$(($(date +%s) + 60 * ${MINUTES:-9}))
 
-run() { # MODULE ARGUMENTS...: until the time is over
-    local left=$((end - $(date +%s)))
-    echo "== $* (${left} s left)" >&2
+run() { # SPARE MODULE ARGUMENTS...: until all but SPARE seconds are over
+    local left=$((end - $(date +%s) - $1))
+    shift
+    echo "== $* (${left} s)" >&2
     [ "$left" -gt 0 ] || return 0
     timeout "$left" "$INTERPRETER" -m "$@" || echo "== ended with $?" >&2
 }
 
-run experiments.benchmarks.gpu "$out/rows.jsonl"
-run experiments.benchmarks.gpu "$out/rows.jsonl" --flags="no command buffers"
-run experiments.benchmark profile --preset=released --dtype=bfloat16 | tail -n 1 >"$out/profile.json"
-run experiments.benchmark loop --preset=small --updates=300 --workers=2 | tail -n 1 >"$out/loop.json"
-run experiments.benchmark layers --preset=released --dtype=bfloat16 --images=2500 |
-    tail -n 1 >"$out/layers.json"
+keep() { # NAME: the last line of the input becomes OUT/NAME, if it is an object of JSON
+    tail -n 1 >"$out/$1.new"
+    if [ "$(head -c 1 "$out/$1.new")" = "{" ]; then mv "$out/$1.new" "$out/$1"; else rm "$out/$1.new"; fi
+}
+
+run 180 experiments.benchmarks.gpu "$out/rows.jsonl"
+run 120 experiments.benchmarks.gpu "$out/rows.jsonl" --flags="no command buffers"
+[ -e "$out/profile.json" ] || XLA_FLAGS="--xla_gpu_enable_command_buffer= ${XLA_FLAGS:-}" \
+    run 70 experiments.benchmark profile --preset=released --batch=50 --length=50 --dtype=bfloat16 |
+    keep profile.json # a command buffer hides the names of its operations
+[ -e "$out/loop.json" ] ||
+    run 15 experiments.benchmark loop --preset=small --updates=300 --workers=2 | keep loop.json
 echo "== all of it"
 "$INTERPRETER" -m experiments.benchmarks.gpu_table "$out" | tee "$out/table.md"

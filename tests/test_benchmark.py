@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -158,6 +159,48 @@ def test_one_table_holds_what_a_gpu_must_reach(tmp_path):
     ]  # fmt: skip
 
 
+FAKE = """#!/usr/bin/env bash
+case "$2 $3" in
+experiments.benchmarks.gpu_table*) exec {python} "$@" ;;
+experiments.benchmarks.gpu*) echo '{row}' >>"$3"; echo -n '{{"name": "cut o' >>"$3"; exit 1 ;;
+*profile) echo a table; echo '{profile}' ;;
+*loop) echo a table; [ -z "${{BROKEN:-}}" ] && echo '{loop}' ;;
+esac
+"""
+
+
+def test_the_gpu_script_keeps_what_it_has_measured(tmp_path):
+    """Its parts fail, are cut off, or print no figures: the table holds all the others."""
+    row = {"name": "`small` 16x16, bfloat16", "error": "no memory", "device": "x", "versions": {}}
+    costs = {"costs": [{"name": "Decoder", "share": 0.5}]}
+    fake = tmp_path / "python"
+    fake.write_text(
+        FAKE.format(
+            python=sys.executable,
+            row=json.dumps(row),
+            profile=json.dumps(costs),
+            loop=json.dumps({"wall_over_updates_alone": 1.05}),
+        )
+    )
+    fake.chmod(0o755)
+    out = tmp_path / "out"
+
+    def table(**variables):
+        result = subprocess.run(
+            ["bash", "launch/benchmark_gpu.sh", str(out)], cwd=ROOT, capture_output=True, text=True,
+            env=os.environ | {"INTERPRETER": str(fake)} | variables, timeout=120,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    first = table(BROKEN="1")
+    assert "loop over its updates | not reached" in first and "cost 1: Decoder | 50%" in first
+    assert "no memory" in first and "`planar` 16x12, float32 | not reached" in first
+    assert "loop over its updates | 5.0%" in table()  # what is missing
+    last = table(MINUTES="0")
+    assert "loop over its updates | 5.0%" in last and "cost 1: Decoder | 50%" in last
+
+
 def test_each_row_of_the_gpu_table_has_a_name_and_a_setting_of_its_own():
     assert len({row.name for row in gpu.ROWS}) == len(gpu.ROWS)
     assert {row.flags for row in gpu.ROWS} == set(gpu.FLAGS)
@@ -186,8 +229,10 @@ def test_bounds_by_hand():
     sizes = tiny.NETWORK, tiny.LEARNING, update.ACTION_SIZE
     assert found.arithmetic == pytest.approx(2 * update_flops("target", *sizes) / 1e9)
     features = 4 * 2 * 2 * 11 * 4
-    moved = 2 * 1000 + 4 * 2 * 64 * 64 * 3 + 6 * features
+    moved = 2 * 1000 + 4 * 2 * 64 * 64 * 3 + 5 * features
     assert found.memory == pytest.approx(2 * moved / 1e6)
     assert found.steps == 2 * (4 + 2) * 0.5
     assert found.largest == max(found)
     assert limits.sequential_steps(tiny.CONFIG, "world_model") == 2 * 4
+    unrolled = tiny.with_settings(network={"unroll": 3})
+    assert limits.sequential_steps(unrolled, "target") == 2 * (2 + 1)

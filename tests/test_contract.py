@@ -186,6 +186,22 @@ def test_an_update_is_a_pure_function_that_is_traced_once(name: str, phase: Phas
     jax.tree.map(np.testing.assert_array_equal, batches, chunks)
 
 
+@pytest.mark.parametrize(
+    ("name", "phase"), [case for case in applications() if case.values[1].embeds]
+)
+def test_what_a_phase_embeds_stays_and_may_be_given(name: str, phase: Phase) -> None:
+    """The update leaves it as it is, and learns the same from a batch that brings it along."""
+    method, (_, _, state, _, batches, after, metrics) = made(name).method, applied(name, phase)
+    batch = batches[TARGET]
+    embed = jax.jit(method.embeddings[phase.embeds])
+    before, later = (embed(s, batch.image.reshape(-1, 64, 64, 3)) for s in (state, after))
+    np.testing.assert_array_equal(before, later)
+    given = batch._replace(embed=before.reshape(*batch.reward.shape, *before.shape[1:]))
+    update = jax.jit(method.updates[phase.update])
+    _, found = update(state, batches | {TARGET: given}, jax.random.key(3), jnp.int32(0))
+    tiny.close(found, metrics, 1e-4)
+
+
 @pytest.mark.parametrize(("name", "phase"), applications())
 def test_an_update_keeps_the_form_of_its_state(name: str, phase: Phase) -> None:
     _, _, state, before, _, after, metrics = applied(name, phase)

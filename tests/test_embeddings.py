@@ -28,13 +28,14 @@ def test_images_are_embedded_block_by_block(monkeypatch):
     image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (7, 4, 4, 3), np.uint8))
     sizes, said = [], []
 
+    @jax.jit
     def embed(scale, image):
-        sizes.append(len(image))
+        sizes.append(len(image))  # once for each shape
         return scale * jnp.sum(image.astype(jnp.float32), axis=(1, 2))
 
     found = embeddings.embed_images(embed, jnp.float32(2.0), image, said.append)
-    np.testing.assert_array_equal(found, embed(2.0, image))
-    assert set(sizes[:-1]) == {3}
+    assert set(sizes) == {3}
+    np.testing.assert_array_equal(found, embed(jnp.float32(2.0), image))
     assert said[0] == "Embedded 3 of 7 images." and said[-1] == "Embedded 7 of 7 images."
 
 
@@ -54,11 +55,11 @@ def test_a_phase_is_embedded_as_it_begins_and_as_a_run_goes_on():
         return float(joined.embed[0] - jnp.mean(store.image[0].astype(jnp.float32)))
 
     assert offset(1.0, learn, 2) == pytest.approx(1.0, abs=1e-4)  # resumed within a phase
-    assert offset(9.0, learn, 4) == pytest.approx(1.0, abs=1e-4) and len(said) == 2
+    assert offset(9.0, learn, 4) == pytest.approx(1.0, abs=1e-4) and len(said) == 1
     assert offset(2.0, learn, 0) == pytest.approx(2.0, abs=1e-4)  # the next of the same phase
     assert offset(9.0, plain, 0) is None
-    assert offset(3.0, learn, 2) == pytest.approx(3.0, abs=1e-4) and len(said) == 6
-    assert said[0] == "Embedding 18 images of the data for target."
+    assert offset(3.0, learn, 2) == pytest.approx(3.0, abs=1e-4) and len(said) == 3
+    assert said[0] == "Embedding 18 images of the data for target: 72 bytes."
 
 
 SELECTIONS = {"one source": ("update", 1), "each batch": ("update", 3), "each phase": ("phase", 3)}
@@ -90,12 +91,27 @@ def test_coworld_reads_embeddings_that_it_would_compute(case):
     assert others["target/model/alignment"] != metrics["target/model/alignment"]
 
 
-def test_a_plan_that_compares_no_embeddings_asks_for_none():
-    settings = tiny.with_settings(coupling={"state_alignment": False}).settings
-    plan = make_coworld(settings, {n: Domain(3, 0, 10) for n in ("source", TARGET)}).plan
-    assert not any(phase.embeds for phase in plan)
-    plan = make_coworld(tiny.SETTINGS, {n: Domain(3, 0, 10) for n in ("source", TARGET)}).plan
-    assert {phase.name for phase in plan if phase.embeds} == {"warm-up", "target"}
+@pytest.mark.parametrize(
+    ("aligned", "selection", "sources", "embeds"),
+    [
+        (True, "update", 1, True),
+        (True, "phase", 2, True),
+        (False, "update", 1, False),
+        (False, "update", 2, True),  # the nearest source is chosen by the embeddings
+        (False, "phase", 2, False),
+    ],
+)
+def test_a_plan_asks_for_the_embeddings_that_its_target_compares(
+    aligned, selection, sources, embeds
+):
+    coupling = {"state_alignment": aligned, "selection": selection}
+    names = ["source"] if sources == 1 else ["source0", "source1"]
+    plan = make_coworld(
+        tiny.with_settings(coupling=coupling).settings,
+        {name: Domain(3, 0, 10) for name in (*names, TARGET)},
+    ).plan
+    found = {phase.name for phase in plan if phase.embeds}
+    assert found == ({"warm-up", "target"} if embeds else set())
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from coworld_jax.agents.dreamer.acting import act, initial_acting_state, make_pl
 from coworld_jax.agents.dreamer.agent import Agent, AgentState
 from coworld_jax.agents.dreamer.behavior import Noise
 from coworld_jax.agents.dreamer.world_model import Chunks, Observation
+from coworld_jax.networks import deferred
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.types import Latent
 
@@ -93,6 +94,36 @@ def test_batches_that_are_filtered_side_by_side_do_not_mix(case: Case) -> None:
     both = jax.jit(partial(world_model.observe_each, model))(params, [own, other])
     for found, batch in zip(both, (own, other), strict=True):
         close(found, jax.jit(partial(world_model.observe, model))(params, *batch))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradients_inside_the_loop_and_after_it_are_equal(
+    case: Case, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each weight and of the embeddings, for two batches, two seeds, and unrolled."""
+    model = case.agent.model
+    model = model._replace(rssm=model.rssm.clone(dtype=jnp.dtype(dtype)), unroll=3)
+    params = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.01]), case.state.world_model)
+    other = Chunks(case.embed[:, :1], -case.action[:, :1], case.noise[:, :1])
+
+    def loss(params: Any, embed: jax.Array) -> jax.Array:
+        own = Chunks(embed, case.action, case.noise)
+        seen = world_model.observe_each(model, params, [own, other])
+        return sum(
+            jnp.sum(jnp.sin(leaf.astype(jnp.float32)))
+            for each in seen
+            for leaf in jax.tree.leaves((each.post, each.prior))
+        )
+
+    found = []
+    for most in (deferred.MOST_ROWS, 0):
+        monkeypatch.setattr(deferred, "MOST_ROWS", most)
+        gradient = jax.vmap(jax.grad(loss, argnums=(0, 1)), in_axes=(0, None))
+        program = jax.jit(lambda *args, gradient=gradient: gradient(*args))
+        (weights, embed) = program(params, case.embed)
+        found.append((weights["rssm"], embed))
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(found[0]))
+    close(found[0], found[1], 1e-5 if dtype == "float32" else 0.05)
 
 
 def test_unrolling_the_recurrence_changes_no_value(case: Case) -> None:

@@ -7,7 +7,8 @@ steps:
 
     dW = Σ_t x_tᵀ dy_t
 
-This pays where a step has few rows: `MOST_ROWS`, measured by ``experiments.benchmarks.recurrence``.
+This pays where a step has few rows: `MOST_ROWS`, measured on two CPU cores by
+``experiments.benchmarks.recurrence``.
 It takes memory, since the loop gives back every ``x`` and ``dy``.
 
 A slot is an input of the loop that nobody reads. What the loop gives back as its gradient is the
@@ -28,7 +29,7 @@ COLLECTION = "slots"  # of a network's variables, beside "params"
 
 MOST_ROWS = 64  # of a step; with more, a product in each step is as fast and takes less memory
 
-Layer = dict[str, jax.Array]  # "kernel" [in, out] and, with a bias, "bias" [out]
+Layer = dict[str, jax.Array]  # "kernel" [in, out] and "bias" [out]
 
 
 class Slot(NamedTuple):
@@ -47,7 +48,8 @@ def slots_of(
 
     Args:
         variables: of a network, ``{"params": {layer: {"kernel", "bias"}}}``.
-        layers: names of those `networks.layers.Linear` that the loop applies once a step.
+        layers: names of those `networks.layers.Linear` that the loop applies once a step; they have
+            a bias.
         leading: ``(T, B)``.
         dtype: that the layers compute in.
 
@@ -78,11 +80,8 @@ def _slot_bwd(
     leading: tuple[int, ...], dtype: jnp.dtype, layer: Layer, filled: Slot
 ) -> tuple[Layer]:
     x, dy = (leaf.reshape(-1, leaf.shape[-1]) for leaf in filled)
-    grads = {
-        "kernel": jnp.matmul(x.T, dy, preferred_element_type=jnp.float32),
-        "bias": jnp.sum(dy, axis=0, dtype=jnp.float32),
-    }
-    return ({name: grads[name] for name in layer},)
+    kernel = jnp.matmul(x.T, dy, preferred_element_type=jnp.float32)
+    return ({"kernel": kernel, "bias": jnp.sum(dy, axis=0, dtype=jnp.float32)},)
 
 
 _slot.defvjp(_slot_fwd, _slot_bwd)
@@ -92,7 +91,8 @@ _slot.defvjp(_slot_fwd, _slot_bwd)
 def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array, slot: Slot) -> jax.Array:
     """``x @ kernel + bias``: ``[..., in] -> [..., out]``.
 
-    **Gradient:** to ``x``; what the weights' is made of goes to ``slot``.
+    **Gradient:** to ``x``. That of the slot is the pair ``(x, dy)``, from which `slots_of` makes
+    the gradient of the weights.
     """
     return x @ kernel + jnp.broadcast_to(bias, (*x.shape[:-1], *bias.shape))
 

@@ -8,20 +8,28 @@ embeds the dataset again, with the parameters that have not changed since.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from coworld_jax import parallel
+from coworld_jax.config import RunConfig
 from coworld_jax.data import format_bytes
-from coworld_jax.method import Method, State
+from coworld_jax.method import Method, Phase, State
 from coworld_jax.store import EpisodeStore
 from coworld_jax.training.plan import Learn
 
-BLOCK = 256  # images that are embedded in one call
+BLOCK = 64  # images that are embedded in one call: a batch of R3M's has 32, of 256 pixels
 _SAY_EVERY = 30.0  # seconds
+
+
+def embeds_once(plan: Sequence[Phase], run: RunConfig) -> bool:
+    """Whether the dataset is embedded as a phase of the plan begins."""
+    return run.embeddings == "phase" and any(phase.embeds for phase in plan)
 
 
 class PhaseEmbeddings:
@@ -36,9 +44,9 @@ class PhaseEmbeddings:
     def __init__(
         self, method: Method, mesh: parallel.Mesh | None, say: Callable[[str], None]
     ) -> None:
-        self._method = method
         self._mesh = mesh
         self._say = say
+        self._functions = {name: jax.jit(embed) for name, embed in method.embeddings.items()}
         self._embed: jax.Array | None = None  # of the phase at hand
 
     def joined(self, store: EpisodeStore, learnt: State, event: Learn) -> EpisodeStore:
@@ -55,12 +63,14 @@ class PhaseEmbeddings:
         if self._embed is None or event.done == 0:
             self._embed = None  # its memory is free before the next is made
             image = parallel.on_host(store.image)
-            self._say(f"Embedding {len(image):,} images of the data for {event.phase.name}.")
-            embed = embed_images(
-                self._method.embeddings[name], parallel.on_host(learnt), image, self._say
+            embed, here = self._functions[name], parallel.on_host(learnt)
+            one = jax.eval_shape(embed, here, image[:1])
+            size = format_bytes(len(image) * one.size * one.dtype.itemsize)
+            self._say(
+                f"Embedding {len(image):,} images of the data for {event.phase.name}: {size}."
             )
-            self._say(f"Their embeddings take {format_bytes(embed.nbytes)}.")
-            self._embed = parallel.replicate(embed, self._mesh)
+            found = embed_images(embed, here, image, self._say)
+            self._embed = parallel.replicate(found, self._mesh)
         return store._replace(embed=self._embed)
 
 
@@ -73,25 +83,23 @@ def embed_images(
     """``embed(learnt, image)`` for all rows, block by block: ``[rows, ...]``.
 
     Args:
+        embed: compiled for a block.
         image: uint8 ``[rows, height, width, 3]``.
         say: shows how far it is, every half minute.
     """
     rows, block = len(image), min(BLOCK, len(image))
-
-    @jax.jit
-    def of_block(learnt: State, image: jax.Array, first: jax.Array) -> jax.Array:
-        return embed(learnt, jax.lax.dynamic_slice_in_dim(image, first, block))
-
-    shape = jax.eval_shape(of_block, learnt, image, jnp.int32(0))
-    put = jax.jit(
-        lambda all_, new, first: jax.lax.dynamic_update_slice_in_dim(all_, new, first, 0),
-        donate_argnums=0,
-    )
+    shape = jax.eval_shape(embed, learnt, image[:block])
     found, told = jnp.zeros((rows, *shape.shape[1:]), shape.dtype), time.monotonic()
     for start in range(0, rows, block):
-        first = jnp.int32(min(start, rows - block))  # the last block overlaps the one before
-        found = put(found, of_block(learnt, image, first), first)
+        first = min(start, rows - block)  # the last block overlaps the one before
+        new = embed(learnt, jax.lax.dynamic_slice_in_dim(image, first, block))
+        found = jax.block_until_ready(_put(found, new, np.int32(first)))
         if time.monotonic() - told > _SAY_EVERY:
             told = time.monotonic()
             say(f"Embedded {min(start + block, rows):,} of {rows:,} images.")
     return found
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(rows: jax.Array, new: jax.Array, first: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_slice_in_dim(rows, new, first, 0)

@@ -17,6 +17,7 @@ from coworld_jax.data import (
 from coworld_jax.envs import EnvironmentSpec
 from coworld_jax.method import Method
 from coworld_jax.store import EpisodeStore
+from coworld_jax.training.embeddings import embeds_once
 from coworld_jax.training.remarks import imagines_beyond_ends
 from coworld_jax.types import Batch
 
@@ -44,8 +45,8 @@ class TargetFeed:
         left_out: bad files that were left out, by name, and why.
 
     Raises:
-        ValueError: bad data, data of another task, profile or size than ``spec``, or other data
-            than another host has.
+        ValueError: bad data, data of another task, profile or size than ``spec``, other data than
+            another host has, or streamed data that are to be embedded once per phase.
     """
 
     store: EpisodeStore | None
@@ -77,7 +78,7 @@ class TargetFeed:
         # Of all memory, not of what is free just now: a resumed run must choose the same feed.
         share = max(hosts.gather(dataset.nbytes / total_bytes()))
         resident = share <= config.run.resident_share
-        if not resident and config.run.embeddings == "phase":
+        if not resident and embeds_once(method.plan, config.run):
             raise ValueError(
                 f"run.embeddings is phase, but {config.data} takes {share:.0%} of the memory and "
                 "is streamed: use --config.run.embeddings=update, or a larger "

@@ -35,6 +35,7 @@ from coworld_jax.training.device import (
     stack,
     stretch_program,
 )
+from coworld_jax.training.embeddings import embeds_once
 from coworld_jax.training.plan import Collect, Evaluate, Join, Learn
 from coworld_jax.training.run import Ground, Run
 from coworld_jax.training.stretch import Block, Step, Stretch, fold, unfold
@@ -52,7 +53,7 @@ def obstacle(ground: Ground, run: RunConfig) -> str:
         return "the dataset is streamed"
     if ground.mesh is not None:
         return "several devices share each batch"
-    if run.embeddings == "phase" and any(phase.embeds for phase in ground.method.plan):
+    if embeds_once(ground.method.plan, run):
         return "the dataset is embedded once per phase"
     return ""
 

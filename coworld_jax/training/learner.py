@@ -77,7 +77,7 @@ class Learner:
                 dataset = self._embeddings.joined(resident[TARGET], state.learnt, event)
                 resident[TARGET] = dataset
         arguments = (state, resident, streamed, np.int32(event.done))
-        signature = (phase.update, phase.reads, count)
+        signature = (phase.update, phase.reads, phase.embeds, count)
         if signature not in self._programs:
             self._say(f"Compiling {phase.name}, {count} updates in a call.")
             with self._stopwatch.measure("compile"):

@@ -2,7 +2,8 @@
 
     python -m experiments.benchmarks.gpu FILE [--flags=NAME] [--rows=SUBSTRING]
 
-Rows are measured in the order of `ROWS` and appended to FILE as lines of JSON. XLA reads its flags
+Rows are measured in the order of `ROWS` and appended to FILE as lines of JSON; those that FILE
+already has are left out. XLA reads its flags
 as a process starts, so a call measures the rows of one set of flags. All of its programs are traced
 first, and compiled side by side on the cores that there are.
 """
@@ -16,7 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ from coworld_jax.networks import convolution
 from coworld_jax.training import runtime
 from experiments.benchmarks import update
 from experiments.benchmarks.limits import Rates, limits, measure_rates
-from experiments.benchmarks.timing import seconds, where
+from experiments.benchmarks.timing import read_lines, seconds, where
 from experiments.configs.sizes import sized_config
 
 FLAGS = {
@@ -119,44 +120,52 @@ def convolutions_in(form: str) -> Iterator[None]:
 
 
 def measure(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """The figures of each row, as they come; a row that fails has an ``error`` instead."""
+    """The figures of each row, as they come; a row that fails has an ``error`` instead.
+
+    Nothing else is on the device while a row is measured: all programs are compiled before.
+    """
     rates = measure_rates(tuple(dict.fromkeys(row.dtype for row in rows)))
-    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
-        pending = []
-        for row in rows:
-            print(f"Tracing {row.name} ...", file=sys.stderr)
+    failed: dict[str, str] = {}
+    traced: dict[str, update.Traced] = {}
+    for row in rows:
+        print(f"Tracing {row.name} ...", file=sys.stderr)
+        try:
             with convolutions_in(row.form):
-                traced = update.trace(config_of(row), _PHASE, seeds=row.seeds)
-            pending.append(pool.submit(update.compiled, traced))
-        for row, program in zip(rows, pending, strict=True):
-            yield _figures(row, program, rates)
+                traced[row.name] = update.trace(config_of(row), _PHASE, seeds=row.seeds)
+        except jax.errors.JaxRuntimeError as error:  # most likely too little memory
+            failed[row.name] = _first_line(error)
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
+        compiling = {name: pool.submit(one.compile) for name, one in traced.items()}
+    for row in rows:
+        try:
+            if row.name in failed:
+                raise jax.errors.JaxRuntimeError(failed[row.name])
+            ready = compiling.pop(row.name).result()
+            yield _figures(row, update.started(traced.pop(row.name), ready), rates)
+        except jax.errors.JaxRuntimeError as error:
+            yield {"name": row.name, "error": _first_line(error)}
 
 
-def _figures(row: Row, program: Future[update.Program], rates: Rates) -> dict[str, Any]:
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].replace("|", "/")
+
+
+def _figures(row: Row, program: update.Program, rates: Rates) -> dict[str, Any]:
     config = config_of(row)
-    figures = {"name": row.name, "must_ms": row.must, "aim_ms": row.aim}
-    try:
-        run = program.result()
-        times = [seconds(run.run_chunk) for _ in range(_REPEATS)]
-    except jax.errors.JaxRuntimeError as error:  # most likely too little memory
-        return figures | {"error": str(error).splitlines()[0]}
-    bounds = limits(
-        config,
-        _PHASE,
-        update.ACTION_SIZE,
-        update.sizes(config)["agent_bytes"],
-        rates,
-        row.seeds,
-    )
+    times = [seconds(program.run_chunk) for _ in range(_REPEATS)]
+    agent_bytes = update.sizes(config)["agent_bytes"]
+    bounds = limits(config, _PHASE, update.ACTION_SIZE, agent_bytes, rates, row.seeds)
     taken = statistics.median(times) / row.chunk
-    return figures | {
+    return {
+        "name": row.name,
+        "must_ms": row.must,
+        "aim_ms": row.aim,
         "ms": 1000 * taken,
         "arithmetic_ms": 1000 * bounds.arithmetic,
         "memory_ms": 1000 * bounds.memory,
         "steps_ms": 1000 * bounds.steps,
         "reached": bounds.largest / taken,
-        "compile_seconds": run.compile_seconds,
-        "seeds": row.seeds,
+        "compile_seconds": program.compile_seconds,
     }
 
 
@@ -168,11 +177,17 @@ def main(arguments: Sequence[str]) -> None:
     # Before jax starts. What the user has set comes last, and so decides.
     os.environ["XLA_FLAGS"] = f"{FLAGS[_FLAGS.value]} {given}"
     runtime.configure()  # a second call finds what the first has compiled
-    rows = [r for r in ROWS if r.flags == _FLAGS.value and _ROWS.value in r.name]
+    file = Path(arguments[1])
+    there = {line["name"] for line in read_lines(file) if "error" not in line}
+    rows = [
+        row
+        for row in ROWS
+        if row.flags == _FLAGS.value and _ROWS.value in row.name and row.name not in there
+    ]
     began = time.monotonic()
     for figures in measure(rows):
-        with Path(arguments[1]).open("a") as file:
-            file.write(json.dumps(figures | where()) + "\n")
+        with file.open("a") as lines:
+            lines.write(json.dumps(figures | where()) + "\n")
         print(f"{time.monotonic() - began:4.0f} s: {json.dumps(figures)}", file=sys.stderr)
 
 

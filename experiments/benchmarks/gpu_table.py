@@ -5,12 +5,12 @@ python -m experiments.benchmarks.gpu_table OUT
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.gpu import ROWS
+from experiments.benchmarks.timing import read_lines
 
 _COSTS = 3  # parts of the profile that are named
 _HEAD = ("what", "measured", "must", "aim", "arithmetic", "memory", "steps", "of the bound")
@@ -23,11 +23,12 @@ def table(directory: Path) -> str:
     A row that was not reached says so. The bounds are those of `limits`; the last column is the
     largest of them over the measured time.
     """
-    lines = _read(directory / "rows.jsonl")
+    lines = read_lines(directory / "rows.jsonl")
     found = {row["name"]: row for row in lines}
     rows = [_row(name, found) for name in (row.name for row in ROWS)]
     rows += [_gain(seeds, found) for seeds in (4, 16, 64)]
-    rows += _loop(_read(directory / "loop.json")) + _costs(_read(directory / "profile.json"))
+    rows += _loop(read_lines(directory / "loop.json"))
+    rows += _costs(read_lines(directory / "profile.json"))
     machine = sorted({f"{row['device']}, {row['versions']}" for row in lines})
     return "\n".join(
         [
@@ -38,12 +39,6 @@ def table(directory: Path) -> str:
             *(f"| {' | '.join([*row, *[''] * (len(_HEAD) - len(row))])} |" for row in rows),
         ]
     )
-
-
-def _read(file: Path) -> list[dict[str, Any]]:
-    """The lines of JSON of a file; none of one that is missing or empty."""
-    text = file.read_text() if file.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def _row(name: str, found: dict[str, dict[str, Any]]) -> tuple[str, ...]:

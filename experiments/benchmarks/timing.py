@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -65,6 +68,18 @@ def random_store(seed: int, action_size: int, length: int, state_size: int = 0) 
         lengths=jnp.full((_EPISODES,), each, jnp.int32),
         episodes=jnp.asarray(_EPISODES, jnp.int32),
     )
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The lines of a file that are objects of JSON; none where there is no file.
+
+    A line that was cut off, or is something else, is left out.
+    """
+    lines = []
+    for text in file.read_text().splitlines() if file.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            lines.append(json.loads(text))
+    return [line for line in lines if isinstance(line, dict)]
 
 
 def where() -> dict[str, Any]:

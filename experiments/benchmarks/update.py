@@ -62,10 +62,16 @@ class Traced(NamedTuple):
     updates: int  # of a chunk
     seconds: float  # that tracing took
 
+    def compile(self) -> tuple[Any, float]:
+        """The compiled chunk, and the seconds of it, tracing included; runs nothing."""
+        began = time.perf_counter()
+        return self.chunk.compile(), self.seconds + time.perf_counter() - began
+
 
 def prepare(config: Config, phase: str, mesh: parallel.Mesh | None = None) -> Program:
     """Compile a chunk of one of `PHASES`, and run it once; arguments as in `trace`."""
-    return compiled(trace(config, phase, mesh))
+    traced = trace(config, phase, mesh)
+    return started(traced, traced.compile())
 
 
 def trace(config: Config, phase: str, mesh: parallel.Mesh | None = None, seeds: int = 1) -> Traced:
@@ -90,9 +96,9 @@ def trace(config: Config, phase: str, mesh: parallel.Mesh | None = None, seeds: 
         )
         for seed, domain in enumerate(read.format(source=source) for read in reads)
     }
-    key_init, *keys = jax.random.split(jax.random.key(0), 1 + len(stores))
-    if config.run.embeddings == "phase" and TARGET in stores:
-        stores[TARGET] = _embedded(method, stores[TARGET], key_init)
+    key_embed, key_init, *keys = jax.random.split(jax.random.key(0), 2 + len(stores))
+    if config.run.embeddings == "phase" and reads == (TARGET,):
+        stores[TARGET] = _embedded(method, stores[TARGET], key_embed)
     batches = {
         domain: sample(store, key, learning.length, learning.batch)
         for key, (domain, store) in zip(keys, stores.items(), strict=True)
@@ -101,7 +107,7 @@ def trace(config: Config, phase: str, mesh: parallel.Mesh | None = None, seeds: 
     program: parallel.Program = functools.partial(run_updates, update, shape=shape)
     init = functools.partial(init_train_state, method)
     if seeds > 1:
-        program, init = over_seeds(program), jax.vmap(init)
+        program, init = for_each_seed(program), jax.vmap(init)
         key_init = jax.random.split(key_init, seeds)
     state = jax.jit(init)(key_init)
     state, stores = parallel.replicate((state, stores), mesh)
@@ -116,10 +122,10 @@ def _embedded(method: Method, store: EpisodeStore, key: jax.Array) -> EpisodeSto
     """``store`` with what a phase of the target embeds of its images."""
     (embed,) = method.embeddings.values()
     learnt = jax.jit(method.init)(key)
-    return store._replace(embed=embed_images(embed, learnt, store.image, print))
+    return store._replace(embed=embed_images(jax.jit(embed), learnt, store.image, print))
 
 
-def over_seeds(program: parallel.Program) -> parallel.Program:
+def for_each_seed(program: parallel.Program) -> parallel.Program:
     """``program`` for a state with a leading axis of seeds; they share data and count."""
 
     def run(
@@ -131,12 +137,10 @@ def over_seeds(program: parallel.Program) -> parallel.Program:
     return run
 
 
-def compiled(traced: Traced) -> Program:
-    """Compile a chunk, and run it once."""
+def started(traced: Traced, compiled: tuple[Any, float]) -> Program:
+    """Run a chunk once, which `Traced.compile` has compiled."""
     state, stores = traced.state, traced.stores
-    began = time.perf_counter()
-    scan = traced.chunk.compile()
-    compile_seconds = traced.seconds + time.perf_counter() - began
+    scan, compile_seconds = compiled
     bare = min(traced.updates, _BARE)
 
     def run_chunk() -> Any:

@@ -1,8 +1,8 @@
 """Learning behaviour in imagination: rollouts of the actor, its loss, the critic's loss.
 
 A rollout has H states and the H - 1 actions between them. Its first state is a posterior state of
-the batch. The heads read the states that an action follows, all in one array that nothing slices;
-only the slow critic reads the last state as well.
+the batch. The heads read the first H - 1 states, which are one array; only the slow critic reads
+the last state as well.
 """
 
 from __future__ import annotations

@@ -268,7 +268,7 @@ def observe_each(
     embed, action, noise = jax.tree.map(lambda *each: jnp.concatenate(each, axis=1), *batches)
     projected = model.rssm.apply(params["rssm"], embed, method="project")
 
-    slots = slots_of(params["rssm"], OBSERVING, embed.shape[:2], model.rssm.dtype)
+    slots = slots_of(params["rssm"], OBSERVING, embed.shape[:2], projected.dtype)
 
     def step(latent: Latent, inputs: tuple[Any, ...]) -> tuple[Latent, Latent]:
         slots, *given = inputs

@@ -41,7 +41,7 @@ from coworld_jax.methods.coworld.couplings import (
     source_update,
     target_update,
 )
-from coworld_jax.methods.coworld.plan import aligned_updates, make_plan
+from coworld_jax.methods.coworld.plan import COMPARED, aligned_updates, make_plan
 from coworld_jax.methods.coworld.settings import CouplingConfig, CoWorldSettings
 from coworld_jax.methods.coworld.state import CoWorld, CoWorldState, init_coworld, with_source
 from coworld_jax.types import Batch, Metrics
@@ -96,7 +96,7 @@ def make_coworld(settings: CoWorldSettings, domains: Mapping[str, Domain]) -> Me
         players=players,
         length=settings.learning.length,
         batch=settings.learning.batch,
-        embeddings={SOURCE: functools.partial(_embed, coworld)},
+        embeddings={COMPARED: functools.partial(_embed, coworld)},
     )
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coworld_jax.method import SOURCE, TARGET, Domain, Phase
+from coworld_jax.method import TARGET, Domain, Phase
 from coworld_jax.methods.coworld.settings import CoWorldSettings
 from coworld_jax.schedule import MEASURING_UPDATES, learn_offline, learn_online, prefill
+
+COMPARED = "compared"
+"""What coupling A reads of the sources, by `method.Phase.embeds`."""
 
 SELECTION_UPDATES = 20
 """Batches of the target on which the sources compete, where one is chosen for a whole phase."""
@@ -37,7 +40,8 @@ def make_plan(
             phases.extend(learn_online(phase, schedule, updates, first))
 
     def target_phase(phase: Phase, updates: int, first: int = 0) -> None:
-        embeds = SOURCE if coupling.state_alignment or len(sources) > 1 else ""
+        by_batch = len(sources) > 1 and coupling.selection == "update"
+        embeds = COMPARED if coupling.state_alignment or by_batch else ""
         learn = learn_offline(phase._replace(reads=(TARGET,), embeds=embeds), updates, first)
         if learn and len(sources) > 1 and coupling.selection == "phase":
             phases.append(Phase("select", "select", SELECTION_UPDATES, reads=(TARGET,)))
