@@ -43,11 +43,11 @@ def test_plan_of_the_tiny_run():
     assert plan() == (
         Phase("prefill", plays="source", env_steps=20),
         source_phase("pretrain", "source", 4, 20),
-        Phase("warm-up", "target model", 2, reads=(TARGET,)),
+        Phase("warm-up", "target model", 2, reads=(TARGET,), embeds="compared"),
         source_phase("co-train source", "source aligned", 2, 10, aligned),
-        Phase("target", "target", 2, reads=(TARGET,), scores=(TARGET,)),
+        Phase("target", "target", 2, reads=(TARGET,), scores=(TARGET,), embeds="compared"),
         source_phase("co-train source", "source aligned", 2, 10, aligned),
-        Phase("target", "target", 2, reads=(TARGET,), scores=(TARGET,)),
+        Phase("target", "target", 2, reads=(TARGET,), scores=(TARGET,), embeds="compared"),
     )
 
 
