@@ -130,7 +130,7 @@ def config_of(data, method, **run):
 
 
 @pytest.mark.parametrize("method", ["r3m_bc", pytest.param("coworld", marks=pytest.mark.slow)])
-def test_a_run_that_embeds_once_learns_the_same_and_resumes(method, data, tmp_path, capfd):
+def test_a_run_that_embeds_once_learns_the_same_and_resumes(method, data, tmp_path):
     """Up to rounding; and it ends bit-exactly where the uninterrupted one ends."""
     config, asked = config_of(data, method, embeddings="phase"), []
 

@@ -3,9 +3,9 @@
     python -m experiments.benchmarks.gpu FILE [--flags=NAME] [--rows=SUBSTRING]
 
 Rows are measured in the order of `ROWS` and appended to FILE as lines of JSON; those that FILE
-already has are left out. XLA reads its flags
-as a process starts, so a call measures the rows of one set of flags. All of its programs are traced
-first, and compiled side by side on the cores that there are.
+already has are left out. XLA reads its flags as a process starts, so a call measures the rows of
+one set of flags. All of its programs are traced first, and compiled side by side on the cores that
+there are.
 """
 
 from __future__ import annotations
@@ -137,9 +137,10 @@ def measure(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
         compiling = {name: pool.submit(one.compile) for name, one in traced.items()}
     for row in rows:
+        if row.name in failed:
+            yield {"name": row.name, "error": failed[row.name]}
+            continue
         try:
-            if row.name in failed:
-                raise jax.errors.JaxRuntimeError(failed[row.name])
             ready = compiling.pop(row.name).result()
             yield _figures(row, update.started(traced.pop(row.name), ready), rates)
         except jax.errors.JaxRuntimeError as error:

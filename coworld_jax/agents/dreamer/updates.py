@@ -87,10 +87,9 @@ def see(
     agent: Agent, state: AgentState, batch: Batch, key: jax.Array, axis_name: str | None = None
 ) -> Seen:
     """A batch with the noise of its posterior samples; ``key`` is consumed."""
-    time, chunks = batch.reward.shape
-    noise = world_model.latent_noise(agent.model, key, time, chunks, axis_name)
     raw = getattr(batch, agent.model.reads)
-    return Seen(batch, world_model.normalise(agent.model, state.world_model, raw), noise)
+    normal = world_model.normalise(agent.model, state.world_model, raw)
+    return _with_noise(agent, batch, normal, key, axis_name)
 
 
 def see_image(agent: Agent, batch: Batch, key: jax.Array, axis_name: str | None = None) -> Seen:
@@ -98,9 +97,15 @@ def see_image(agent: Agent, batch: Batch, key: jax.Array, axis_name: str | None 
 
     ``key`` is consumed. An agent that reads states encodes them by its bridge.
     """
+    return _with_noise(agent, batch, world_model.normalise_image(batch.image), key, axis_name)
+
+
+def _with_noise(
+    agent: Agent, batch: Batch, observation: jax.Array, key: jax.Array, axis_name: str | None
+) -> Seen:
     time, chunks = batch.reward.shape
     noise = world_model.latent_noise(agent.model, key, time, chunks, axis_name)
-    return Seen(batch, world_model.normalise_image(batch.image), noise)
+    return Seen(batch, observation, noise)
 
 
 def world_model_loss(
