@@ -47,22 +47,18 @@ from dataclasses import dataclass, field
 
 import jax
 
-from coworld_jax.agents.model_free import exploration_std, init_pixel_agent, update_cql
-from coworld_jax.agents.model_free.acting import make_player, pixel_critic, pixel_policy
-from coworld_jax.agents.model_free.actor_critic import PixelState
-from coworld_jax.agents.model_free.data import chunk_length, draw, draw_candidates, transitions
+from coworld_jax.agents.model_free import PixelAgent, PixelState, Trace, Transitions, update_cql
+from coworld_jax.agents.model_free.data import draw, draw_candidates
 from coworld_jax.agents.model_free.settings import (
     CriticConfig,
     FramesConfig,
     NoiseConfig,
     OptimisationConfig,
     PixelNetworkConfig,
-    make_pixel_agent,
 )
 from coworld_jax.fields import count as whole
 from coworld_jax.method import TARGET, Domain, Method
-from coworld_jax.methods.parts.offline import offline_method, summary
-from coworld_jax.types import Batch, Metrics
+from coworld_jax.methods.parts.pixels import pixel_method
 
 LOGGED = {
     "critic/loss": "critic_loss",
@@ -94,27 +90,19 @@ def cql_domains(settings: CqlSettings) -> tuple[str, ...]:
 
 def make_cql(settings: CqlSettings, domains: Mapping[str, Domain]) -> Method:
     """The method for its domain, see `method.Entry`."""
-    frames, critic, noise = settings.frames, settings.critic, settings.noise
     action_size = domains[TARGET].action_size
-    agent = make_pixel_agent(
-        settings.network, settings.learning, noise, action_size, critic.target_rate
-    )
 
-    def init(key: jax.Array) -> PixelState:
-        return init_pixel_agent(agent, key, frames.shape, action_size)
-
-    def step(
+    def update(
+        agent: PixelAgent,
         state: PixelState,
-        batch: Batch,
+        steps: Transitions,
         key: jax.Array,
-        count: jax.Array,
+        std: jax.Array,
         axis_name: str | None,
-    ) -> tuple[PixelState, Metrics]:
-        steps = transitions(batch, frames, critic.n_step, critic.discount)
+    ) -> tuple[PixelState, Trace]:
         size = steps.action.shape[0]
         key_draws, key_candidates = jax.random.split(key)
-        std = exploration_std(count, noise.initial, noise.final, noise.updates)
-        state, trace = update_cql(
+        return update_cql(
             agent,
             state,
             steps,
@@ -124,20 +112,5 @@ def make_cql(settings: CqlSettings, domains: Mapping[str, Domain]) -> Method:
             settings.conservative_weight,
             axis_name,
         )
-        return state, summary(trace, LOGGED) | {"actor/noise": std}
 
-    player = make_player(
-        frames,
-        lambda state: (state.encoder, state.actor),
-        pixel_policy(agent, noise),
-        pixel_critic(agent, critic.discount),
-    )
-    return offline_method(
-        init,
-        step,
-        player,
-        updates=settings.updates,
-        length=chunk_length(frames, critic.n_step),
-        batch=settings.learning.batch,
-        before=settings.frames.stack - 1,
-    )
+    return pixel_method(settings, action_size, update, LOGGED)
