@@ -8,6 +8,8 @@ and says nothing about R3M.
 from experiments.studies.planar import offline_pair
 from experiments.studying.study import Arm, Study
 
+# The agents of DreamerV2 as the size `planar` had them when these runs began; it is smaller now.
+_WIDE = ("network.depth=6", "learning.batch=16")
 _RANDOM_R3M = ("weights=.cache/r3m_18.pt", "run.embeddings=phase", "run.eval_every=2000")
 
 STUDY = Study(
@@ -29,11 +31,11 @@ STUDY = Study(
         Arm("curl", "curl"),
         Arm("r3m_bc on random weights", "r3m_bc", _RANDOM_R3M),
         Arm("lompo", "lompo"),
-        Arm("lompo_finetune", "lompo_finetune"),
-        Arm("finetune", "finetune"),
-        Arm("multitask", "multitask"),
-        Arm("coworld", "coworld"),
-        Arm("dreamer", "dreamer", ("domain=target", "updates=4000", "model_updates=1000")),
+        Arm("lompo_finetune", "lompo_finetune", ("online.network.depth=6",)),
+        Arm("finetune", "finetune", _WIDE),
+        Arm("multitask", "multitask", _WIDE),
+        Arm("coworld", "coworld", _WIDE),
+        Arm("dreamer", "dreamer", ("domain=target", "updates=4000", "model_updates=1000", *_WIDE)),
     ),
     pairs=(offline_pair("reach_downhill", until="expert"),),
     seeds=3,

@@ -25,6 +25,20 @@ REFERENCES = {
     "reach_desk": (2.8, 9.8),
 }
 
+# Lengths of the studies that compare methods on these pairs, a third to a half of the size's own: a
+# short run of many seeds answers more than a long run of few. Each method gives its source 2,250
+# updates and its target 2,000, of which the first 500 are of the world model alone.
+COWORLD = (
+    "schedule.pretrain_updates=1500",
+    "schedule.warmup_target_updates=500",
+    "schedule.warmup_source_updates=250",
+    "schedule.rounds=3",
+    "schedule.target_updates=500",
+    "schedule.source_updates=250",
+)
+FINETUNE = ("source_updates=2250", "model_updates=500", "target_updates=1500")
+DREAMER = ("domain=target", "model_updates=500", "updates=1500")
+
 
 def offline_pair(name: str, until: str = "medium") -> Pair:
     """A pair of `configs.planar` whose dataset refers to nine tenths of the controller's return."""

@@ -1,7 +1,7 @@
 """Which coupling helps, and which one hurts, on the planar suite?"""
 
 from experiments.studies.figure_5a import ABLATIONS
-from experiments.studies.planar import offline_pair
+from experiments.studies.planar import COWORLD, offline_pair
 from experiments.studying.study import Study
 
 STUDY = Study(
@@ -14,10 +14,10 @@ STUDY = Study(
         "leaving out a part does not lower the return: the interval of its difference to "
         "CoWorld includes 0 or lies above it."
     ),
-    arms=ABLATIONS,
+    arms=tuple(arm._replace(settings=(*arm.settings, *COWORLD)) for arm in ABLATIONS),
     pairs=(offline_pair("reach_downhill"),),
     seeds=20,
     size="planar",
-    minutes=20.0,
+    minutes=8.0,
     baseline="CoWorld",
 )

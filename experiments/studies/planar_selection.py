@@ -1,6 +1,6 @@
 """Is the useful one of three sources chosen?"""
 
-from experiments.studies.planar import offline_pair
+from experiments.studies.planar import COWORLD, offline_pair
 from experiments.studying.study import Arm, Study
 
 SOURCES = {
@@ -20,11 +20,11 @@ STUDY = Study(
         "the best single source, its interval below 0."
     ),
     arms=(
-        Arm("multi-source", "coworld", (f"source={','.join(SOURCES.values())}",)),
-        *(Arm(name, "coworld", (f"source={task}",)) for name, task in SOURCES.items()),
+        Arm("multi-source", "coworld", (f"source={','.join(SOURCES.values())}", *COWORLD)),
+        *(Arm(name, "coworld", (f"source={task}", *COWORLD)) for name, task in SOURCES.items()),
     ),
     pairs=(offline_pair("reach_downhill"),),
     seeds=5,
     size="planar",
-    minutes=30.0,
+    minutes=12.0,
 )

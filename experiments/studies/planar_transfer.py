@@ -1,6 +1,6 @@
 """Does CoWorld beat what it is made of, on one pair of each kind of gap?"""
 
-from experiments.studies.planar import offline_pair
+from experiments.studies.planar import COWORLD, DREAMER, FINETUNE, offline_pair
 from experiments.studying.study import Arm, Study
 
 STUDY = Study(
@@ -15,13 +15,13 @@ STUDY = Study(
         "lies below it."
     ),
     arms=(
-        Arm("coworld", "coworld"),
-        Arm("dreamer", "dreamer", ("domain=target", "updates=4000", "model_updates=1000")),
-        Arm("finetune", "finetune"),
+        Arm("coworld", "coworld", COWORLD),
+        Arm("dreamer", "dreamer", DREAMER),
+        Arm("finetune", "finetune", FINETUNE),
     ),
     pairs=tuple(offline_pair(name) for name in ("reach_downhill", "arm", "reach_desk")),
     seeds=20,
     size="planar",
-    minutes=20.0,
+    minutes=6.0,
     baseline="dreamer",
 )

@@ -107,7 +107,7 @@ NETWORKS = {
         deter=64,
         hidden=64,
         cell="layer_norm",
-        depth=6,
+        depth=4,
         units=64,
         critic_layers=2,
         actor_layers=2,
@@ -126,7 +126,7 @@ LEARNING = {
     # learn what actions do. The rates are high, and the slow critic follows soon, for a run has few
     # updates.
     "planar": LearningConfig(
-        batch=16,
+        batch=8,
         length=12,
         horizon=10,
         model_lr=2e-3,
