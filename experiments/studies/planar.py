@@ -53,7 +53,7 @@ STUDY = Study(
         "scripted controller gets? Score 0 is random play, score 1 the controller."
     ),
     refuted="a task on which dreamer does not get beyond random play.",
-    arms=(Arm("dreamer", "dreamer", ("domain=source", "updates=4000")),),
+    arms=(Arm("dreamer", "dreamer", ("domain=source", "updates=10_000")),),
     pairs=tuple(
         Pair(
             "planar",
