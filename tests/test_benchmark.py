@@ -132,9 +132,9 @@ def test_one_table_holds_what_a_gpu_must_reach(tmp_path):
     rows = [
         {"name": "`released` 50x50, bfloat16", "ms": 9.0, "must_ms": 10.0, "aim_ms": 5.0},
         {"name": "`released` 50x50, bfloat16", "ms": 6.1, "must_ms": 10.0, "aim_ms": 5.0},
-        {"name": "`planar` 16x12, bfloat16", "ms": 0.5, "must_ms": None, "aim_ms": None},
-        {"name": "`planar` 16x12, bfloat16, 16 seeds", "ms": 4.0, "must_ms": None, "aim_ms": None},
-        {"name": "`planar` 16x12, bfloat16, 16 seeds, convolutions in blocks", "ms": 1.0}
+        {"name": "`planar` 8x12, bfloat16", "ms": 0.5, "must_ms": None, "aim_ms": None},
+        {"name": "`planar` 8x12, bfloat16, 16 seeds", "ms": 4.0, "must_ms": None, "aim_ms": None},
+        {"name": "`planar` 8x12, bfloat16, 16 seeds, convolutions in blocks", "ms": 1.0}
         | {"must_ms": None, "aim_ms": None},
     ]
     lines = [json.dumps(row | bounds | machine) for row in rows]
@@ -151,8 +151,8 @@ def test_one_table_holds_what_a_gpu_must_reach(tmp_path):
     )
     assert "| too little |" in table["`paper` 50x50, bfloat16"]
     assert "| not reached |" in table["`small` 16x16, bfloat16"]
-    assert "| 8.0 | 6 |" in table["16 seeds over one, `planar` 16x12, bfloat16"]
-    assert "| not reached |" in table["64 seeds over one, `planar` 16x12, bfloat16"]
+    assert "| 8.0 | 6 |" in table["16 seeds over one, `planar` 8x12, bfloat16"]
+    assert "| not reached |" in table["64 seeds over one, `planar` 8x12, bfloat16"]
     assert "| not reached | 10 % |" in table["loop over its updates"]
     assert [name for name in table if name.startswith("cost")] == [
         "cost 1: Decoder", "cost 2: Encoder", "cost 3: observe"
@@ -195,7 +195,7 @@ def test_the_gpu_script_keeps_what_it_has_measured(tmp_path):
 
     first = table(BROKEN="1")
     assert "loop over its updates | not reached" in first and "cost 1: Decoder | 50%" in first
-    assert "no memory" in first and "`planar` 16x12, float32 | not reached" in first
+    assert "no memory" in first and "`planar` 8x12, float32 | not reached" in first
     assert "loop over its updates | 5.0%" in table()  # what is missing
     last = table(MINUTES="0")
     assert "loop over its updates | 5.0%" in last and "cost 1: Decoder | 50%" in last

@@ -73,7 +73,7 @@ class Row(NamedTuple):
 
 
 _RELEASED = Row("released", 50, 50, must=10.0, aim=5.0)
-_SEEDS = Row("planar", 16, 12)
+_SEEDS = Row("planar", 8, 12)
 
 ROWS = (
     _RELEASED,
@@ -90,7 +90,7 @@ ROWS = (
     _SEEDS._replace(flags="no command buffers"),
     Row("released", 50, 50, dtype="float32"),
     Row("small", 16, 16, dtype="float32"),
-    Row("planar", 16, 12, dtype="float32"),
+    Row("planar", 8, 12, dtype="float32"),
     Row("paper", 50, 50, dtype="float32", chunk=10),
 )
 

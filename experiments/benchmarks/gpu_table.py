@@ -14,7 +14,7 @@ from experiments.benchmarks.timing import read_lines
 
 _COSTS = 3  # parts of the profile that are named
 _HEAD = ("what", "measured", "must", "aim", "arithmetic", "memory", "steps", "of the bound")
-_SEEDS = "`planar` 16x12, bfloat16"  # the rows whose seeds are compared
+_SEEDS = "`planar` 8x12, bfloat16"  # the rows whose seeds are compared
 
 
 def table(directory: Path) -> str:

@@ -26,17 +26,17 @@ REFERENCES = {
 }
 
 # Lengths of the studies that compare methods on these pairs, a third to a half of the size's own: a
-# short run of many seeds answers more than a long run of few. Each method gives its source 2,250
+# short run of many seeds answers more than a long run of few. Each method gives its source 2,220
 # updates and its target 2,000, of which the first 500 are of the world model alone.
 COWORLD = (
     "schedule.pretrain_updates=1500",
     "schedule.warmup_target_updates=500",
-    "schedule.warmup_source_updates=250",
+    "schedule.warmup_source_updates=240",
     "schedule.rounds=3",
     "schedule.target_updates=500",
-    "schedule.source_updates=250",
+    "schedule.source_updates=240",
 )
-FINETUNE = ("source_updates=2250", "model_updates=500", "target_updates=1500")
+FINETUNE = ("source_updates=2220", "model_updates=500", "target_updates=1500")
 DREAMER = ("domain=target", "model_updates=500", "updates=1500")
 
 
