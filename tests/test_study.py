@@ -18,6 +18,7 @@ from coworld_jax.config import flatten, override
 from experiments.config_flags import normalise
 from experiments.studying import running
 from experiments.studying.commands import as_line, beginning_command, train_command
+from experiments.studying.lengths import check_lengths
 from experiments.studying.published import notes, published, published_rows
 from experiments.studying.report import paired_by_seed, write_report
 from experiments.studying.results import is_finished, merged, read_results
@@ -316,6 +317,21 @@ def test_arms_of_one_seed_share_what_they_do_alike():
     # Other sources are pretrained otherwise, and other methods share nothing.
     assert not shared_beginnings(list(runs_of(find_study("planar_selection"))))
     assert not shared_beginnings(list(runs_of(find_study("baselines"))))
+
+
+@pytest.mark.parametrize("name", [name for name in study_names() if name.startswith("planar")])
+def test_the_planar_studies_play_whole_episodes(name):
+    check_lengths(list(runs_of(find_study(name))))
+
+
+def test_a_study_whose_phase_ends_within_an_episode_is_refused_before_anything_starts(tmp_path):
+    study = find_study("planar_transfer")
+    arms = (Arm("finetune", "finetune", ("source_updates=2250",)),)
+    with pytest.raises(
+        ValueError, match="Arm finetune on reach_downhill: .* multiple of 20 updates"
+    ):
+        running.carry_out(study._replace(arms=arms), tmp_path, 1)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

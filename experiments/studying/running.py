@@ -25,6 +25,7 @@ from experiments.studying.commands import (
     seeds_command,
     train_command,
 )
+from experiments.studying.lengths import check_lengths
 from experiments.studying.results import is_finished
 from experiments.studying.study import Data, Run, Study, runs_of, shared_beginnings
 
@@ -81,9 +82,11 @@ def make_plan(study: Study, root: Path) -> Plan:
     """Look at what is there.
 
     Raises:
-        ValueError: a workdir below ``root`` belongs to a run with other settings.
+        ValueError: a workdir below ``root`` belongs to a run with other settings, or a run does not
+            consist of whole episodes.
     """
     runs = list(runs_of(study))
+    check_lengths(runs)
     datasets = list(dict.fromkeys(run.data for run in runs if run.data is not None))
     collected = [data for data in datasets if read_metadata(data_directory(root, data)) is not None]
     return Plan(runs, _finished(root, runs), datasets, collected)
