@@ -147,6 +147,16 @@ def test_a_run_that_embeds_once_learns_the_same_and_resumes(method, data, tmp_pa
     assert parts is not None and parts["state_digest"] == whole["state_digest"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mapping", ["jit", "pmap"])
+def test_two_devices_embed_what_one_does(mapping, data, tmp_path):
+    one = config_of(data, "r3m_bc", embeddings="phase")
+    two = replace(one, run=replace(one.run, devices=2, mapping=mapping))
+    assert train(one, tmp_path / "one") is not None
+    assert train(two, tmp_path / "two") is not None
+    tiny.close(restore_run(tmp_path / "two").state, restore_run(tmp_path / "one").state, 1e-3)
+
+
 def test_a_dataset_that_is_streamed_cannot_be_embedded_once(data, tmp_path):
     config = config_of(data, "r3m_bc", embeddings="phase", resident_share=0.0)
     with pytest.raises(ValueError, match=r"^run\.embeddings is phase, but .* is streamed: use"):
