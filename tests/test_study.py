@@ -201,6 +201,14 @@ def test_a_shorter_run_is_not_finished(tmp_path):
         assert is_finished(tmp_path, run) is finished
 
 
+def test_an_arm_may_have_fewer_seeds_than_its_study():
+    study = find_study("planar_transfer")
+    few = {run.seed for run in runs_of(study) if run.arm == "bc"}
+    assert few == set(range(5)) and {run.seed for run in runs_of(study)} == set(range(20))
+    one = study._replace(seeds=1)
+    assert {run.seed for run in runs_of(one)} == {0} and one.seeds_of("bc") == 1
+
+
 def test_pairs_of_other_data_or_sizes_have_other_workdirs():
     medium, expert = find_study("planar_transfer"), find_study("baselines")
     of = [

@@ -211,7 +211,7 @@ def _seeds_together(
         else:
             others.append(run)
     jobs = [
-        Job(str(place), seeds_command(root, run, study.seeds), root / place / LOG)
+        Job(str(place), seeds_command(root, run, study.seeds_of(run.arm)), root / place / LOG)
         for place, run in arms.items()
     ]
     return jobs, others

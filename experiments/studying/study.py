@@ -31,6 +31,7 @@ class Arm(NamedTuple):
     settings: tuple[str, ...] = ()  # ``path=value``, as flags after ``--config.``
     ending: str = ""  # of the pair's name, for this arm alone: ``-multi``
     published: str = ""  # the row of the paper's table, if it is not ``name``
+    seeds: int | None = None  # fewer than the study's, if it has fewer
 
 
 class Reference(NamedTuple):
@@ -119,6 +120,11 @@ class Study(NamedTuple):
     strips: bool = False  # whether the report shows frames of each arm's last evaluation
     latents: bool = False  # whether it shows the embeddings of both encoders
 
+    def seeds_of(self, name: str) -> int:
+        """Seeds of the arm of that name."""
+        (own,) = [arm.seeds for arm in self.arms if arm.name == name]
+        return self.seeds if own is None else min(own, self.seeds)
+
     @property
     def baseline_arm(self) -> Arm:
         """The arm that the others are compared with."""
@@ -165,6 +171,8 @@ def runs_of(study: Study) -> Iterator[Run]:
     for seed in range(study.seeds):
         for pair in study.pairs:
             for arm in study.arms:
+                if seed >= study.seeds_of(arm.name):
+                    continue
                 run = _run(study, pair, arm, seed)
                 if run.data is None or run.config.target not in run.config.source:
                     yield run
