@@ -101,7 +101,7 @@ def _chosen(study: Study) -> Study:
                 raise ValueError(f"--{flag}: the study has no {name!r}, but {', '.join(known)}.")
     seeds = study.seeds if _SEEDS.value is None else _SEEDS.value
     if seeds > study.seeds:
-        raise ValueError(f"--seeds={seeds}: the study has {study.seeds}.")
+        raise ValueError(f"--seeds={seeds} is too large: the study has {study.seeds} seeds.")
     return study._replace(
         arms=tuple(arm for arm in study.arms if not _ARMS.value or arm.name in _ARMS.value),
         pairs=tuple(pair for pair in study.pairs if not _PAIRS.value or pair.name in _PAIRS.value),
@@ -113,7 +113,7 @@ def _chosen(study: Study) -> Study:
 def _print_plan(study: Study, root: Path) -> None:
     plan = make_plan(study, root)
     minutes = minutes_by_arm(study, root, plan)
-    print(f"{study.title}\n{study.question}\nIt would be refuted by this result: {study.refuted}\n")
+    print(f"{study.title}\n{study.question}\nWhat would refute the claim: {study.refuted}\n")
     print(f"{'pair':28}{'arm':28}{'finished':>10}{'runs':>6}{'minutes a run':>15}")
     done = {run.place for run in plan.finished}
     for pair in study.pairs:
@@ -129,7 +129,7 @@ def _print_plan(study: Study, root: Path) -> None:
     print(
         f"\n{len(plan.missing)} of {len(plan.runs)} runs are missing. With {processes} processes: "
         f"{left}. {len(plan.to_collect)} of {len(plan.datasets)} datasets "
-        "are to be collected first."
+        "are to be collected first; their time is not counted."
     )
 
 
@@ -160,7 +160,7 @@ def _processes() -> int:
 
 @functools.cache
 def _accelerated() -> bool:
-    """Whether runs here use an accelerator. Another process asks: who opens one keeps it."""
+    """Whether runs here use an accelerator; asked in a process that does not keep it open."""
     program = "import jax; print(jax.default_backend())"
     command = [sys.executable, "-c", program]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout

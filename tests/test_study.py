@@ -20,7 +20,7 @@ from experiments.studying import running
 from experiments.studying.commands import as_line, beginning_command, train_command
 from experiments.studying.lengths import check_lengths
 from experiments.studying.published import notes, published, published_rows
-from experiments.studying.report import paired_by_seed, write_report
+from experiments.studying.report import mixed_data, paired_by_seed, write_report
 from experiments.studying.results import is_finished, merged, read_results
 from experiments.studying.strips import read_frames
 from experiments.studying.study import (
@@ -204,9 +204,19 @@ def test_a_shorter_run_is_not_finished(tmp_path):
 def test_an_arm_may_have_fewer_seeds_than_its_study():
     study = find_study("planar_transfer")
     few = {run.seed for run in runs_of(study) if run.arm == "bc"}
-    assert few == set(range(5)) and {run.seed for run in runs_of(study)} == set(range(20))
+    assert few == set(range(10)) and {run.seed for run in runs_of(study)} == set(range(20))
     one = study._replace(seeds=1)
     assert {run.seed for run in runs_of(one)} == {0} and one.seeds_of("bc") == 1
+
+
+def test_a_page_warns_of_a_pair_whose_runs_learned_from_different_data():
+    study = find_study("planar_transfer")
+    (arm, other, *_), (pair, *_) = study.arms, study.pairs
+    online = {"pair": pair.name, "arm": "online", "data_digest": ""}
+    alike = [{"pair": pair.name, "arm": a.name, "data_digest": "a"} for a in (arm, other)]
+    assert mixed_data(study, [online, *alike]) == []
+    (said,) = mixed_data(study, [*alike, alike[0] | {"data_digest": "b"}])
+    assert pair.name in said and "2 different datasets" in said
 
 
 def test_pairs_of_other_data_or_sizes_have_other_workdirs():

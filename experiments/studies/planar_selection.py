@@ -16,8 +16,8 @@ STUDY = Study(
         " chosen, and does the choice earn as much as the best single source?"
     ),
     refuted=(
-        "reach is not chosen in more than half of the updates, or the choice earns less than "
-        "the best single source, its interval below 0."
+        "reach is chosen in at most half of the updates, or the interval of the best single "
+        "source's difference to multi-source lies above 0."
     ),
     arms=(
         Arm("multi-source", "coworld", (f"source={','.join(SOURCES.values())}", *COWORLD)),

@@ -49,7 +49,10 @@ def write_report(name: str, study: Study, root: Path, out: Path) -> list[Path]:
     new = [read_record(root, run) for run in plan.finished]
     records = merged(old, new, plan.runs)
     if not records:
-        raise ValueError(f"No run of {name} below {root} is finished: start it with study run.")
+        raise ValueError(
+            f"No run of {name} below {root} is finished: run `python -m experiments.study run "
+            f"{name} --root={root}` first."
+        )
     data = {**data, **read_datasets(root, plan.runs)}
     write_results(out / f"{name}.json", name, records, data)
     draw(out / f"{name}.png", study, records)
@@ -105,7 +108,7 @@ def _page(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run
     parts = [
         f"# {study.title}",
         study.question,
-        f"It would be refuted by this result: {study.refuted}",
+        f"What would refute the claim: {study.refuted}",
         f"Written by `python -m experiments.study report {name}`. {len(records)} of {len(runs)} "
         f"runs are finished, at size `{study.size}`. {unit}: mean over n seeds with its 95 % "
         "interval.",
@@ -125,9 +128,28 @@ def _page(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run
             f"seeds. The last column compares with {study.baseline_arm.name}.",
             _over_pairs(study, records),
         ]
+    parts += mixed_data(study, records)
     parts += [_times(study, records)] if study.share is not None else []
     parts += [_selection(records)] if any(r["selection"] for r in records) else []
     return [*parts, f"![{name}]({name}.png)"]
+
+
+def mixed_data(study: Study, records: Sequence[Record]) -> list[str]:
+    """A warning for each pair whose runs have not learned from the same dataset."""
+    digests = {
+        pair.name: {
+            record["data_digest"]
+            for record in records
+            if record["pair"] == pair.name and record["data_digest"]
+        }
+        for pair in study.pairs
+    }
+    return [
+        f"**Do not compare the arms on {name}**: its runs learned from {len(found)} different "
+        "datasets."
+        for name, found in digests.items()
+        if len(found) > 1
+    ]
 
 
 def _by_pair(study: Study, records: Sequence[Record]) -> str:

@@ -72,10 +72,9 @@ def _by_task(run: Run, shares: Mapping[str, float]) -> dict[str, float]:
 
 
 def _data_digest(workdir: Path) -> str:
-    """SHA-256 of the names, rows and rewards of the files that a run learnt from."""
+    """SHA-256 of names, rows and rewards of the files that a run learnt from; "" without data."""
     path = workdir / DATA
-    files = read_json(path)["files"] if path.exists() else {}
-    return digest_of(files)
+    return digest_of(read_json(path)["files"]) if path.exists() else ""
 
 
 def read_datasets(root: Path, runs: Sequence[Run]) -> Datasets:

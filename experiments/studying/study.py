@@ -18,7 +18,7 @@ from experiments import studies
 from experiments.config_flags import resolve
 
 NO_HIGHER_MEAN = (
-    "the difference of an arm to CoWorld has an interval that includes 0 or lies above it."
+    "the difference of another method to CoWorld has an interval that includes 0 or lies above it."
 )
 """What refutes the claim of most tables."""
 
@@ -110,7 +110,9 @@ class Study(NamedTuple):
     pairs: tuple[Pair, ...]
     seeds: int
     size: str
-    minutes: float | None = None  # of a run, on two CPU cores; until a run of the arm is finished
+    minutes: float | None = (
+        None  # of a run on one of two CPU cores; until one of the arm is finished
+    )
     measure: str = "return_mean"  # key of a record, see `studying.results`
     baseline: str = ""  # name of the arm that others are compared with; the first one if empty
     settings: tuple[str, ...] = ()  # of all arms
