@@ -20,7 +20,9 @@ _STYLES = ("-", "--", ":", "-.")  # for more arms than colours
 
 
 def draw(path: Path, study: Study, records: Sequence[Record]) -> None:
-    """One panel of curves for each pair; a last one with the measure of each arm on each pair."""
+    """A panel of curves for each pair with a run; then the measure of each arm on each pair."""
+    begun = {record["pair"] for record in records}
+    study = study._replace(pairs=tuple(pair for pair in study.pairs if pair.name in begun))
     scored = study.measure == "return_mean" and all(pair.reference for pair in study.pairs)
     panels = len(study.pairs) + 1 + scored
     columns = min(_COLUMNS, panels)

@@ -131,6 +131,8 @@ def _page(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run
     parts += mixed_data(study, records)
     parts += [_times(study, records)] if study.share is not None else []
     parts += [_selection(records)] if any(r["selection"] for r in records) else []
+    if any(pair.reference for pair in study.pairs):
+        parts.append("Dotted lines in the picture: random play and the reference of the pair.")
     return [*parts, f"![{name}]({name}.png)"]
 
 
