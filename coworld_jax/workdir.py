@@ -124,11 +124,18 @@ def read_config(workdir: Path) -> Config:
         raise ValueError(f"{workdir / CONFIG} is of another version or damaged: {error}") from error
 
 
-def check_config(workdir: Path, config: Config) -> None:
+def check_config(
+    workdir: Path,
+    config: Config,
+    way_out: str = "start it with the old values, or choose another --workdir",
+) -> None:
     """Make sure that a workdir is new, or that its run had this configuration.
 
     Fields that are `config.CHANGEABLE` may differ. Settings on which no update depends may be
     larger than they were (`method.Entry.may_grow`).
+
+    Args:
+        way_out: what the user can do, for the error.
 
     Raises:
         ValueError: the directory belongs to a run with another configuration.
@@ -140,7 +147,7 @@ def check_config(workdir: Path, config: Config) -> None:
     if changed:
         raise ValueError(
             f"{workdir / CONFIG} belongs to a run with another configuration "
-            f"({'; '.join(changed)}): start it with the old values, or choose another --workdir."
+            f"({'; '.join(changed)}): {way_out}."
         )
 
 

@@ -31,10 +31,7 @@ def is_finished(root: Path, run: Run) -> bool:
         ValueError: its workdir belongs to a run with other settings.
     """
     workdir = root / run.place
-    try:
-        check_config(workdir, run.config)
-    except ValueError as error:
-        raise ValueError(f"{error} For a study, choose another --root.") from error
+    check_config(workdir, run.config, way_out="choose another --root")
     if not (workdir / SUMMARY).exists():
         return False
     recorded = read_config(workdir)
