@@ -43,22 +43,15 @@ What differs from the official code:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 
 from coworld_jax.agents.model_free import PixelAgent, PixelState, Trace, Transitions, update_cql
 from coworld_jax.agents.model_free.data import draw, draw_candidates
-from coworld_jax.agents.model_free.settings import (
-    CriticConfig,
-    FramesConfig,
-    NoiseConfig,
-    OptimisationConfig,
-    PixelNetworkConfig,
-)
 from coworld_jax.fields import count as whole
 from coworld_jax.method import TARGET, Domain, Method
-from coworld_jax.methods.parts.pixels import pixel_method
+from coworld_jax.methods.parts.pixels import PixelSettings, pixel_method
 
 LOGGED = {
     "critic/loss": "critic_loss",
@@ -70,17 +63,11 @@ LOGGED = {
 
 
 @dataclass(frozen=True)
-class CqlSettings:
+class CqlSettings(PixelSettings):
     """Everything that the method depends on besides its domain."""
 
-    updates: int = whole(150_000)
     conservative_weight: float = 10.0
     candidates: int = whole(10)  # actions of each of the three kinds
-    frames: FramesConfig = field(default_factory=FramesConfig)
-    network: PixelNetworkConfig = field(default_factory=PixelNetworkConfig)
-    learning: OptimisationConfig = field(default_factory=OptimisationConfig)
-    critic: CriticConfig = field(default_factory=CriticConfig)
-    noise: NoiseConfig = field(default_factory=NoiseConfig)
 
 
 def cql_domains(settings: CqlSettings) -> tuple[str, ...]:

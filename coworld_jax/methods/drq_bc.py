@@ -44,16 +44,9 @@ import jax
 
 from coworld_jax.agents.model_free import PixelAgent, PixelState, Trace, Transitions, update_drq_bc
 from coworld_jax.agents.model_free.data import draw
-from coworld_jax.agents.model_free.settings import (
-    CriticConfig,
-    FramesConfig,
-    NoiseConfig,
-    OptimisationConfig,
-    PixelNetworkConfig,
-)
-from coworld_jax.fields import count as whole
+from coworld_jax.agents.model_free.settings import CriticConfig
 from coworld_jax.method import TARGET, Domain, Method
-from coworld_jax.methods.parts.pixels import pixel_method
+from coworld_jax.methods.parts.pixels import PixelSettings, pixel_method
 
 LOGGED = {
     "critic/loss": "critic_loss",
@@ -66,16 +59,11 @@ LOGGED = {
 
 
 @dataclass(frozen=True)
-class DrqBcSettings:
+class DrqBcSettings(PixelSettings):
     """Everything that the method depends on besides its domain."""
 
-    updates: int = whole(150_000)
     cloning_weight: float = 2.5  # larger values trust the critic more
-    frames: FramesConfig = field(default_factory=FramesConfig)
-    network: PixelNetworkConfig = field(default_factory=PixelNetworkConfig)
-    learning: OptimisationConfig = field(default_factory=OptimisationConfig)
     critic: CriticConfig = field(default_factory=lambda: CriticConfig(n_step=3))
-    noise: NoiseConfig = field(default_factory=NoiseConfig)
 
 
 def drq_bc_domains(settings: DrqBcSettings) -> tuple[str, ...]:

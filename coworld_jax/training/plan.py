@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from coworld_jax.config import EpisodesConfig
+from coworld_jax.envs import EnvironmentSpec
 from coworld_jax.method import Phase
 
 
@@ -199,6 +201,12 @@ def next_stop(phase: Phase, rhythm: Rhythm, done: int) -> int:
         ):
             return ahead
     return longest
+
+
+def collections(schedule: EpisodesConfig, specs: Mapping[str, EnvironmentSpec]) -> dict[str, int]:
+    """env_steps of one collection in each domain."""
+    together = schedule.episodes_per_collection
+    return {domain: spec.episode_steps * together for domain, spec in specs.items()}
 
 
 def check_plan(plan: Sequence[Phase], collection: Mapping[str, int]) -> None:

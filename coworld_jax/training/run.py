@@ -15,7 +15,7 @@ import jax
 from coworld_jax import hosts, parallel
 from coworld_jax.config import Config
 from coworld_jax.data import Replay
-from coworld_jax.envs import EnvironmentPool
+from coworld_jax.envs import EnvironmentPool, EnvironmentSpec
 from coworld_jax.evaluation.evaluator import Evaluator
 from coworld_jax.fields import with_values
 from coworld_jax.method import TARGET, Method, TrainState, init_train_state, make_key
@@ -124,7 +124,7 @@ class Run:
             chunk=self.learner.largest_chunk,
             eval_every=run.eval_every,
             checkpoint_every=run.checkpoint_every,
-            collection=_collections(self.config, self.pools),
+            collection=planning.collections(self.config.schedule, _specs(self.pools)),
             ranking=planning.ranking_domain(self.method.plan, TARGET),
         )
 
@@ -243,13 +243,13 @@ def open_ground(config: Config, *, shares_batch: bool = True) -> Iterator[Ground
             domain: resources.enter_context(_open_pool(config, task_of(config, domain)))
             for domain in needed_domains(config)
         }
-        specs = {domain: pool.spec for domain, pool in pools.items()}
+        specs = _specs(pools)
         method = make_method(config, specs)
         if config.run.eval_episodes == 0:
             method = method._replace(plan=planning.without_scores(method.plan))
         plan = planning.up_to(method.plan, config.run.last_phase)
         method = method._replace(plan=plan)
-        planning.check_plan(method.plan, _collections(config, pools))
+        planning.check_plan(method.plan, planning.collections(config.schedule, specs))
         run, mesh = config.run, None
         if shares_batch:
             mesh = parallel.make_mesh(run.devices, method.batch, run.mapping)
@@ -340,10 +340,8 @@ def _open_pool(config: Config, task: str) -> EnvironmentPool:
     )
 
 
-def _collections(config: Config, pools: Mapping[str, EnvironmentPool]) -> dict[str, int]:
-    """env_steps of one collection in each domain."""
-    together = config.schedule.episodes_per_collection
-    return {domain: pool.spec.episode_steps * together for domain, pool in pools.items()}
+def _specs(pools: Mapping[str, EnvironmentPool]) -> dict[str, EnvironmentSpec]:
+    return {domain: pool.spec for domain, pool in pools.items()}
 
 
 def _collectors(

@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.gpu import ROWS
+from experiments.benchmarks.gpu import ROWS, SEEDS
 from experiments.benchmarks.timing import read_lines
 
 _COSTS = 3  # parts of the profile that are named
 _HEAD = ("what", "measured", "must", "aim", "arithmetic", "memory", "steps", "of the bound")
-_SEEDS = "`planar` 8x12, bfloat16"  # the rows whose seeds are compared
 
 
 def table(directory: Path) -> str:
@@ -58,12 +57,12 @@ def _milliseconds(value: float | None) -> str:
 
 def _gain(seeds: int, found: dict[str, dict[str, Any]]) -> tuple[str, ...]:
     """How many times as many updates ``seeds`` seeds make as one, in the better form."""
-    name, must = f"{seeds} seeds over one, {_SEEDS}", "6" if seeds == 16 else ""
-    one = [row["ms"] for key, row in found.items() if key == _SEEDS and "ms" in row]
+    name, must = f"{seeds} seeds over one, {SEEDS.name}", "6" if seeds == 16 else ""
+    one = [row["ms"] for key, row in found.items() if key == SEEDS.name and "ms" in row]
     several = [
         row["ms"]
         for key, row in found.items()
-        if key.startswith(f"{_SEEDS}, {seeds} seeds") and "ms" in row
+        if key.startswith(f"{SEEDS.name}, {seeds} seeds") and "ms" in row
     ]
     if not one or not several:
         return name, "not reached", must

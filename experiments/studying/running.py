@@ -82,11 +82,9 @@ def make_plan(study: Study, root: Path) -> Plan:
     """Look at what is there.
 
     Raises:
-        ValueError: a workdir below ``root`` belongs to a run with other settings, or a run does not
-            consist of whole episodes.
+        ValueError: a workdir below ``root`` belongs to a run with other settings.
     """
     runs = list(runs_of(study))
-    check_lengths(runs)
     datasets = list(dict.fromkeys(run.data for run in runs if run.data is not None))
     collected = [data for data in datasets if read_metadata(data_directory(root, data)) is not None]
     return Plan(runs, _finished(root, runs), datasets, collected)
@@ -138,8 +136,10 @@ def carry_out(
 
     Raises:
         KeyboardInterrupt: it was stopped.
+        ValueError: a run does not consist of whole episodes, or see `make_plan`.
     """
     plan = make_plan(study, root)
+    check_lengths(plan.missing)
     failed = _do(_collections(root, plan), processes, _nothing)
     missing = [run for run in plan.missing if run.data is None or run.data.name not in failed]
     if together and study.seeds > 1:

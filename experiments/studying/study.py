@@ -110,9 +110,7 @@ class Study(NamedTuple):
     pairs: tuple[Pair, ...]
     seeds: int
     size: str
-    minutes: float | None = (
-        None  # of a run on one of two CPU cores; until one of the arm is finished
-    )
+    minutes: float | None = None  # of a run on one CPU core, until one of its arm is finished
     measure: str = "return_mean"  # key of a record, see `studying.results`
     baseline: str = ""  # name of the arm that others are compared with; the first one if empty
     settings: tuple[str, ...] = ()  # of all arms

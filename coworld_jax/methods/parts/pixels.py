@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import jax
 
@@ -25,6 +25,7 @@ from coworld_jax.agents.model_free.settings import (
     PixelNetworkConfig,
     make_pixel_agent,
 )
+from coworld_jax.fields import count as whole
 from coworld_jax.method import Method
 from coworld_jax.methods.parts.offline import offline_method, summary
 from coworld_jax.types import Batch, Metrics
@@ -36,32 +37,16 @@ PixelUpdate = Callable[
 """Agent, state, transitions, key, standard deviation of the noise, and mapped axis."""
 
 
-class PixelSettings(Protocol):
-    """The settings that `pixel_method` reads."""
+@dataclass(frozen=True)
+class PixelSettings:
+    """The settings that both methods have."""
 
-    @property
-    def updates(self) -> int:
-        """Of the one phase."""
-
-    @property
-    def frames(self) -> FramesConfig:
-        """How frames are stacked."""
-
-    @property
-    def network(self) -> PixelNetworkConfig:
-        """Sizes of the networks."""
-
-    @property
-    def learning(self) -> OptimisationConfig:
-        """Optimisation."""
-
-    @property
-    def critic(self) -> CriticConfig:
-        """What the critic regresses to."""
-
-    @property
-    def noise(self) -> NoiseConfig:
-        """Schedule of the actor's noise."""
+    updates: int = whole(150_000)
+    frames: FramesConfig = field(default_factory=FramesConfig)
+    network: PixelNetworkConfig = field(default_factory=PixelNetworkConfig)
+    learning: OptimisationConfig = field(default_factory=OptimisationConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
 
 
 def pixel_method(
