@@ -35,7 +35,7 @@ from coworld_jax.training.collection import Collector
 from coworld_jax.training.feeds import TargetFeed
 from coworld_jax.training.learner import Learner
 from coworld_jax.training.plan import Event, Rhythm, agenda
-from coworld_jax.training.runtime import StopRequest
+from coworld_jax.training.runtime import RUNS_ONCE, StopRequest
 from coworld_jax.training.start import (
     check_start,
     open_checkpoints,
@@ -45,9 +45,6 @@ from coworld_jax.training.start import (
 )
 from coworld_jax.training.waiting import Patience
 from coworld_jax.workdir import check_config, make_method, needed_domains, task_of
-
-# It runs once: optimising it would take longer than that.
-_QUICK = {"xla_backend_optimization_level": 0}
 
 
 @dataclasses.dataclass
@@ -383,5 +380,5 @@ def replay_slots(config: Config, ground: Ground, domain: str) -> int:
 
 
 def _fresh_state(method: Method, seed: int, mesh: parallel.Mesh | None) -> TrainState:
-    init = jax.jit(lambda key: init_train_state(method, key), compiler_options=_QUICK)
+    init = jax.jit(lambda key: init_train_state(method, key), compiler_options=RUNS_ONCE)
     return parallel.replicate(init(make_key(seed)), mesh)

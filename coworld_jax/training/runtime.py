@@ -25,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 TUNABLES_VARIABLE = "GLIBC_TUNABLES"
 HUGE_PAGES = "glibc.malloc.hugetlb"
+# Compiler options of a program that runs once: most of its time would go into optimising it.
+RUNS_ONCE = {"xla_backend_optimization_level": 0}
 
 
 def restart_with_huge_pages() -> None:

@@ -51,7 +51,9 @@ def prepare(name: str, size: str, chunk: int) -> Callable[[], Any]:
     shape = (chunk, method.length, method.batch)
     program = functools.partial(run_updates, method.updates[UPDATES[name]], shape=shape)
     run = jax.jit(program, donate_argnums=0)
-    state = jax.jit(lambda key: init_train_state(method, key))(jax.random.key(0))
+    state = jax.jit(
+        functools.partial(init_train_state, method), compiler_options=runtime.RUNS_ONCE
+    )(jax.random.key(0))
 
     def call() -> Any:
         nonlocal state
