@@ -128,8 +128,12 @@ def _convolve_stock(x: jax.Array, layers: Layers, activation: str = "elu") -> ja
     return x
 
 
+def _split(x: jax.Array, layers: Layers) -> jax.Array:
+    return batch_last.split(x, batch_last.images_of_block([kernel for kernel, _ in layers]))
+
+
 def _convolve_in_blocks(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array:
-    blocks, fused = batch_last.split(x), activation == "elu"  # the blocks know ELU alone
+    blocks, fused = _split(x, layers), activation == "elu"  # the blocks know ELU alone
     for kernel, bias in layers:
         blocks = batch_last.conv(blocks, kernel, bias, fused)
         blocks = blocks if fused else ACTIVATIONS[activation](blocks)
@@ -147,7 +151,7 @@ def _convolve_transpose_stock(x: jax.Array, layers: Layers, activation: str = "e
 def _convolve_transpose_in_blocks(
     x: jax.Array, layers: Layers, activation: str = "elu"
 ) -> jax.Array:
-    blocks, fused = batch_last.split(x), activation == "elu"
+    blocks, fused = _split(x, layers), activation == "elu"
     for index, (kernel, bias) in enumerate(layers):
         last = index == len(layers) - 1
         blocks = batch_last.conv_transpose(blocks, kernel, bias, fused and not last)
