@@ -10,8 +10,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from coworld_jax import hosts, parallel
 from coworld_jax.config import Config
 from coworld_jax.data import Replay
@@ -35,7 +33,7 @@ from coworld_jax.training.collection import Collector
 from coworld_jax.training.feeds import TargetFeed
 from coworld_jax.training.learner import Learner
 from coworld_jax.training.plan import Event, Rhythm, agenda
-from coworld_jax.training.runtime import RUNS_ONCE, StopRequest
+from coworld_jax.training.runtime import StopRequest, jit_once
 from coworld_jax.training.start import (
     check_start,
     open_checkpoints,
@@ -380,5 +378,5 @@ def replay_slots(config: Config, ground: Ground, domain: str) -> int:
 
 
 def _fresh_state(method: Method, seed: int, mesh: parallel.Mesh | None) -> TrainState:
-    init = jax.jit(lambda key: init_train_state(method, key), compiler_options=RUNS_ONCE)
+    init = jit_once(lambda key: init_train_state(method, key))
     return parallel.replicate(init(make_key(seed)), mesh)

@@ -12,10 +12,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 import jax
 
@@ -25,8 +25,11 @@ _LOG = logging.getLogger(__name__)
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 TUNABLES_VARIABLE = "GLIBC_TUNABLES"
 HUGE_PAGES = "glibc.malloc.hugetlb"
-# Compiler options of a program that runs once: most of its time would go into optimising it.
-RUNS_ONCE = {"xla_backend_optimization_level": 0}
+
+
+def jit_once(function: Callable[..., Any]) -> jax.stages.Wrapped:
+    """``function``, jitted to run once: optimising it would take longer than it saves."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def restart_with_huge_pages() -> None:

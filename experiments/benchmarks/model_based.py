@@ -51,9 +51,8 @@ def prepare(name: str, size: str, chunk: int) -> Callable[[], Any]:
     shape = (chunk, method.length, method.batch)
     program = functools.partial(run_updates, method.updates[UPDATES[name]], shape=shape)
     run = jax.jit(program, donate_argnums=0)
-    state = jax.jit(
-        functools.partial(init_train_state, method), compiler_options=runtime.RUNS_ONCE
-    )(jax.random.key(0))
+    init = functools.partial(init_train_state, method)
+    state = runtime.jit_once(init)(jax.random.key(0))
 
     def call() -> Any:
         nonlocal state

@@ -5,7 +5,6 @@ python -m experiments.benchmarks.recurrence
 
 from __future__ import annotations
 
-import functools
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -57,8 +56,7 @@ def _prepare(preset: str, batch: int, time: int) -> tuple[Callable[[], Any], int
     settings = sized_config("coworld", preset).settings
     agent = make_agent(settings.network, settings.learning, ACTION_SIZE)
     model, keys = agent.model, jax.random.split(jax.random.key(0), 4)
-    init = jax.jit(functools.partial(init_agent, agent), compiler_options=runtime.RUNS_ONCE)
-    params = init(keys[0]).world_model
+    params = runtime.jit_once(lambda key: init_agent(agent, key).world_model)(keys[0])
     embed = jax.random.normal(keys[1], (time, batch, model.rssm.embed))
     action = jax.random.normal(keys[2], (time, batch, ACTION_SIZE))
     noise = world_model.latent_noise(model, keys[3], time, batch)

@@ -109,7 +109,7 @@ def trace(config: Config, phase: str, mesh: parallel.Mesh | None = None, seeds: 
     if seeds > 1:
         program, init = for_each_seed(program), jax.vmap(init)
         key_init = jax.random.split(key_init, seeds)
-    state = jax.jit(init, compiler_options=runtime.RUNS_ONCE)(key_init)
+    state = runtime.jit_once(init)(key_init)
     state, stores = parallel.replicate((state, stores), mesh)
     began = time.perf_counter()
     lowered = parallel.spread(program, mesh).lower(state, stores, {}, _ZERO)
@@ -121,7 +121,7 @@ def trace(config: Config, phase: str, mesh: parallel.Mesh | None = None, seeds: 
 def _embedded(method: Method, store: EpisodeStore, key: jax.Array) -> EpisodeStore:
     """``store`` with what a phase of the target embeds of its images."""
     (embed,) = method.embeddings.values()
-    learnt = jax.jit(method.init, compiler_options=runtime.RUNS_ONCE)(key)
+    learnt = runtime.jit_once(method.init)(key)
     return store._replace(embed=embed_images(jax.jit(embed), learnt, store.image, print))
 
 
