@@ -48,6 +48,12 @@ _TOGETHER = flags.DEFINE_boolean(
     "Train the seeds of an arm in one process where its tasks are jittable; on an accelerator, if "
     "not given.",
 )
+_REPORTED = flags.DEFINE_string(
+    "reported",
+    None,
+    "Directory of an earlier report, say of another machine. Its runs with the same settings count "
+    "as finished.",
+)
 _SIZE = flags.DEFINE_enum("size", None, list(SIZES), "Another size than the study's own.")
 _SEEDS = flags.DEFINE_integer("seeds", None, "Use only the first N seeds.", lower_bound=1)
 _ARMS = flags.DEFINE_list("arms", [], "Use only these arms.")
@@ -55,9 +61,9 @@ _PAIRS = flags.DEFINE_list("pairs", [], "Use only these pairs.")
 
 _USED = {
     "list": (),
-    "plan": ("root", "processes", "size", "seeds", "arms", "pairs"),
+    "plan": ("root", "processes", "reported", "size", "seeds", "arms", "pairs"),
     "commands": ("root", "of", "size", "seeds", "arms", "pairs"),
-    "run": ("root", "processes", "together", "size", "seeds", "arms", "pairs"),
+    "run": ("root", "processes", "together", "reported", "size", "seeds", "arms", "pairs"),
     "report": ("root", "out", "size"),
 }
 
@@ -76,11 +82,11 @@ def main(arguments: Sequence[str]) -> None:
             return
         study, root = _chosen(find_study(rest[0])), as_path(_ROOT.value)
         if command == "plan":
-            _print_plan(study, root)
+            _print_plan(study, root, _report(rest[0]))
         elif command == "commands":
             _print_commands(study, root)
         elif command == "run":
-            _run(study, root)
+            _run(study, root, _report(rest[0]))
         else:
             for path in write_report(rest[0], study, root, as_path(_OUT.value)):
                 print(path)
@@ -110,9 +116,14 @@ def _chosen(study: Study) -> Study:
     )
 
 
-def _print_plan(study: Study, root: Path) -> None:
-    plan = make_plan(study, root)
-    minutes = minutes_by_arm(study, root, plan)
+def _report(name: str) -> Path | None:
+    """The JSON file of the report that --reported names."""
+    return None if _REPORTED.value is None else as_path(_REPORTED.value) / f"{name}.json"
+
+
+def _print_plan(study: Study, root: Path, reported: Path | None) -> None:
+    plan = make_plan(study, root, reported)
+    minutes = minutes_by_arm(study, plan)
     print(f"{study.title}\n{study.question}\nWhat would refute the claim: {study.refuted}\n")
     print(f"{'pair':28}{'arm':28}{'finished':>10}{'runs':>6}{'minutes a run':>15}")
     done = {run.place for run in plan.finished}
@@ -125,7 +136,7 @@ def _print_plan(study: Study, root: Path) -> None:
                 expected = "unknown" if known is None else f"{known:.0f}"
                 print(f"{pair.name:28}{arm.name:28}{finished:>10}{len(runs):>6}{expected:>15}")
     processes = _processes()
-    left = time_left(study, root, plan, processes)
+    left = time_left(study, plan, processes)
     print(
         f"\n{len(plan.missing)} of {len(plan.runs)} runs are missing. With {processes} processes: "
         f"{left}. {len(plan.to_collect)} of {len(plan.datasets)} datasets "
@@ -142,9 +153,9 @@ def _print_commands(study: Study, root: Path) -> None:
     print("\n".join(map(as_line, lines)))
 
 
-def _run(study: Study, root: Path) -> None:
+def _run(study: Study, root: Path, reported: Path | None) -> None:
     together = _accelerated() if _TOGETHER.value is None else _TOGETHER.value
-    failed = carry_out(study, root, _processes(), together=together)
+    failed = carry_out(study, root, _processes(), together=together, reported=reported)
     if failed:
         logs = ", ".join(f"{name} (see {log})" for name, log in failed.items())
         sys.exit(f"study: not finished: {logs}. The same command tries them again.")

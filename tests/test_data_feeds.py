@@ -165,5 +165,5 @@ def test_prefetched_batches_are_the_same(dataset, monkeypatch):
     assert len(gathered) == 1  # in the background, and not again
     feed.prefetch(keys(0))
     assert_equal(feed.batches(keys(1)), other)  # a wrong guess
-    assert len(gathered) == 3
+    assert len(gathered) in (2, 3)  # it may be dropped before it begins
     feed.close()

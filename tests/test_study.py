@@ -212,11 +212,14 @@ def test_an_arm_may_have_fewer_seeds_than_its_study():
 def test_a_page_warns_of_a_pair_whose_runs_learned_from_different_data():
     study = find_study("planar_transfer")
     (arm, other, *_), (pair, *_) = study.arms, study.pairs
-    online = {"pair": pair.name, "arm": "online", "data_digest": ""}
-    alike = [{"pair": pair.name, "arm": a.name, "data_digest": "a"} for a in (arm, other)]
+    online = {"pair": pair.name, "arm": "online", "seed": 0, "data_digest": ""}
+    alike = [{**online, "arm": a.name, "data_digest": "a"} for a in (arm, other)]
     assert mixed_data(study, [online, *alike]) == []
     (said,) = mixed_data(study, [*alike, alike[0] | {"data_digest": "b"}])
-    assert pair.name in said and "2 different datasets" in said
+    assert said.startswith(f"**Do not compare the arms on {pair.name}**") and "seed 0." in said
+    # Another machine made the data of another seed.
+    (said,) = mixed_data(study, [*alike, *(r | {"seed": 1, "data_digest": "b"} for r in alike)])
+    assert pair.name in said and "2 datasets" in said and "Do not" not in said
 
 
 def test_pairs_of_other_data_or_sizes_have_other_workdirs():
@@ -274,6 +277,16 @@ def test_a_tiny_study_runs_is_stopped_goes_on_and_is_reported(tmp_path):
     write_report("tiny", TINY, tmp_path / "nothing", out)
     assert page.read_text() == text
     assert read_results(results)[1] == data
+
+    # Below another root, the runs of the report count as finished, but none of other settings.
+    other = tmp_path / "other"
+    assert len(running.make_plan(TINY, other).missing) == 4
+    plan = running.make_plan(TINY, other, results)
+    assert not plan.missing and not plan.to_collect and min(plan.seconds.values()) > 0.0
+    arms = tuple(arm._replace(settings=(*arm.settings, "learning.batch=3")) for arm in TINY.arms)
+    assert len(running.make_plan(TINY._replace(arms=arms), other, results).missing) == 4
+    with pytest.raises(ValueError, match="There is no report .*tiny.json"):
+        running.make_plan(TINY, other, tmp_path / "tiny.json")
 
 
 @pytest.mark.slow  # two programs of two seeds

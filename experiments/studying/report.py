@@ -137,21 +137,26 @@ def _page(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run
 
 
 def mixed_data(study: Study, records: Sequence[Record]) -> list[str]:
-    """A warning for each pair whose runs have not learned from the same dataset."""
-    digests = {
-        pair.name: {
-            record["data_digest"]
-            for record in records
-            if record["pair"] == pair.name and record["data_digest"]
-        }
-        for pair in study.pairs
-    }
-    return [
-        f"**Do not compare the arms on {name}**: its runs learned from {len(found)} different "
-        "datasets."
-        for name, found in digests.items()
-        if len(found) > 1
-    ]
+    """What there is to say of each pair whose runs have not all learned from the same dataset."""
+    said = []
+    for pair in study.pairs:
+        of_seed: dict[int, set[str]] = {}
+        for record in records:
+            if record["pair"] == pair.name and record["data_digest"]:
+                of_seed.setdefault(record["seed"], set()).add(record["data_digest"])
+        datasets = set().union(*of_seed.values())
+        mixed = [str(seed) for seed, found in sorted(of_seed.items()) if len(found) > 1]
+        if mixed:
+            said.append(
+                f"**Do not compare the arms on {pair.name}**: they learned from different datasets "
+                f"with seed {', '.join(mixed)}."
+            )
+        elif len(datasets) > 1:
+            said.append(
+                f"The seeds on {pair.name} learned from {len(datasets)} datasets; all arms of a "
+                "seed learned from the same one."
+            )
+    return said
 
 
 def _by_pair(study: Study, records: Sequence[Record]) -> str:

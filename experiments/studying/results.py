@@ -39,6 +39,26 @@ def is_finished(root: Path, run: Run) -> bool:
     return same_end and recorded.settings == run.config.settings
 
 
+def wall_time(root: Path, run: Run) -> float:
+    """Seconds that a finished run took."""
+    return float(read_json(root / run.place / SUMMARY)["wall_time"])
+
+
+def reported_times(runs: Sequence[Run], results: Path) -> dict[Path, float]:
+    """Seconds of the runs that an earlier report holds with the same settings, by their place.
+
+    Args:
+        results: the JSON file of the report.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if not results.exists():
+        raise ValueError(f"There is no report {results}: name a directory that holds one.")
+    records = {_key(record): record for record in read_results(results)[0]}
+    return {run.place: records[run.key]["wall_time"] for run in runs if run.key in records}
+
+
 def read_record(root: Path, run: Run) -> Record:
     """The record of a finished run."""
     workdir = root / run.place
@@ -106,11 +126,15 @@ def merged(old: Sequence[Record], new: Sequence[Record], runs: Sequence[Run]) ->
 
     A new record replaces the old one of its run. A record of other settings is left out.
     """
-    found = {(r["pair"], r["arm"], r["seed"], r["settings_digest"]): r for r in (*old, *new)}
+    found = {_key(record): record for record in (*old, *new)}
     pairs, arms = (list(dict.fromkeys(names)) for names in zip(*((r.pair, r.arm) for r in runs)))
     ordered = sorted(runs, key=lambda run: (pairs.index(run.pair), arms.index(run.arm)))
-    keys = [(run.pair, run.arm, run.seed, run.digest) for run in ordered]
-    return [found[key] for key in keys if key in found]
+    return [found[run.key] for run in ordered if run.key in found]
+
+
+def _key(record: Record) -> tuple[str, str, int, str]:
+    """What `Run.key` is of the run of a record."""
+    return record["pair"], record["arm"], record["seed"], record["settings_digest"]
 
 
 def values(records: Sequence[Record], arm: str, pair: str, measure: str) -> dict[int, float]:

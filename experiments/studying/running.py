@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from coworld_jax.data import read_json, read_metadata
+from coworld_jax.data import read_metadata
 from coworld_jax.envs.suites import find_jittable
 from coworld_jax.records.files import CONFIG, SUMMARY
 from experiments.studying.commands import (
@@ -26,7 +26,7 @@ from experiments.studying.commands import (
     train_command,
 )
 from experiments.studying.lengths import check_lengths
-from experiments.studying.results import is_finished
+from experiments.studying.results import is_finished, reported_times, wall_time
 from experiments.studying.study import Data, Run, Study, runs_of, shared_beginnings
 
 _POLL = 0.5  # seconds between two looks at the processes
@@ -54,15 +54,19 @@ class Plan(NamedTuple):
     """What a study consists of, and what of it is there."""
 
     runs: list[Run]
-    finished: list[Run]
+    seconds: dict[Path, float]  # that each finished run took, by its place
     datasets: list[Data]
     collected: list[Data]
 
     @property
+    def finished(self) -> list[Run]:
+        """Runs that have ended."""
+        return [run for run in self.runs if run.place in self.seconds]
+
+    @property
     def missing(self) -> list[Run]:
         """Runs that have not ended."""
-        done = {run.place for run in self.finished}
-        return [run for run in self.runs if run.place not in done]
+        return [run for run in self.runs if run.place not in self.seconds]
 
     @property
     def shared(self) -> dict[Path, Path]:
@@ -78,38 +82,43 @@ class Plan(NamedTuple):
         return [data for data in self.datasets if data in needed and data not in self.collected]
 
 
-def make_plan(study: Study, root: Path) -> Plan:
+def make_plan(study: Study, root: Path, reported: Path | None = None) -> Plan:
     """Look at what is there.
 
+    Args:
+        root: directory of the study's data and runs.
+        reported: JSON file of an earlier report; its runs with the same settings count as finished.
+
     Raises:
-        ValueError: a workdir below ``root`` belongs to a run with other settings.
+        ValueError: a workdir below ``root`` belongs to a run with other settings, or there is no
+            such report.
     """
     runs = list(runs_of(study))
     datasets = list(dict.fromkeys(run.data for run in runs if run.data is not None))
     collected = [data for data in datasets if read_metadata(data_directory(root, data)) is not None]
-    return Plan(runs, _finished(root, runs), datasets, collected)
+    earlier = {} if reported is None else reported_times(runs, reported)
+    return Plan(runs, earlier | _times(root, runs), datasets, collected)
 
 
-def _finished(root: Path, runs: Sequence[Run]) -> list[Run]:
-    """The runs that have ended."""
-    return [run for run in runs if is_finished(root, run)]
+def _times(root: Path, runs: Sequence[Run]) -> dict[Path, float]:
+    """Seconds of the runs that have ended below ``root``, by their place."""
+    return {run.place: wall_time(root, run) for run in runs if is_finished(root, run)}
 
 
-def minutes_by_arm(study: Study, root: Path, plan: Plan) -> dict[str, float | None]:
+def minutes_by_arm(study: Study, plan: Plan) -> dict[str, float | None]:
     """Median minutes of the finished runs of each arm; else what the study expects, if it does."""
     taken: dict[str, list[float]] = {}
     for run in plan.finished:
-        seconds = read_json(root / run.place / SUMMARY)["wall_time"]
-        taken.setdefault(run.arm, []).append(seconds / 60.0)
+        taken.setdefault(run.arm, []).append(plan.seconds[run.place] / 60.0)
     return {
         arm.name: median(taken[arm.name]) if arm.name in taken else study.minutes
         for arm in study.arms
     }
 
 
-def time_left(study: Study, root: Path, plan: Plan, processes: int) -> str:
+def time_left(study: Study, plan: Plan, processes: int) -> str:
     """How long the missing runs are expected to take; collections are not counted."""
-    minutes = minutes_by_arm(study, root, plan)
+    minutes = minutes_by_arm(study, plan)
     known = [minutes[run.arm] for run in plan.missing]
     if any(value is None for value in known):
         return "the time is unknown until a run of each arm is finished"
@@ -117,7 +126,12 @@ def time_left(study: Study, root: Path, plan: Plan, processes: int) -> str:
 
 
 def carry_out(
-    study: Study, root: Path, processes: int, *, together: bool = False
+    study: Study,
+    root: Path,
+    processes: int,
+    *,
+    together: bool = False,
+    reported: Path | None = None,
 ) -> dict[str, Path]:
     """Collect the datasets that are missing, then train the runs that are missing.
 
@@ -130,6 +144,7 @@ def carry_out(
         root: directory of its data and runs.
         processes: side by side.
         together: train the seeds of an arm in one process where all its tasks are jittable.
+        reported: see `make_plan`.
 
     Returns:
         The log of each job that failed, by its name, and of each run that is still missing.
@@ -138,7 +153,7 @@ def carry_out(
         KeyboardInterrupt: it was stopped.
         ValueError: a run does not consist of whole episodes, or see `make_plan`.
     """
-    plan = make_plan(study, root)
+    plan = make_plan(study, root, reported)
     check_lengths(plan.missing)
     failed = _do(_collections(root, plan), processes, _nothing)
     missing = [run for run in plan.missing if run.data is None or run.data.name not in failed]
@@ -150,12 +165,12 @@ def carry_out(
     ready = [run for run in missing if _can_start(root, run, _beginning(shared, run))]
 
     def left() -> str:
-        now = plan._replace(finished=_finished(root, plan.runs))
-        return f"; {time_left(study, root, now, processes)} left"
+        now = plan._replace(seconds=plan.seconds | _times(root, plan.runs))
+        return f"; {time_left(study, now, processes)} left"
 
     jobs = [_training(root, run, _beginning(shared, run)) for run in ready]
     failed |= _do(jobs, processes, left)
-    still = plan._replace(finished=_finished(root, plan.runs)).missing
+    still = plan._replace(seconds=plan.seconds | _times(root, plan.runs)).missing
     return failed | {str(run.place): root / run.place / LOG for run in still}
 
 

@@ -88,6 +88,11 @@ class Run(NamedTuple):
         return digest_of(kept)
 
     @property
+    def key(self) -> tuple[str, str, int, str]:
+        """What tells it from the other runs of its study, and from runs of other settings."""
+        return self.pair, self.arm, self.seed, self.digest
+
+    @property
     def beginning(self) -> tuple[Path, Config] | None:
         """Where the phases are that it shares with other arms, and the run that makes them.
 
