@@ -51,9 +51,11 @@ class Pod:
         devices: int = 1,
         environment: dict[str, str] | None = None,
     ) -> None:
+        flags_of_xla = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""
         variables = os.environ | {
             "PYTHONPATH": str(ROOT / "tests"),
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            # Of a flag that is given twice, the last one counts.
+            "XLA_FLAGS": f"{flags_of_xla} --xla_force_host_platform_device_count={devices}",
         }
         address = f"127.0.0.1:{free_port()}"
         self.processes = [

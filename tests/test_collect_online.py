@@ -56,9 +56,16 @@ def collect(out, workdir, until="medium", reference=0.0, updates=UPDATES):
     )
 
 
-def test_an_agent_learns_until_it_is_good_enough(tmp_path, capsys):
-    out, workdir = tmp_path / "medium", tmp_path / "run"
-    assert collect(out, workdir) == 10
+@pytest.fixture(scope="module")
+def medium(tmp_path_factory):
+    """A dataset, and the workdir of its agent."""
+    folder = tmp_path_factory.mktemp("online")
+    assert collect(folder / "medium", folder / "run") == 10
+    return folder / "medium", folder / "run"
+
+
+def test_an_agent_learns_until_it_is_good_enough(medium):
+    out, workdir = medium
     dataset = load_directory(out, minimum_rows=ROWS, action_size=6)
     assert dataset.lengths.tolist() == [ROWS] * 10
     record = json.loads((out / "dataset.json").read_text())
@@ -79,7 +86,11 @@ def test_an_agent_learns_until_it_is_good_enough(tmp_path, capsys):
 
     with pytest.raises(ValueError, match="other settings .policy: .*medium.*-> .*expert"):
         collect(out, workdir, until="expert")
-    # Expert goes on in the same workdir, as far as its updates reach.
+
+
+@pytest.mark.slow
+def test_expert_goes_on_in_the_same_workdir_as_far_as_its_updates_reach(medium, tmp_path, capsys):
+    _, workdir = medium
     with pytest.raises(ValueError, match="made all of its 24 updates.*expert wants 1e.06.*--ref"):
         collect(tmp_path / "expert", workdir, until="expert", reference=1e6)
     assert not list((tmp_path / "expert").iterdir())

@@ -5,9 +5,12 @@ What every method's updates have in common is in test_contract.py.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +26,7 @@ from coworld_jax.methods.coworld.couplings import source_reward_weight
 from coworld_jax.records.checkpoint import state_digest
 from coworld_jax.store import sample
 from coworld_jax.training.scan import run_updates, update_keys
+from coworld_jax.types import Batch
 
 # Phase to its update, and the size of the state that the source reads (0: images).
 KINDS = {
@@ -32,6 +36,9 @@ KINDS = {
     "target": ("target", 0),
     "co-train state source": ("source aligned", 5),
 }
+# A part of another one, and the same with other inputs.
+SLOW = ("pretrain", "co-train state source")
+EACH = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in KINDS]
 
 # No two weights are alike.
 WEIGHTED = tiny.with_settings(
@@ -41,24 +48,32 @@ WEIGHTED = tiny.with_settings(
 COUNT = jnp.int32(0)
 
 
-@pytest.fixture(scope="module")
-def applied():
-    """Every kind of update: its compiled program, its input and its output."""
-    results = {}
-    for name, (update, state_size) in KINDS.items():
-        batches = {SOURCE: tiny.batch(1, state_size), TARGET: tiny.batch(2)}
-        method, state = tiny.make(WEIGHTED, state_size=state_size)
-        given = (state, batches, jax.random.key(3), COUNT)
-        run = jax.jit(method.updates[update]).lower(*given).compile()
-        before = tiny.copied(state)
-        after, metrics = run(*given)
-        results[name] = (run, state, before, batches, after, metrics)
-    return results
+class Applied(NamedTuple):
+    """One kind of update: its compiled program, its input and its output."""
+
+    run: Callable[..., Any]
+    state: Any
+    before: Any  # the state, copied before the update saw it
+    batches: dict[str, Batch]
+    after: Any
+    metrics: dict[str, jax.Array]
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_update_changes_one_domain_only(applied, name):
-    _, _, before, _, after, metrics = applied[name]
+@functools.cache
+def applied(name: str) -> Applied:
+    update, state_size = KINDS[name]
+    batches = {SOURCE: tiny.batch(1, state_size), TARGET: tiny.batch(2)}
+    method, state = tiny.make(WEIGHTED, state_size=state_size)
+    given = (state, batches, jax.random.key(3), COUNT)
+    run = jax.jit(method.updates[update]).lower(*given).compile()
+    before = tiny.copied(state)
+    after, metrics = run(*given)
+    return Applied(run, state, before, batches, after, metrics)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_update_changes_one_domain_only(name):
+    _, _, before, _, after, metrics = applied(name)
     learner, other = ("sources", "target") if "source" in KINDS[name][0] else ("target", "sources")
     assert state_digest(getattr(after, other)) == state_digest(getattr(before, other))
     assert state_digest(getattr(after, learner)) != state_digest(getattr(before, learner))
@@ -82,8 +97,8 @@ def loops_over_time(program: str) -> Counter[tuple[str, int]]:
     return loops
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_an_update_takes_the_fewest_steps_one_after_another(applied, name):
+@pytest.mark.parametrize("name", EACH)
+def test_an_update_takes_the_fewest_steps_one_after_another(name):
     """One loop over the chunk and one over the imagined rollout, forwards and backwards.
 
     A GPU is bound by the number of these steps. In particular coupling B filters both batches in
@@ -92,11 +107,11 @@ def test_an_update_takes_the_fewest_steps_one_after_another(applied, name):
     loops = {("observe", tiny.TIME): 2}
     if name != "warm-up":
         loops["imagine", tiny.LEARNING.horizon - 1] = 2
-    assert loops_over_time(applied[name][0].as_text()) == loops
+    assert loops_over_time(applied(name).run.as_text()) == loops
 
 
-def test_warm_up_leaves_behaviour_alone(applied):
-    _, _, before, _, after, _ = applied["warm-up"]
+def test_warm_up_leaves_behaviour_alone():
+    _, _, before, _, after, _ = applied("warm-up")
     for part in ("actor", "critic", "slow_critic", "actor_opt", "critic_opt", "behavior_updates"):
         assert state_digest(getattr(after.target, part)) == state_digest(
             getattr(before.target, part)
@@ -104,28 +119,35 @@ def test_warm_up_leaves_behaviour_alone(applied):
     assert state_digest(after.target.world_model) != state_digest(before.target.world_model)
 
 
-def test_only_coupling_b_counts_aligned_updates(applied):
-    counts = {name: int(result[4].sources[0].aligned_updates) for name, result in applied.items()}
-    assert counts == {name: int("co-train" in name) for name in KINDS}
+@pytest.mark.parametrize("name", EACH)
+def test_only_coupling_b_counts_aligned_updates(name):
+    assert int(applied(name).after.sources[0].aligned_updates) == int("co-train" in name)
 
 
-def test_couplings_leave_their_metrics(applied):
-    metrics = {name: set(result[5]) for name, result in applied.items()}
-    assert "target/model/alignment" in metrics["warm-up"]
-    assert {"target/model/alignment", "target/critic/constraint"} <= metrics["target"]
-    assert "source/model/source_reward_weight" in metrics["co-train source"]
-    assert "source/model/source_reward_weight" not in metrics["pretrain"]
-    assert {
-        "source/model/state", "source/model/bridge", "source/model/bridge_explained"
-    } <= metrics["co-train state source"]  # fmt: skip
-    assert not {"source/model/state", "source/model/bridge"} & metrics["co-train source"]
+# Which of the couplings' metrics each kind of update has.
+ALIGNMENT, CONSTRAINT = "target/model/alignment", "target/critic/constraint"
+WEIGHT = "source/model/source_reward_weight"
+STATE = {"source/model/state", "source/model/bridge", "source/model/bridge_explained"}
+LOGGED = {
+    "pretrain": set(),
+    "co-train source": {WEIGHT},
+    "warm-up": {ALIGNMENT},
+    "target": {ALIGNMENT, CONSTRAINT},
+    "co-train state source": {WEIGHT, *STATE},
+}
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_couplings_leave_their_metrics(name):
+    found = set(applied(name).metrics)
+    assert found & {ALIGNMENT, CONSTRAINT, WEIGHT, *STATE} == LOGGED[name]
     # A single source is no choice.
-    assert not any("chosen" in name or "distance" in name for name in metrics["target"])
+    assert not any("chosen" in metric or "distance" in metric for metric in found)
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_losses_are_weighed_as_configured(applied, name):
-    metrics = {key.partition("/")[2]: float(value) for key, value in applied[name][5].items()}
+@pytest.mark.parametrize("name", EACH)
+def test_losses_are_weighed_as_configured(name):
+    metrics = {key.partition("/")[2]: float(value) for key, value in applied(name).metrics.items()}
     weights = {
         "image": 1.0, "state": 1.0, "reward": 2.0, "kl": 1.3, "alignment": 1.7, "bridge": 1.0
     }  # fmt: skip
@@ -188,12 +210,16 @@ def test_a_phase_reads_and_writes_the_source_that_it_is_of(monkeypatch):
     method, state, seen = spied(monkeypatch, sizes)
     batches = {"source0": tiny.batch(0), "source1": tiny.batch(1), TARGET: tiny.batch(2)}
     for index, name in enumerate(("source0", "source1")):
+
+        @jax.jit
+        def counts(name=name, index=index):
+            after, _ = method.updates[name](state, batches, jax.random.key(0), COUNT)
+            assert after.target is state.target
+            assert after.sources[1 - index] is state.sources[1 - index]
+            return [source.behavior_updates for source in after.sources]
+
         seen.clear()
-        after, _ = method.updates[name](state, batches, jax.random.key(0), COUNT)
-        assert after.target is state.target
-        counts = [int(source.behavior_updates) for source in after.sources]
-        assert counts == [int(i == index) for i in range(2)]
-        assert after.sources[1 - index] is state.sources[1 - index]
+        assert [int(count) for count in counts()] == [int(i == index) for i in range(2)]
         # Each agent acts in imagination with the coordinates of its own simulator.
         assert [call[:2] for call in seen] == [("model", index + 1), ("behavior", index + 1)]
         assert seen[0][2] is state.sources[index] and seen[0][3] is batches[name]
@@ -249,8 +275,8 @@ def test_switches_take_the_couplings_away():
     assert "target/critic/above_source" in metrics  # measured all the same
 
 
-def test_first_update_copies_the_critic_and_later_ones_wait(applied):
-    run, _, before, batches, after, _ = applied["target"]
+def test_first_update_copies_the_critic_and_later_ones_wait():
+    run, _, before, batches, after, _ = applied("target")
     # The copy is made before update 0, so it equals the critic as it was then.
     assert state_digest(after.target.slow_critic) == state_digest(before.target.critic)
     second, _ = run(after, batches, jax.random.key(1), COUNT)
@@ -384,9 +410,9 @@ def test_a_phase_donates_its_state(scanned):
     assert jax.tree.leaves(state.learnt)[0].is_deleted()
 
 
-def test_the_source_sees_its_own_replay_and_the_targets_data(applied):
+def test_the_source_sees_its_own_replay_and_the_targets_data():
     """Swapping the two batches of an aligned update changes the result: each has its role."""
-    run, state, _, batches, after, _ = applied["co-train source"]
+    run, state, _, batches, after, _ = applied("co-train source")
     swapped = {SOURCE: batches[TARGET], TARGET: batches[SOURCE]}
     other, _ = run(state, swapped, jax.random.key(3), COUNT)
     assert state_digest(other.sources) != state_digest(after.sources)

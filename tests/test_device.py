@@ -34,6 +34,7 @@ def config(program: str, **run: object) -> Config:
         target="",
         data="",
         schedule=replace(base.schedule, episode_steps=10),
+        seed=1,
         run=replace(
             base.run, devices=1, program=program, eval_every=4, eval_episodes=2,
             checkpoint_every=4, chunk=2, **run,
@@ -59,42 +60,56 @@ def host(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("device") / "alone"
+    return workdir, train(config("device"), workdir)
+
+
+def of_many(seeds: int) -> Config:
+    """Of seed 0 and the ones that follow, in one program."""
+    return replace(config("device", seeds=seeds), seed=0)
+
+
+@pytest.fixture(scope="module")
 def many(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("device") / "many"
-    return workdir, train(config("device", seeds=SEEDS), workdir)
+    return workdir, train(of_many(SEEDS), workdir)
 
 
-def test_a_program_learns_what_the_host_does(host, tmp_path):
-    summary = train(config("device"), tmp_path)
+def test_a_program_learns_what_the_host_does(host, alone):
+    workdir, summary = alone
     assert summary["updates"] == 8 and summary["env_steps"] == host[1]["env_steps"]
-    for got, want in zip(leaves(tmp_path), leaves(host[0]), strict=True):
+    for got, want in zip(leaves(workdir), leaves(host[0]), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
-    for got, want in zip(lines(tmp_path), lines(host[0]), strict=True):
+    for got, want in zip(lines(workdir), lines(host[0]), strict=True):
         assert got == pytest.approx(want, rel=1e-3, abs=1e-3)
     names = sorted(path.name for path in (host[0] / "replay/source").iterdir())
-    assert sorted(path.name for path in (tmp_path / "replay/source").iterdir()) == names
+    assert sorted(path.name for path in (workdir / "replay/source").iterdir()) == names
 
 
-def test_a_seed_of_many_is_the_single_run_of_that_seed(many, tmp_path):
-    alone = train(replace(config("device"), seed=1), tmp_path)
-    for got, want in zip(leaves(many[0] / "seed_1"), leaves(tmp_path), strict=True):
+def test_a_seed_of_many_is_the_single_run_of_that_seed(many, alone):
+    for got, want in zip(leaves(many[0] / "seed_1"), leaves(alone[0]), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
     found = many[1]["evaluations"]["source"]["returns"]
-    assert found[1] == pytest.approx(alone["evaluations"]["source"]["return_mean"], rel=1e-3)
+    assert found[1] == pytest.approx(alone[1]["evaluations"]["source"]["return_mean"], rel=1e-3)
     assert len(set(found)) == SEEDS
 
 
+def test_seeds_are_not_shared_by_more_devices_than_there_are():
+    assert parallel.make_seed_mesh(2, 3) is None and parallel.make_seed_mesh(0, 4).size == 2
+    with pytest.raises(ValueError, match="run.devices is 9, but there are 2: use 0"):
+        parallel.make_seed_mesh(9, 9)
+
+
+@pytest.mark.slow
 def test_devices_share_the_seeds(many, tmp_path):
-    two = config("device", seeds=2)
+    two = of_many(2)
     summary = train(replace(two, run=replace(two.run, devices=2)), tmp_path / "two")
     for seed in range(2):
         folder = f"seed_{seed}"
         for got, want in zip(leaves(tmp_path / "two" / folder), leaves(many[0] / folder)):
             np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
     assert summary["seeds"] == [0, 1]
-    assert parallel.make_seed_mesh(2, 3) is None and parallel.make_seed_mesh(0, 4).size == 2
-    with pytest.raises(ValueError, match="run.devices is 9, but there are 2: use 0"):
-        parallel.make_seed_mesh(9, 9)
 
 
 def test_every_seed_is_a_workdir_and_all_have_a_summary(many):
@@ -124,10 +139,10 @@ def test_an_interrupted_run_of_many_goes_on_to_the_same_states(many, tmp_path, m
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(together, "handle", die)
-        train(config("device", seeds=SEEDS), tmp_path)
+        train(of_many(SEEDS), tmp_path)
     assert (tmp_path / "seed_0/checkpoints/4").exists()
     assert not (tmp_path / "seed_1/checkpoints/4").exists()
-    summary = train(config("device", seeds=SEEDS), tmp_path)
+    summary = train(of_many(SEEDS), tmp_path)
     assert summary["state_digests"] == many[1]["state_digests"]
     for seed in range(SEEDS):
         assert lines(tmp_path / f"seed_{seed}") == lines(many[0] / f"seed_{seed}")
@@ -149,7 +164,7 @@ def test_a_seed_that_fails_is_named_and_the_others_go_on(many, tmp_path, monkeyp
         return carry._replace(learnt=bad)
 
     monkeypatch.setattr(fleet.Fleet, "_take_over", poisoned)
-    summary = train(config("device", seeds=SEEDS), tmp_path)
+    summary = train(of_many(SEEDS), tmp_path)
     assert summary["seeds"] == [0, 2] and "no longer finite" in summary["failures"]["1"]
     assert "seed 1: " in capfd.readouterr().err
     wanted = many[1]["state_digests"]
@@ -158,7 +173,7 @@ def test_a_seed_that_fails_is_named_and_the_others_go_on(many, tmp_path, monkeyp
     assert np.isfinite(
         load_policy(tmp_path, seed=1).episode(0)(np.zeros((64, 64, 3), np.uint8))
     ).all()
-    again = train(config("device", seeds=SEEDS), tmp_path)
+    again = train(of_many(SEEDS), tmp_path)
     assert again["failures"] == summary["failures"]
 
 
@@ -167,7 +182,7 @@ def test_replays_of_all_seeds_that_do_not_fit_are_refused_before_anything_is_wri
 ):
     monkeypatch.setattr(seeds, "available_bytes", lambda: 10**6)
     with pytest.raises(ValueError, match="replays of 3 seeds need .* lower run.seeds or"):
-        train(config("device", seeds=SEEDS), tmp_path)
+        train(of_many(SEEDS), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 

@@ -65,7 +65,9 @@ def test_a_phase_is_embedded_as_it_begins_and_as_a_run_goes_on():
 SELECTIONS = {"one source": ("update", 1), "each batch": ("update", 3), "each phase": ("phase", 3)}
 
 
-@pytest.mark.parametrize("case", SELECTIONS)
+@pytest.mark.parametrize(
+    "case", ["one source", "each batch", pytest.param("each phase", marks=pytest.mark.slow)]
+)
 def test_coworld_reads_embeddings_that_it_would_compute(case):
     selection, sources = SELECTIONS[case]
     settings = tiny.with_settings(coupling={"selection": selection}).settings
@@ -129,7 +131,8 @@ def config_of(data, method, **run):
     return replace(config, source=source, run=replace(config.run, devices=1, **run))
 
 
-@pytest.mark.parametrize("method", ["r3m_bc", pytest.param("coworld", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["r3m_bc", "coworld"])
 def test_a_run_that_embeds_once_learns_the_same_and_resumes(method, data, tmp_path):
     """Up to rounding; and it ends bit-exactly where the uninterrupted one ends."""
     config, asked = config_of(data, method, embeddings="phase"), []

@@ -17,7 +17,7 @@ from experiments.parity import FixtureError, check_parity
 Arrays = dict[str, Any]
 
 
-@pytest.fixture(scope="module", params=["drqbc", "cql"])
+@pytest.fixture(scope="module", params=[pytest.param("drqbc", marks=pytest.mark.slow), "cql"])
 def golden(request: pytest.FixtureRequest) -> Arrays:
     return official_pixels.fixture(request.param)
 

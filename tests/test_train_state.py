@@ -104,6 +104,7 @@ def test_the_scaling_is_that_of_the_random_episodes(finished, config):
     assert "scaling" not in target and "bridge" not in target
 
 
+@pytest.mark.slow
 def test_each_of_two_sources_is_measured_on_its_own_episodes(config, tmp_path):
     tasks = ("dmc/walker_walk", "dmc/walker_uphill")
     both = tiny.with_settings(
