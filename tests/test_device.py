@@ -128,6 +128,7 @@ def test_every_seed_is_a_workdir_and_all_have_a_summary(many):
         load_policy(workdir)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_of_many_goes_on_to_the_same_states(many, tmp_path, monkeypatch):
     """It dies while the second seed is about to save; the first is then ahead of the others."""
     handle = together.handle

@@ -72,7 +72,7 @@ def key_that_leaves_out_a_head(rssm: Any) -> tuple[jax.Array, set[int]]:
     raise AssertionError("every key draws all heads")
 
 
-@pytest.mark.parametrize("name", ["offline_dv2", "lompo"])
+@pytest.mark.parametrize("name", ["offline_dv2", pytest.param("lompo", marks=pytest.mark.slow)])
 def test_only_heads_that_were_drawn_are_trained(name: str) -> None:
     if name == "lompo":
         agent, state = lompo_agent()
@@ -339,14 +339,12 @@ def test_a_scan_in_pieces_is_the_scan_in_one() -> None:
 
 
 DEVICES = [
-    ("lompo", "target agent"),
-    pytest.param("lompo", "target imagine", marks=pytest.mark.slow),
-    pytest.param("lompo", "target model", marks=pytest.mark.slow),
-    pytest.param("offline_dv2", "model", marks=pytest.mark.slow),
-    pytest.param("offline_dv2", "behavior", marks=pytest.mark.slow),
+    *(("lompo", update) for update in ("target agent", "target imagine", "target model")),
+    *(("offline_dv2", update) for update in ("model", "behavior")),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "update"), DEVICES)
 def test_two_devices_learn_as_one_does(name: str, update: str) -> None:
     method = method_of(name)

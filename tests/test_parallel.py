@@ -110,6 +110,7 @@ def test_source_phase_with_coupling_b_on_two_devices(state_size):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_train_with_pmap_equals_train_with_jit(tmp_path, monkeypatch):
     """A whole run on two devices: a replay that grows, evaluations, checkpoints."""
     monkeypatch.setenv("PYTHONPATH", "tests", prepend=":")

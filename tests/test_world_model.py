@@ -96,7 +96,7 @@ def test_batches_that_are_filtered_side_by_side_do_not_mix(case: Case) -> None:
         close(found, jax.jit(partial(world_model.observe, model))(params, *batch))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_gradients_inside_the_loop_and_after_it_are_equal(
     case: Case, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
