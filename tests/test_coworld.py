@@ -354,14 +354,14 @@ def test_the_nearest_of_sources_that_read_states_has_the_nearest_bridge():
 
 @pytest.fixture(scope="module")
 def scanned():
-    """Three updates of the target phase in one scan: their method, state and metrics."""
+    """Three updates of the target phase in one scan: the method, the states around it, metrics."""
     method, state = tiny.start()
     after, metrics = tiny.scan(method, "target", 3, state, {TARGET: tiny.store(2)}, {})
-    return method, after, metrics
+    return method, state, after, metrics
 
 
 def test_a_scanned_phase_equals_a_python_loop(scanned):
-    method, wanted, metrics = scanned
+    method, _, wanted, metrics = scanned
     _, (learnt, clock) = tiny.start()
     step = jax.jit(method.updates["target"])
     for i in range(3):
@@ -377,7 +377,7 @@ def test_a_scanned_phase_equals_a_python_loop(scanned):
 
 @pytest.mark.slow
 def test_chunks_of_one_equal_a_chunk_of_three(scanned):
-    method, wanted, _ = scanned
+    method, _, wanted, _ = scanned
     _, state = tiny.start()
     for _ in range(3):
         state, _ = tiny.scan(method, "target", 1, state, {TARGET: tiny.store(2)}, {})
@@ -404,9 +404,7 @@ def test_a_scan_tells_its_update_how_many_came_before():
 
 
 def test_a_phase_donates_its_state(scanned):
-    method, _, _ = scanned
-    _, state = tiny.start()
-    tiny.scan(method, "target", 3, state, {TARGET: tiny.store(2)}, {})
+    _, state, _, _ = scanned
     assert jax.tree.leaves(state.learnt)[0].is_deleted()
 
 

@@ -174,18 +174,28 @@ def build(config: Config = CONFIG, sources: int = 1, state_size: int = 0) -> Met
     return METHODS[config.method].make(config.settings, domains(sources, state_size))
 
 
+@functools.cache
+def _init(config: Config, sources: int, state_size: int) -> Callable[[jax.Array], Any]:
+    """The method's ``init``, compiled once for all tests of a process."""
+    return jax.jit(build(config, sources, state_size).init)
+
+
 def make(config: Config = CONFIG, sources: int = 1, state_size: int = 0) -> tuple[Method, Any]:
-    """The method and what it has learnt before its first update."""
-    method = build(config, sources, state_size)
-    return method, jax.jit(method.init)(jax.random.key(7))
+    """The method and what it has learnt before its first update.
+
+    Each call makes a method of its own, so that what a test replaces is traced.
+    """
+    init = _init(config, sources, state_size)
+    return build(config, sources, state_size), init(jax.random.key(7))
 
 
 def start(
     config: Config = CONFIG, sources: int = 1, state_size: int = 0
 ) -> tuple[Method, TrainState]:
     """The method and what a run of it begins with; a scan overwrites it, so call it again."""
+    init = _init(config, sources, state_size)
     method = build(config, sources, state_size)
-    return method, jax.jit(lambda key: init_train_state(method, key))(jax.random.key(7))
+    return method, init_train_state(method._replace(init=init), jax.random.key(7))
 
 
 def scan(
