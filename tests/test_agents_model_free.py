@@ -135,12 +135,13 @@ def curl(state: Any, batch: Any, draws: Any, axis_name: str | None = None) -> An
     return update_curl(CURL, state, batch, draws, jnp.asarray(True), axis_name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("update", "draws"),
     [
         (drq_bc, DRAWS),
-        pytest.param(cql, (DRAWS, CANDIDATES), marks=pytest.mark.slow),
-        pytest.param(curl, CURL_DRAWS, marks=pytest.mark.slow),
+        (cql, (DRAWS, CANDIDATES)),
+        (curl, CURL_DRAWS),
     ],
 )
 def test_two_devices_learn_what_one_does(

@@ -285,6 +285,7 @@ def test_terms_of_a_source_that_reads_states_reach_what_the_method_states(
     assert found == STATE_TERMS
 
 
+@pytest.mark.slow
 def test_alignment_with_a_source_that_reads_states_reaches_the_targets_encoder(
     recorder: Recorder,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import graphlib
 import importlib
 import re
@@ -75,6 +76,12 @@ DOORS_TO_METHODS = {"workdir.py"}
 def room(path: Path) -> str:
     """First part of a module's name inside the package: ``losses`` for ``losses/couplings.py``."""
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -209,9 +216,7 @@ def test_rooms_form_no_circle() -> None:
     needs: dict[str, set[str]] = {}
     for path in modules():
         others = {
-            name.split(".")[1]
-            for name in imports(ast.parse(path.read_text(encoding="utf-8")))
-            if name.startswith("coworld_jax.")
+            name.split(".")[1] for name in imports(parsed(path)) if name.startswith("coworld_jax.")
         }
         needs.setdefault(room(path), set()).update(others - {room(path)})
     list(graphlib.TopologicalSorter(needs).static_order())  # raises a CycleError
@@ -290,7 +295,7 @@ def test_lowest_floors_come_without_the_rest() -> None:
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda p: str(p.relative_to(ROOT)))
 def test_docstrings_and_idioms(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     assert path.name not in ("utils.py", "util.py", "helpers.py")
     assert ast.get_docstring(tree) or path.stat().st_size == 0, "the module has no docstring"
     bare = [
@@ -327,7 +332,7 @@ def test_every_config_field_is_read(method: str) -> None:
         own = {method, "parts"} & {*path.parts, path.stem}
         if path.is_relative_to(PACKAGE / "methods") and not own:
             continue  # another method's
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 owner = node.value
                 if isinstance(owner, ast.Attribute):
@@ -478,7 +483,7 @@ def test_every_third_party_import_is_asked_for() -> None:
     asked = {requirement.name for requirement in requirements()} | {"gymnax"}
     missing = set()
     for path in PUBLISHED:
-        for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
+        for name in imports(parsed(path)):
             package = name.split(".")[0]
             if package in sys.stdlib_module_names or package in ("coworld_jax", "experiments"):
                 continue

@@ -28,6 +28,7 @@ def failed(tmp_path: Path, arrays: Arrays) -> set[str]:
     return {d.quantity for d in check_parity(path) if not d.passed}
 
 
+@pytest.mark.slow
 def test_files_of_other_sizes_pass(golden: Arrays, tmp_path: Path) -> None:
     assert failed(tmp_path, golden) == set()
 

@@ -119,6 +119,7 @@ def test_a_policy_that_reads_states_is_handed_states() -> None:
     np.testing.assert_array_equal(episode.action[1:], wanted)
 
 
+@pytest.mark.slow
 def test_an_agent_acts_on_states_as_it_filters_them(episodes) -> None:
     config, domains = tiny.with_settings(source_observation="state"), tiny.domains(1, SIZE)
     domains["source"] = domains["source"]._replace(action_size=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import json
@@ -186,9 +187,8 @@ def runs_of(study: Study) -> Iterator[Run]:
 def _run(study: Study, pair: Pair, arm: Arm, seed: int) -> Run:
     parts = [f"{pair.name}{arm.ending}"] if pair.listed else []
     text = ",".join([*parts, study.size, arm.method])
-    settings = (*study.settings, *pair.settings, *arm.settings, f"seed={seed}")
-    module = importlib.import_module(f"experiments.configs.{pair.suite}")
-    config = override(resolve(module.get_config(text)), list(settings))
+    settings = (*study.settings, *pair.settings, *arm.settings)
+    config = replace(_config(pair.suite, text, settings), seed=seed)
     file = f"experiments/configs/{pair.suite}.py"
     offline = TARGET in needed_domains(replace(config, data="to be collected"))
     data = Data(
@@ -205,10 +205,17 @@ def _run(study: Study, pair: Pair, arm: Arm, seed: int) -> Run:
         seed=seed,
         config=config,
         text=f"{file}:{text}",
-        settings=settings,
+        settings=(*settings, f"seed={seed}"),
         data=data if offline else None,
         group=group,
     )
+
+
+@functools.cache
+def _config(suite: str, text: str, settings: tuple[str, ...]) -> Config:
+    """What a configuration file makes of ``text``, with ``settings``."""
+    module = importlib.import_module(f"experiments.configs.{suite}")
+    return override(resolve(module.get_config(text)), list(settings))
 
 
 def shared_beginnings(runs: Sequence[Run]) -> dict[Path, list[Run]]:
