@@ -54,7 +54,7 @@ class Pod:
         flags_of_xla = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""
         variables = os.environ | {
             "PYTHONPATH": str(ROOT / "tests"),
-            # Of a flag that is given twice, the last one counts.
+            # The last value of a repeated flag counts.
             "XLA_FLAGS": f"{flags_of_xla} --xla_force_host_platform_device_count={devices}",
         }
         address = f"127.0.0.1:{free_port()}"

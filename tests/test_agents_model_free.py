@@ -135,13 +135,12 @@ def curl(state: Any, batch: Any, draws: Any, axis_name: str | None = None) -> An
     return update_curl(CURL, state, batch, draws, jnp.asarray(True), axis_name)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("update", "draws"),
     [
         (drq_bc, DRAWS),
-        (cql, (DRAWS, CANDIDATES)),
-        (curl, CURL_DRAWS),
+        pytest.param(cql, (DRAWS, CANDIDATES), marks=pytest.mark.slow),
+        pytest.param(curl, CURL_DRAWS, marks=pytest.mark.slow),
     ],
 )
 def test_two_devices_learn_what_one_does(

@@ -62,6 +62,7 @@ def test_a_run_from_a_common_beginning_ends_as_one_from_scratch(data, beginning,
     assert (tmp_path / "rest" / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_would_have_begun_otherwise_is_refused(data, beginning, tmp_path):
     for other, said in (
         (dataclasses.replace(config_of(data), seed=3), "seed"),
@@ -72,6 +73,7 @@ def test_a_run_that_would_have_begun_otherwise_is_refused(data, beginning, tmp_p
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_went_on_is_no_beginning(data, beginning, tmp_path):
     (tmp_path / "config.json").write_text((beginning / "config.json").read_text())
     with pytest.raises(
@@ -80,6 +82,7 @@ def test_a_run_that_went_on_is_no_beginning(data, beginning, tmp_path):
         start_from(config_of(data), tmp_path / "run", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_method_without_a_beginning_says_so(beginning, tmp_path):
     config = dataclasses.replace(tiny.of_method("bc"), **TOYS)
     with pytest.raises(ValueError, match="is a run of coworld, no beginning of bc"):

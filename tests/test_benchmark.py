@@ -53,11 +53,15 @@ def test_the_last_line_is_json_that_names_its_setting():
 def test_bad_commands_get_one_sentence():
     result = command("updates")
     assert result.returncode == 1 and "one of: update, suite" in result.stdout + result.stderr
+    result = command("flops", "--batch=0")
+    assert result.stderr.strip().startswith("learning.batch is 0: it must be at least")
+
+
+@pytest.mark.slow
+def test_bad_comparisons_get_one_sentence():
     result = command("update", "--preset=small", "--against=network.unrol=5")
     assert result.returncode == 1 and "did you mean network.unroll?" in result.stderr
     assert "Traceback" not in result.stderr
-    result = command("flops", "--batch=0")
-    assert result.stderr.strip().startswith("learning.batch is 0: it must be at least")
     result = command("flops", "--against=learning.batch=2")
     assert result.stderr.strip().startswith("--against means nothing to flops")
 

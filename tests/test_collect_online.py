@@ -118,15 +118,23 @@ def test_a_target_has_no_part_in_it():
     assert needed_domains(config) == ("source",)
 
 
+REFUSED = {
+    "--until=medium": "--until has no meaning with --policy=random",
+    "--policy=dreamer --config.updates=2": "--task, --seed and --updates decide that",
+    "--config.learning.bach=3": "did you mean --config.learning.batch",
+}
+MORE_REFUSED = {
+    "--policy=dreamer": "give it a directory with --workdir",
+    "--policy=dreamer --noexplore": "--noexplore has no meaning with --policy=dreamer",
+    "--policy=dreamer --workdir=w --reference=-3": "--reference is -3, but a share of it",
+}
+
+
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
-        ("--until=medium", "--until has no meaning with --policy=random"),
-        ("--policy=dreamer", "give it a directory with --workdir"),
-        ("--policy=dreamer --noexplore", "--noexplore has no meaning with --policy=dreamer"),
-        ("--policy=dreamer --config.updates=2", "--task, --seed and --updates decide that"),
-        ("--policy=dreamer --workdir=w --reference=-3", "--reference is -3, but a share of it"),
-        ("--config.learning.bach=3", "did you mean --config.learning.batch"),
+        *REFUSED.items(),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE_REFUSED.items()),
     ],
 )
 def test_flags_that_would_be_ignored_are_refused(tmp_path, flag, said):

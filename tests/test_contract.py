@@ -74,10 +74,9 @@ CASES = {
     "offline_dv2": Case("offline_dv2", tiny.OTHERS["offline_dv2"]),
     "r3m_bc": Case("r3m_bc", tiny.OTHERS["r3m_bc"]),
 }
-# The same updates as in another case, for several sources, with other inputs or a penalty, and a
-# network that has no small size. Of the others the last update of the plan, with every part, is
-# quick.
-SLOW = ("coworld, state source", "coworld, two sources", "finetune", "lompo_finetune", "r3m_bc")
+# By default, each other case applies only its plan's last update, which has every part. These have
+# the updates of another case for several sources or with other inputs, or take longest.
+SLOW = ("coworld, state source", "coworld, two sources", "curl", "lompo_finetune", "r3m_bc")
 
 
 class Made(NamedTuple):

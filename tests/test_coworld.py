@@ -36,7 +36,7 @@ KINDS = {
     "target": ("target", 0),
     "co-train state source": ("source aligned", 5),
 }
-# A part of another one, and the same with other inputs.
+# `pretrain` is part of `co-train source`; the state source differs only in its inputs.
 SLOW = ("pretrain", "co-train state source")
 EACH = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in KINDS]
 

@@ -66,7 +66,7 @@ def alone(tmp_path_factory):
 
 
 def of_many(seeds: int) -> Config:
-    """Of seed 0 and the ones that follow, in one program."""
+    """The configuration of seeds 0 to ``seeds - 1``, in one program."""
     return replace(config("device", seeds=seeds), seed=0)
 
 
@@ -76,6 +76,7 @@ def many(tmp_path_factory):
     return workdir, train(of_many(SEEDS), workdir)
 
 
+@pytest.mark.slow
 def test_a_program_learns_what_the_host_does(host, alone):
     workdir, summary = alone
     assert summary["updates"] == 8 and summary["env_steps"] == host[1]["env_steps"]

@@ -65,9 +65,13 @@ def test_a_phase_is_embedded_as_it_begins_and_as_a_run_goes_on():
 SELECTIONS = {"one source": ("update", 1), "each batch": ("update", 3), "each phase": ("phase", 3)}
 
 
-@pytest.mark.parametrize(
-    "case", ["one source", "each batch", pytest.param("each phase", marks=pytest.mark.slow)]
-)
+EACH = [
+    pytest.param(case, marks=[] if case == "one source" else [pytest.mark.slow])
+    for case in SELECTIONS
+]
+
+
+@pytest.mark.parametrize("case", EACH)
 def test_coworld_reads_embeddings_that_it_would_compute(case):
     selection, sources = SELECTIONS[case]
     settings = tiny.with_settings(coupling={"selection": selection}).settings

@@ -130,6 +130,7 @@ def whole(tmp_path_factory):
         return config, directory / "run", train(config, directory / "run")
 
 
+@pytest.mark.slow
 def test_metrics_name_the_updates_of_the_parameters(whole):
     _, workdir, summary = whole
     scored = [
@@ -145,10 +146,8 @@ def test_metrics_name_the_updates_of_the_parameters(whole):
         assert checkpoints.best_step() == best["updates"]
 
 
-@pytest.mark.parametrize(
-    "asked", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
-)
 @pytest.mark.slow
+@pytest.mark.parametrize("asked", [2, 3, 4])
 def test_a_crash_beside_an_evaluation_changes_nothing(whole, tmp_path, asked):
     config, workdir, summary = whole
     calls = []
@@ -187,6 +186,7 @@ def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, capsys):
         train(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_stop_beside_an_evaluation_changes_nothing(whole, tmp_path):
     config, workdir, summary = whole
     calls = []

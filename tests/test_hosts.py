@@ -116,6 +116,7 @@ def _episodes(file):
     return [seed for seed in file.read_text().split() if seed != "0"]
 
 
+@pytest.mark.slow
 def test_two_hosts_end_as_one_with_two_devices(alone, tmp_path):
     """Bit for bit. Each episode is played once, and host 1 opens nothing in the workdir."""
     pod = Pod(tmp_path / "run", *DREAMER, environment={"TOY_SEEDS": str(tmp_path / "seeds")})

@@ -339,12 +339,14 @@ def test_a_scan_in_pieces_is_the_scan_in_one() -> None:
 
 
 DEVICES = [
-    *(("lompo", update) for update in ("target agent", "target imagine", "target model")),
-    *(("offline_dv2", update) for update in ("model", "behavior")),
+    ("offline_dv2", "behavior"),
+    pytest.param("offline_dv2", "model", marks=pytest.mark.slow),
+    pytest.param("lompo", "target agent", marks=pytest.mark.slow),
+    pytest.param("lompo", "target imagine", marks=pytest.mark.slow),
+    pytest.param("lompo", "target model", marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "update"), DEVICES)
 def test_two_devices_learn_as_one_does(name: str, update: str) -> None:
     method = method_of(name)
@@ -392,6 +394,7 @@ def test_the_change_of_domain_empties_the_buffers_and_keeps_the_weights(moments:
     assert kept == (moments == "kept")
 
 
+@pytest.mark.slow
 def test_a_domain_with_fewer_actions_makes_up_no_others() -> None:
     domains = tiny.domains() | {"source": Domain(2, 0, 10)}
     method = METHODS["lompo_finetune"].make(FINETUNE, domains)

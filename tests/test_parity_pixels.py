@@ -14,10 +14,11 @@ import pytest
 from coworld_jax.agents.model_free import actor_critic, cql
 from experiments.parity import FixtureError, check_parity
 
+pytestmark = pytest.mark.slow  # the official updates in NumPy take long
 Arrays = dict[str, Any]
 
 
-@pytest.fixture(scope="module", params=[pytest.param("drqbc", marks=pytest.mark.slow), "cql"])
+@pytest.fixture(scope="module", params=["drqbc", "cql"])
 def golden(request: pytest.FixtureRequest) -> Arrays:
     return official_pixels.fixture(request.param)
 
@@ -28,7 +29,6 @@ def failed(tmp_path: Path, arrays: Arrays) -> set[str]:
     return {d.quantity for d in check_parity(path) if not d.passed}
 
 
-@pytest.mark.slow
 def test_files_of_other_sizes_pass(golden: Arrays, tmp_path: Path) -> None:
     assert failed(tmp_path, golden) == set()
 
@@ -46,7 +46,6 @@ def test_wrong_values_and_missing_ones_fail_alone(golden: Arrays, tmp_path: Path
     }  # fmt: skip
 
 
-@pytest.mark.slow
 def test_shifts_are_columns_first(golden: Arrays, tmp_path: Path) -> None:
     swapped = golden | {"noise/shift_obs": golden["noise/shift_obs"][..., ::-1]}
     assert {"u0/aug_obs_b0c0", "u0/critic_loss"} <= failed(tmp_path, swapped)
@@ -76,7 +75,6 @@ def test_broken_content_is_named(
 Step = Callable[..., Any]
 
 
-@pytest.mark.slow
 def test_an_actor_judged_by_the_critic_before_its_step_is_noticed(
     golden: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +90,6 @@ def test_an_actor_judged_by_the_critic_before_its_step_is_noticed(
     assert {"u0/actor_policy_loss", "u0/actor_q1"} <= failed(tmp_path, golden)
 
 
-@pytest.mark.slow
 def test_a_wrong_candidate_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = cql._values_at_one_state
 

@@ -100,7 +100,8 @@ def test_the_finished_run_is_not_trained_again(finished, data):
     assert "Resumed" in err
 
 
-@pytest.mark.parametrize("saved", [8, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("saved", [8, 2])
 def test_a_killed_run_ends_as_if_it_had_not_been(finished, data, tmp_path, saved):
     """SIGKILL at some moment after a checkpoint; the same command then goes on."""
     workdir = tmp_path / "x"

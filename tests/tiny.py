@@ -183,7 +183,8 @@ def _init(config: Config, sources: int, state_size: int) -> Callable[[jax.Array]
 def make(config: Config = CONFIG, sources: int = 1, state_size: int = 0) -> tuple[Method, Any]:
     """The method and what it has learnt before its first update.
 
-    Each call makes a method of its own, so that what a test replaces is traced.
+    Each call makes a method of its own, so that its updates are traced anew. ``init`` is compiled
+    once per process: a test that replaces a part of it must call ``build(...).init``.
     """
     init = _init(config, sources, state_size)
     return build(config, sources, state_size), init(jax.random.key(7))

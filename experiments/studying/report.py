@@ -112,6 +112,7 @@ def _page(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run
         f"Written by `python -m experiments.study report {name}`. {len(records)} of {len(runs)} "
         f"runs are finished, at size `{study.size}`. {unit}: mean over n seeds with its 95 % "
         "interval.",
+        *mixed_data(study, records),
         _by_pair(study, records),
     ]
     if len(study.arms) > 1:
@@ -124,11 +125,11 @@ def _page(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run
     if scored and any(all(scores(study, records, arm)) for arm in study.arms):
         parts += [
             "Over all pairs, of the arms that have a run on each. A score is 0 for random play and "
-            f"1 for the reference of the pair. There is no interval below {statistics.LEAST_SEEDS} "
-            f"seeds. The last column compares with {study.baseline_arm.name}.",
+            "1 for the reference of the pair. The intervals are bootstrap intervals, which need "
+            f"{statistics.LEAST_SEEDS} seeds on each pair; those above use Student's t. The last "
+            f"column compares with {study.baseline_arm.name}.",
             _over_pairs(study, records),
         ]
-    parts += mixed_data(study, records)
     parts += [_times(study, records)] if study.share is not None else []
     parts += [_selection(records)] if any(r["selection"] for r in records) else []
     if any(pair.reference for pair in study.pairs):
@@ -137,7 +138,7 @@ def _page(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run
 
 
 def mixed_data(study: Study, records: Sequence[Record]) -> list[str]:
-    """What there is to say of each pair whose runs have not all learned from the same dataset."""
+    """A warning or a note for each pair whose runs learned from different datasets."""
     said = []
     for pair in study.pairs:
         of_seed: dict[int, set[str]] = {}

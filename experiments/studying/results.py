@@ -45,7 +45,7 @@ def wall_time(root: Path, run: Run) -> float:
 
 
 def reported_times(runs: Sequence[Run], results: Path) -> dict[Path, float]:
-    """Seconds of the runs that an earlier report holds with the same settings, by their place.
+    """Wall time of each run that an earlier report has with the same settings. Keys are places.
 
     Args:
         results: the JSON file of the report.
@@ -133,7 +133,7 @@ def merged(old: Sequence[Record], new: Sequence[Record], runs: Sequence[Run]) ->
 
 
 def _key(record: Record) -> tuple[str, str, int, str]:
-    """What `Run.key` is of the run of a record."""
+    """The `Run.key` of the run that a record describes."""
     return record["pair"], record["arm"], record["seed"], record["settings_digest"]
 
 

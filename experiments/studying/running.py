@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -54,7 +54,7 @@ class Plan(NamedTuple):
     """What a study consists of, and what of it is there."""
 
     runs: list[Run]
-    seconds: dict[Path, float]  # that each finished run took, by its place
+    seconds: dict[Path, float]  # wall time of each finished run; keys are places
     datasets: list[Data]
     collected: list[Data]
 
@@ -158,7 +158,9 @@ def carry_out(
     failed = _do(_collections(root, plan), processes, _nothing)
     missing = [run for run in plan.missing if run.data is None or run.data.name not in failed]
     if together and study.seeds > 1:
-        jobs, missing = _seeds_together(root, study, missing)
+        here = _times(root, plan.runs)
+        elsewhere = {run.place.parent for run in plan.finished if run.place not in here}
+        jobs, missing = _seeds_together(root, study, missing, elsewhere)
         failed |= _do(jobs, processes, _nothing)
     shared = plan.shared
     failed |= _do(_beginnings(root, missing, shared), processes, _nothing)
@@ -214,14 +216,20 @@ def _beginnings(root: Path, missing: Sequence[Run], shared: Mapping[Path, Path])
 
 
 def _seeds_together(
-    root: Path, study: Study, missing: Sequence[Run]
+    root: Path, study: Study, missing: Sequence[Run], elsewhere: Collection[Path]
 ) -> tuple[list[Job], list[Run]]:
-    """A job for each arm and pair whose tasks are jittable, and the runs of the others."""
+    """A job for each arm and pair whose tasks are jittable, and the runs of the others.
+
+    Args:
+        elsewhere: places of arms that have seeds of an earlier report; their other seeds are
+            trained one by one.
+    """
     arms: dict[Path, Run] = {}
     others = []
     for run in missing:
         tasks = {*run.config.source, run.config.target} - {""}
-        if all(find_jittable(task) is not None for task in tasks):
+        jittable = all(find_jittable(task) is not None for task in tasks)
+        if jittable and run.place.parent not in elsewhere:
             arms[run.place.parent] = run
         else:
             others.append(run)

@@ -90,7 +90,7 @@ class Run(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str, int, str]:
-        """What tells it from the other runs of its study, and from runs of other settings."""
+        """Identifies the run within its study, and its settings."""
         return self.pair, self.arm, self.seed, self.digest
 
     @property
