@@ -126,12 +126,11 @@ def _print_plan(study: Study, root: Path, reported: Path | None) -> None:
     minutes = minutes_by_arm(study, plan)
     print(f"{study.title}\n{study.question}\nWhat would refute the claim: {study.refuted}\n")
     print(f"{'pair':28}{'arm':28}{'finished':>10}{'runs':>6}{'minutes a run':>15}")
-    done = {run.place for run in plan.finished}
     for pair in study.pairs:
         for arm in study.arms:
             runs = [run for run in plan.runs if (run.pair, run.arm) == (pair.name, arm.name)]
             if runs:
-                finished = sum(run.place in done for run in runs)
+                finished = sum(run.place in plan.seconds for run in runs)
                 known = minutes[arm.name]
                 expected = "unknown" if known is None else f"{known:.0f}"
                 print(f"{pair.name:28}{arm.name:28}{finished:>10}{len(runs):>6}{expected:>15}")

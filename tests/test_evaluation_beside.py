@@ -121,7 +121,6 @@ def whole(tmp_path_factory):
         tiny_one = tiny.of_method("dreamer")
         config = replace(
             tiny_one,
-            settings=replace(tiny_one.settings, model_updates=0, updates=6),
             source=(TASK,),
             target="toy_tasks:windy",
             data=str(directory / "data"),

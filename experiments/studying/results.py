@@ -56,7 +56,8 @@ def reported_times(runs: Sequence[Run], results: Path) -> dict[Path, float]:
     if not results.exists():
         raise ValueError(f"There is no report {results}: name a directory that holds one.")
     records = {_key(record): record for record in read_results(results)[0]}
-    return {run.place: records[run.key]["wall_time"] for run in runs if run.key in records}
+    keys = {run.place: run.key for run in runs}
+    return {place: records[key]["wall_time"] for place, key in keys.items() if key in records}
 
 
 def read_record(root: Path, run: Run) -> Record:
@@ -129,7 +130,7 @@ def merged(old: Sequence[Record], new: Sequence[Record], runs: Sequence[Run]) ->
     found = {_key(record): record for record in (*old, *new)}
     pairs, arms = (list(dict.fromkeys(names)) for names in zip(*((r.pair, r.arm) for r in runs)))
     ordered = sorted(runs, key=lambda run: (pairs.index(run.pair), arms.index(run.arm)))
-    return [found[run.key] for run in ordered if run.key in found]
+    return [found[key] for key in (run.key for run in ordered) if key in found]
 
 
 def _key(record: Record) -> tuple[str, str, int, str]:

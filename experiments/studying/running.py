@@ -101,7 +101,7 @@ def make_plan(study: Study, root: Path, reported: Path | None = None) -> Plan:
 
 
 def _times(root: Path, runs: Sequence[Run]) -> dict[Path, float]:
-    """Seconds of the runs that have ended below ``root``, by their place."""
+    """Wall time of each run that has ended below ``root``. Keys are places."""
     return {run.place: wall_time(root, run) for run in runs if is_finished(root, run)}
 
 
@@ -166,14 +166,15 @@ def carry_out(
     failed |= _do(_beginnings(root, missing, shared), processes, _nothing)
     ready = [run for run in missing if _can_start(root, run, _beginning(shared, run))]
 
+    def now() -> Plan:
+        return plan._replace(seconds=plan.seconds | _times(root, plan.runs))
+
     def left() -> str:
-        now = plan._replace(seconds=plan.seconds | _times(root, plan.runs))
-        return f"; {time_left(study, now, processes)} left"
+        return f"; {time_left(study, now(), processes)} left"
 
     jobs = [_training(root, run, _beginning(shared, run)) for run in ready]
     failed |= _do(jobs, processes, left)
-    still = plan._replace(seconds=plan.seconds | _times(root, plan.runs)).missing
-    return failed | {str(run.place): root / run.place / LOG for run in still}
+    return failed | {str(run.place): root / run.place / LOG for run in now().missing}
 
 
 def _nothing() -> str:
