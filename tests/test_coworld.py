@@ -37,8 +37,7 @@ KINDS = {
     "co-train state source": ("source aligned", 5),
 }
 # `pretrain` is part of `co-train source`; the state source differs only in its inputs.
-SLOW = ("pretrain", "co-train state source")
-EACH = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in KINDS]
+EACH = tiny.cases(KINDS, quick=("warm-up", "co-train source", "target"))
 
 # No two weights are alike.
 WEIGHTED = tiny.with_settings(

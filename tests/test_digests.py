@@ -9,17 +9,10 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny
 from record_digests import FILE, machine, result, runs, save_data
 
-DEFAULT = ("single source",)  # of the suite that runs without -m slow
-
-
-def names() -> list[object]:
-    """The recorded runs, as parameters of a test."""
-    return [
-        pytest.param(name, marks=[] if name in DEFAULT else [pytest.mark.slow])
-        for name in runs(Path("data"))
-    ]
+NAMES = tiny.cases(runs(Path("data")), quick=("single source",))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +31,7 @@ def data(tmp_path_factory):
         yield directory
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", NAMES)
 def test_a_run_learns_what_it_did(name, record, data, tmp_path):
     found, wanted = result(runs(data)[name], tmp_path / "run"), record["runs"][name]
     assert found["updates"] == wanted["updates"]

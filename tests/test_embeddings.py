@@ -63,12 +63,7 @@ def test_a_phase_is_embedded_as_it_begins_and_as_a_run_goes_on():
 
 
 SELECTIONS = {"one source": ("update", 1), "each batch": ("update", 3), "each phase": ("phase", 3)}
-
-
-EACH = [
-    pytest.param(case, marks=[] if case == "one source" else [pytest.mark.slow])
-    for case in SELECTIONS
-]
+EACH = tiny.cases(SELECTIONS, quick=("one source",))
 
 
 @pytest.mark.parametrize("case", EACH)

@@ -21,15 +21,7 @@ from coworld_jax.workdir import load_policy, needed_domains, restore_run
 
 QUICK = ("bc",)  # test_device.py trains a dreamer
 ACTIONS = {"source": 3, "target": 2}
-
-
-def cases() -> list[object]:
-    """The other methods as parameters; one of them in the default suite."""
-    return [
-        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
-        for name in METHODS
-        if name != DEFAULT
-    ]
+OTHERS = tiny.cases(sorted(set(METHODS) - {DEFAULT}), QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +45,7 @@ def tiny_config(method: str, data) -> Config:
     )
 
 
-@pytest.mark.parametrize("method", cases())
+@pytest.mark.parametrize("method", OTHERS)
 def test_a_method_trains_resumes_and_acts(method, data, tmp_path):
     config, asked = tiny_config(method, data), []
 
@@ -83,7 +75,7 @@ def test_a_method_trains_resumes_and_acts(method, data, tmp_path):
         assert action.shape == (ACTIONS[domain],) and (np.abs(action) <= 1.0).all()
 
 
-@pytest.mark.parametrize("method", cases())
+@pytest.mark.parametrize("method", OTHERS)
 def test_a_workdir_of_another_method_is_refused(method, data, tmp_path):
     """Before a simulator starts."""
     write_config(tmp_path / "run", tiny_config(DEFAULT, data))

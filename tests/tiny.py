@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from weights import r3m_weights
 
 from coworld_jax import parallel
@@ -136,6 +137,11 @@ OTHERS = {
     ),
 }  # fmt: skip
 """The other methods, every part of them switched on."""
+
+
+def cases(names: Iterable[str], quick: Container[str]) -> list[Any]:
+    """The names as parameters of a test; it is slow with all but the quick ones."""
+    return [pytest.param(name, marks=[] if name in quick else [pytest.mark.slow]) for name in names]
 
 
 def of_method(method: str) -> Config:
