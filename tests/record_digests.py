@@ -52,13 +52,13 @@ def save_data(directory: Path) -> None:
 
 
 def runs(data: Path) -> dict[str, Config]:
-    """The runs by name."""
+    """The runs by name, without evaluations, of which learning takes no notice."""
     base = replace(
         tiny.CONFIG,
         source=("toy_tasks:calm",),
         target="toy_tasks:windy",
         data=str(data),
-        run=replace(tiny.CONFIG.run, devices=1),
+        run=replace(tiny.CONFIG.run, devices=1, eval_episodes=0),
     )
     three = ("toy_tasks:calm", "toy_tasks:wide", "toy_tasks:windy")
     categorical = replace(base, settings=tiny.categorical().settings)

@@ -81,12 +81,13 @@ CURL_UPDATE = jax.jit(partial(update_curl, CURL))
 
 @pytest.fixture(scope="module")
 def pixel_state() -> Any:
-    return init_pixel_agent(PIXELS, jax.random.key(0), (SIZE, SIZE, C), A)
+    init = jax.jit(lambda key: init_pixel_agent(PIXELS, key, (SIZE, SIZE, C), A))
+    return init(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
 def curl_state() -> Any:
-    return init_curl(CURL, jax.random.key(0), C, A)
+    return jax.jit(lambda key: init_curl(CURL, key, C, A))(jax.random.key(0))
 
 
 def moved(before: Any, after: Any) -> set[str]:
@@ -95,7 +96,7 @@ def moved(before: Any, after: Any) -> set[str]:
         name
         for name in before._fields
         if any(
-            np.any(old != new)
+            not np.array_equal(old, new)
             for old, new in zip(
                 jax.tree.leaves(getattr(before, name)),
                 jax.tree.leaves(getattr(after, name)),

@@ -200,6 +200,9 @@ def test_what_a_phase_embeds_stays_and_may_be_given(name: str, phase: Phase) -> 
     update = jax.jit(method.updates[phase.update])
     _, found = update(state, batches | {TARGET: given}, jax.random.key(3), jnp.int32(0))
     tiny.close(found, metrics, 1e-4)
+    wrong = given._replace(embed=np.flip(given.embed, -1))
+    _, others = update(state, batches | {TARGET: wrong}, jax.random.key(3), jnp.int32(0))
+    assert any(others[name] != value for name, value in found.items()), "it is not read"
 
 
 @pytest.mark.parametrize(("name", "phase"), applications())

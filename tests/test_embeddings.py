@@ -63,10 +63,10 @@ def test_a_phase_is_embedded_as_it_begins_and_as_a_run_goes_on():
 
 
 SELECTIONS = {"one source": ("update", 1), "each batch": ("update", 3), "each phase": ("phase", 3)}
-EACH = tiny.cases(SELECTIONS, quick=("one source",))
 
 
-@pytest.mark.parametrize("case", EACH)
+@pytest.mark.slow  # test_contract.py has the first
+@pytest.mark.parametrize("case", SELECTIONS)
 def test_coworld_reads_embeddings_that_it_would_compute(case):
     selection, sources = SELECTIONS[case]
     settings = tiny.with_settings(coupling={"selection": selection}).settings

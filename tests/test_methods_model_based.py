@@ -35,6 +35,7 @@ FINETUNE = tiny.OTHERS["lompo_finetune"]
 K = OFFLINE.network.heads
 
 
+@functools.cache
 def offline_agent(penalty: str = "mean_distance", scale: float = 10.0, **learning: Any) -> Any:
     """The agent, and a fresh state."""
     settings = replace(OFFLINE.learning, **learning)
@@ -42,6 +43,7 @@ def offline_agent(penalty: str = "mean_distance", scale: float = 10.0, **learnin
     return agent, jax.jit(lambda key: offline.init_agent(agent, key))(jax.random.key(1))
 
 
+@functools.cache
 def lompo_agent(taken: int = tiny.ACTION, **imagination: Any) -> Any:
     """The agent, and a fresh state."""
     agent = lompo.make_lompo_agent(
@@ -99,14 +101,24 @@ def test_each_step_is_predicted_by_its_own_head() -> None:
     )
     heads = jnp.asarray([2, 0, 2, 1])
     first = jnp.zeros((tiny.TIME, tiny.BATCH), bool)
-    seen = ensemble.observe(rssm, params, embed, action, first, heads, noise)
+    observe = jax.jit(functools.partial(ensemble.observe, rssm))
+    seen = observe(params, embed, action, first, heads, noise)
+    priors = jax.jit(functools.partial(rssm.apply, method="priors"))
     for t, head in enumerate(heads):
-        every = rssm.apply(params, seen.post.deter[t], method="priors")
+        every = priors(params, seen.post.deter[t])
         np.testing.assert_allclose(seen.prior["mean"][t], every["mean"][head], rtol=1e-5, atol=1e-6)
         assert not np.allclose(seen.prior["mean"][t], every["mean"][head - 1])
 
 
 # --- Offline DV2 ----------------------------------------------------------------------------------
+
+
+@functools.cache
+def observed() -> Any:
+    """What a fresh agent filters from a batch; the penalty has no part in it."""
+    agent, state = offline_agent()
+    run = jax.jit(lambda model: offline.observe(agent, model, tiny.batch(0), jax.random.key(0)))
+    return run(state.model)[0]
 
 
 def actor_gradient(penalty: str, scale: float) -> tuple[Any, dict[str, jax.Array]]:
@@ -115,9 +127,9 @@ def actor_gradient(penalty: str, scale: float) -> tuple[Any, dict[str, jax.Array
     rows, horizon = 6, agent.learning.horizon
     rng = np.random.default_rng(0)
     rssm, model = agent.model.rssm, {k: state.model[k] for k in ("rssm", "reward")}
-    seen, _ = offline.observe(agent, state.model, tiny.batch(0), jax.random.key(0))
     # Not the first rows: there the recurrent state of a fresh model is zero for all heads.
-    start = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[-rows:], without_stats(seen.post))
+    post = without_stats(observed().post)
+    start = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[-rows:], post)
     noise = tuple(
         jnp.asarray(rng.uniform(size=(horizon, rows, size)), jnp.float32)
         for size in (rssm.groups, tiny.ACTION)

@@ -93,6 +93,7 @@ def test_the_summary_says_where_the_time_went(finished):
     assert 0.5 * summary["wall_time"] < sum(spent.values()) <= summary["wall_time"]
 
 
+@pytest.mark.slow
 def test_the_finished_run_is_not_trained_again(finished, data):
     workdir, summary, _, _ = finished
     again, _, err = finish(workdir, data)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import jax
@@ -145,7 +146,7 @@ class Fleet:
         assert self._carry is not None
         whole = parallel.of_all_seeds((self._carry.learnt, self._carry.updates))
         for index, run in enumerate(self.runs):
-            learnt, updates = _at(whole, index)
+            learnt, updates = _state_at(whole, index)
             run.state = TrainState(learnt, run.state.clock._replace(updates=updates))
 
     def _take_over(self) -> Carry:
@@ -273,6 +274,13 @@ def _lower(jitted: jax.stages.Wrapped, arguments: Any, method: str) -> jax.stage
 def _at(tree: Any, index: int) -> Any:
     """Entry ``index`` of the leading axis of every leaf."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+@jax.jit  # one program for all leaves and seeds
+def _state_at(tree: Any, index: int) -> Any:
+    """`_at` of arrays of a device."""
+    take = partial(jax.lax.dynamic_index_in_dim, index=index, axis=0, keepdims=False)
+    return jax.tree.map(take, tree)
 
 
 def _done(work: Sequence[Step]) -> int:
