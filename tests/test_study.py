@@ -21,7 +21,13 @@ from experiments.studying.commands import as_line, beginning_command, train_comm
 from experiments.studying.lengths import check_lengths
 from experiments.studying.published import notes, published, published_rows
 from experiments.studying.report import mixed_data, paired_by_seed, write_report
-from experiments.studying.results import is_finished, merged, read_results
+from experiments.studying.results import (
+    is_finished,
+    last_metrics,
+    merged,
+    merged_datasets,
+    read_results,
+)
 from experiments.studying.strips import read_frames
 from experiments.studying.study import (
     Arm,
@@ -177,6 +183,20 @@ def test_new_records_replace_those_of_their_run_and_others_are_dropped():
     ]  # fmt: skip
 
 
+def test_each_version_of_a_dataset_is_kept_while_a_run_of_it_is():
+    records = [{"data_digest": digest} for digest in ("old", "new", "")]
+    old, new = {"a": {"old": 1, "older": 2}, "b": {"old": 3}}, {"a": {"new": 4}}
+    assert merged_datasets(old, new, records) == {"a": {"old": 1, "new": 4}, "b": {"old": 3}}
+
+
+def test_a_record_has_the_last_value_of_what_shows_the_couplings(tmp_path):
+    one, other = "target/critic/value", "target/critic/source_value"
+    lines = [{one: 1.0}, {one: 2.0, other: 3.0}, {other: 4.0, "source/critic/value": 5.0}]
+    text = "".join(f"{json.dumps({'updates': i, **line})}\n" for i, line in enumerate(lines))
+    (tmp_path / "metrics.jsonl").write_text(text)
+    assert last_metrics(tmp_path) == {one: 2.0, other: 4.0}
+
+
 def test_seeds_are_paired_only_where_every_pair_shares_two():
     first = [{0: 1.0, 1: 2.0, 2: 3.0}, {0: 5.0, 1: 6.0}]
     left, right, paired = paired_by_seed(first, [{2: 30.0, 1: 20.0}, {1: 60.0, 0: 50.0}])
@@ -272,6 +292,7 @@ def test_a_tiny_study_runs_is_stopped_goes_on_and_is_reported(tmp_path):
     assert len({r["data_digest"] for r in records}) == 2  # one dataset, and none
     text = page.read_text()
     assert "3 of 3 runs are finished" in text and "| Behaviour cloning |" in text
+    assert "| planar_reach_downhill-medium-planar |" in text and "0, 1 | 2 |" in text
     assert picture.stat().st_size > 10_000
     assert list(data) == ["planar_reach_downhill-medium-planar"]
     # A second report from the records alone says the same, and keeps what it knew of the data.

@@ -13,8 +13,11 @@ from experiments.studying.latents import draw_latents
 from experiments.studying.pictures import draw
 from experiments.studying.published import chosen_source, notes, published
 from experiments.studying.results import (
+    COUPLINGS,
+    Datasets,
     Record,
     merged,
+    merged_datasets,
     read_datasets,
     read_record,
     read_results,
@@ -28,6 +31,7 @@ from experiments.studying.strips import ROLLOUT, draw_strips
 from experiments.studying.study import Arm, Pair, Run, Study
 
 _COLUMNS = 8  # pairs side by side, at most
+_LOGGED = "The last values that the target's updates logged, mean over seeds:"
 _UNITS = {
     "return_mean": "Undiscounted return of an episode",
     "value_bias": "Value at the first state less the discounted return that follows",
@@ -53,11 +57,11 @@ def write_report(name: str, study: Study, root: Path, out: Path) -> list[Path]:
             f"No run of {name} below {root} is finished: run `python -m experiments.study run "
             f"{name} --root={root}` first."
         )
-    data = {**data, **read_datasets(root, plan.runs)}
+    data = merged_datasets(data, read_datasets(root, plan.finished), records)
     write_results(out / f"{name}.json", name, records, data)
     draw(out / f"{name}.png", study, records)
     drawn, facts = _further_pictures(name, study, root, out, plan.finished)
-    parts = _page(name, study, records, plan.runs)
+    parts = _page(name, study, records, plan.runs, data)
     pictures = [f"![{picture.stem}]({picture.name})" for picture in drawn]
     ending = [*facts, *pictures, *notes(study.table), _missing(records, plan.runs)]
     page = out / f"{name}.md"
@@ -102,13 +106,16 @@ def paired_by_seed(
     return left, right, paired
 
 
-def _page(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run]) -> list[str]:
+def _page(
+    name: str, study: Study, records: Sequence[Record], runs: Sequence[Run], data: Datasets
+) -> list[str]:
     """The paragraphs of the page, without further pictures."""
     unit = f"Multiple of {study.ratio}'s mean" if study.ratio else _UNITS[study.measure]
     parts = [
         f"# {study.title}",
         study.question,
         f"What would refute the claim: {study.refuted}",
+        *study.found,
         f"Written by `python -m experiments.study report {name}`. {len(records)} of {len(runs)} "
         f"runs are finished, at size `{study.size}`. {unit}: mean over n seeds with its 95 % "
         "interval.",
@@ -132,9 +139,12 @@ def _page(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run
         ]
     parts += [_times(study, records)] if study.share is not None else []
     parts += [_selection(records)] if any(r["selection"] for r in records) else []
+    coupled = [record for record in records if _logs_couplings(record)]
+    parts += [_LOGGED, _couplings(coupled)] if coupled else []
     if any(pair.reference for pair in study.pairs):
         parts.append("Dotted lines in the picture: random play and the reference of the pair.")
-    return [*parts, f"![{name}]({name}.png)"]
+    parts += [f"![{name}]({name}.png)"]
+    return parts + ([_datasets(records, data)] if data else [])
 
 
 def mixed_data(study: Study, records: Sequence[Record]) -> list[str]:
@@ -160,6 +170,21 @@ def mixed_data(study: Study, records: Sequence[Record]) -> list[str]:
     return said
 
 
+def _datasets(records: Sequence[Record], data: Datasets) -> str:
+    """Each dataset, and what learned from it."""
+    rows = []
+    for name, versions in data.items():
+        for digest, one in versions.items():
+            own = [record for record in records if record["data_digest"] == digest]
+            seeds = sorted({record["seed"] for record in own})
+            returns = one["returns"]
+            spread = f"{returns['mean']:.3g} [{returns['min']:.3g}, {returns['max']:.3g}]"
+            cells = (name, digest[:8], ", ".join(map(str, seeds)), str(one["episodes"]), spread)
+            rows.append(cells)
+    head = ["dataset", "digest", "seeds", "episodes", "return: mean [least, greatest]"]
+    return _table(head, rows)
+
+
 def _by_pair(study: Study, records: Sequence[Record]) -> str:
     """Each arm on each pair; the paper's value beside ours."""
     return _grid(study, study.arms, lambda arm, pair: _cell(study, records, arm, pair))
@@ -169,7 +194,7 @@ def _grid(study: Study, arms: Sequence[Arm], cell: Callable[[Arm, Pair], str]) -
     """A line for each arm and a column for each pair, or the other way round for many pairs."""
     rows: list[tuple[str, list[str]]]
     if len(study.pairs) <= _COLUMNS:
-        head = ["arm", *(pair.name for pair in study.pairs)]
+        head = ["setting", *(pair.name for pair in study.pairs)]
         rows = [(arm.name, [cell(arm, pair) for pair in study.pairs]) for arm in arms]
     else:
         head = ["pair", *(arm.name for arm in arms)]
@@ -245,7 +270,7 @@ def _times(study: Study, records: Sequence[Record]) -> str:
             elif reached:
                 cells = [f"{len(reached)} of {len(own)} seeds"] * 2
             rows.append([pair.name, arm.name, *cells])
-    head = ["pair", "arm", f"updates to {study.share:.0%} of the reference", "minutes"]
+    head = ["pair", "setting", f"updates to {study.share:.0%} of the reference", "minutes"]
     return _table(head, rows)
 
 
@@ -265,8 +290,26 @@ def _over_pairs(study: Study, records: Sequence[Record]) -> str:
             left, right, paired = paired_by_seed(own, base)
             cells.append(str(statistics.improvement_probability(left, right, paired=paired)))
         rows.append([arm.name, *cells])
-    head = ["arm", "interquartile mean", "optimality gap", "probability of improvement"]
+    head = ["setting", "interquartile mean", "optimality gap", "probability of improvement"]
     return _table(head, rows)
+
+
+def _logs_couplings(record: Record) -> bool:
+    """Whether it has any of `COUPLINGS`; records of before they were kept have none."""
+    return "couplings" in record and bool(record["couplings"])
+
+
+def _couplings(records: Sequence[Record]) -> str:
+    """The last of the metrics `COUPLINGS`; empty where a method or a setting has no such term."""
+    groups: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for record in records:
+        groups.setdefault((record["pair"], record["arm"]), []).append(record["couplings"])
+    rows = []
+    for (pair, arm), found in groups.items():
+        cells = [[one[name] for one in found if name in one] for name in COUPLINGS]
+        means = [f"{np.mean(cell):.3g}" if cell else "" for cell in cells]
+        rows.append([pair, arm, str(len(found)), *means])
+    return _table(["pair", "setting", "n", *COUPLINGS.values()], rows)
 
 
 def _selection(records: Sequence[Record]) -> str:

@@ -1,9 +1,10 @@
 """What the finished runs of a study measured, as records: read from workdirs, kept as JSON.
 
 A record is ``{"arm", "pair", "seed", "return_mean", "value_bias", "updates", "wall_time",
-"selection", "curve", "digest", "settings_digest", "data_digest"}``: the last evaluation, its number
-of updates, seconds, the share of the updates in which each source was chosen, all evaluations as
-``[updates, return]``, and the SHA-256 of the state, of the settings and of the data's fingerprint.
+"selection", "couplings", "curve", "digest", "settings_digest", "data_digest"}``: the last
+evaluation, its number of updates, seconds, the share of the updates in which each source was
+chosen, the last of the metrics `COUPLINGS`, all evaluations as ``[updates, return]``, and the
+SHA-256 of the state, of the settings and of the data's fingerprint.
 """
 
 from __future__ import annotations
@@ -16,12 +17,21 @@ from coworld_jax.data.metadata import read_json, read_metadata, write_json
 from coworld_jax.evaluation.comparison import read_curve
 from coworld_jax.method import TARGET, source_names
 from coworld_jax.records.files import DATA, SUMMARY
+from coworld_jax.records.metrics import FILE_NAME, read_metrics
 from coworld_jax.workdir import check_config, read_config
 from experiments.studying.commands import as_line, collect_command, data_directory
 from experiments.studying.study import Arm, Run, Study, digest_of
 
+COUPLINGS = {
+    "target/model/alignment": "KL of the embeddings' softmaxes, nats",
+    "target/critic/above_source": "share of states with v_T > v_S",
+    "target/critic/value": "v_T",
+    "target/critic/source_value": "v_S",
+}
+"""Metrics that show what the couplings of CoWorld do, and what a page calls them."""
+
 Record = dict[str, Any]
-Datasets = Mapping[str, Any]  # by name
+Datasets = Mapping[str, Mapping[str, Any]]  # by name, and by `data_digest`
 
 
 def is_finished(root: Path, run: Run) -> bool:
@@ -76,6 +86,7 @@ def read_record(root: Path, run: Run) -> Record:
         "updates": summary["updates"],
         "wall_time": summary["wall_time"],
         "selection": _by_task(run, chosen[domain]) if domain in chosen else {},
+        "couplings": last_metrics(workdir),
         "curve": [[int(at), float(value)] for at, value in zip(curve.updates, curve.mean)],
         "digest": summary["state_digest"],
         "settings_digest": run.digest,
@@ -89,23 +100,44 @@ def _by_task(run: Run, shares: Mapping[str, float]) -> dict[str, float]:
     return {tasks[name]: share for name, share in shares.items()}
 
 
+def last_metrics(workdir: Path) -> dict[str, float]:
+    """The last value of each of `COUPLINGS` that the run has logged."""
+    found: dict[str, float] = {}
+    for line in read_metrics(workdir / FILE_NAME):
+        found |= {name: line[name] for name in COUPLINGS if name in line}
+    return found
+
+
 def _data_digest(workdir: Path) -> str:
     """SHA-256 of names, rows and rewards of the files that a run learnt from; "" without data."""
     path = workdir / DATA
     return digest_of(read_json(path)["files"]) if path.exists() else ""
 
 
-def read_datasets(root: Path, runs: Sequence[Run]) -> Datasets:
-    """Of each dataset that is there: its task, episodes, returns and command."""
-    found = {}
-    for data in {run.data for run in runs if run.data is not None}:
-        record = read_metadata(data_directory(root, data))
+def read_datasets(root: Path, finished: Sequence[Run]) -> Datasets:
+    """Of each dataset that finished runs learned from: its task, episodes, returns and command."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in finished:
+        if run.data is None or run.data.name in found:
+            continue
+        record = read_metadata(data_directory(root, run.data))
         if record is not None:
             kept = ("task", "episodes", "returns")
-            command = as_line(collect_command(Path("ROOT"), data))
+            command = as_line(collect_command(Path("ROOT"), run.data))
             described = {key: record[key] for key in kept if key in record}
-            found[data.name] = described | {"command": command}
+            digest = _data_digest(root / run.place)
+            found[run.data.name] = {digest: described | {"command": command}}
     return dict(sorted(found.items()))
+
+
+def merged_datasets(old: Datasets, new: Datasets, records: Sequence[Record]) -> Datasets:
+    """Datasets of two places: all that a record has learned from."""
+    used = {record["data_digest"] for record in records}
+    found = {}
+    for name in sorted({*old, *new}):
+        both = {**(old[name] if name in old else {}), **(new[name] if name in new else {})}
+        found[name] = {digest: one for digest, one in both.items() if digest in used}
+    return found
 
 
 def write_results(path: Path, name: str, records: Sequence[Record], data: Datasets) -> None:

@@ -125,6 +125,7 @@ class Study(NamedTuple):
     share: float | None = None  # how long it takes to reach this share of the high reference
     strips: bool = False  # whether the report shows frames of each arm's last evaluation
     latents: bool = False  # whether it shows the embeddings of both encoders
+    found: tuple[str, ...] = ()  # paragraphs written after the runs: what was found, with limits
 
     def seeds_of(self, name: str) -> int:
         """Seeds of the arm of that name."""
