@@ -7,10 +7,11 @@ STUDY = Study(
     title="The scale of the value constraint on the planar suite",
     question=(
         "Coupling C pulls a value down with the strength alpha, in units of reward. The paper's "
-        "alpha is 0.2 to 0.5 % of the greatest possible value: 2 of 10 / (1 - 0.99) in Meta-World, "
-        "1 of 2 / (1 - 0.99) in DeepMind Control. The size planar has Meta-World's 2, but a greatest "
-        "value of 1 / (1 - 0.95) on reach_downhill and of a tenth of that on reach_desk: 10 and "
-        "100 %. Does CoWorld reach a higher return with 0.03, which is 0.15 and 1.5 %?"
+        "alpha is 0.2 to 0.5 % of the greatest possible value: 2 of 10 / (1 - 0.99) in "
+        "Meta-World, 1 of 2 / (1 - 0.99) in DeepMind Control. The size planar has Meta-World's 2, "
+        "but a greatest value of 1 / (1 - 0.95) on reach_downhill and of a tenth of that on "
+        "reach_desk: 10 and 100 %. Does CoWorld reach a higher return with 0.03, which is 0.15 "
+        "and 1.5 %?"
     ),
     refuted=(
         "the interval of the probability of improvement of alpha 0.03 over alpha 2 includes 0.5 or "
