@@ -50,12 +50,21 @@ def tiny_settings(method: str) -> tuple[str, ...]:
     return tuple(f"{path}={value}" for path, value in flat.items() if path not in _OWN)
 
 
+def is_size(setting: str) -> bool:
+    """Whether a setting of an arm says how large or how long its runs are."""
+    path = setting.partition("=")[0]
+    is_length = path.endswith(("updates", "rounds"))
+    return is_length or path.startswith("network.") or path == "learning.batch"
+
+
 def made_tiny(study: Study) -> Study:
     """A study with one seed, its first pair and two arms, all tiny."""
     arms = {arm.name: arm for arm in (study.arms[0], study.arms[-1])}
     return study._replace(
         arms=tuple(
-            arm._replace(settings=(*tiny_settings(arm.method), *arm.settings))
+            arm._replace(
+                settings=(*tiny_settings(arm.method), *(s for s in arm.settings if not is_size(s)))
+            )
             for arm in arms.values()
         ),
         pairs=study.pairs[:1],
