@@ -59,7 +59,7 @@ def normalise(arguments: Sequence[str], method: str = "") -> list[str]:
             continue
         path = path.removeprefix(_PREFIX)
         if path not in known:
-            raise ValueError(f"Unknown flag --{flag}{_owner(path, chosen)}: {_near(path, known)}")
+            raise ValueError(f"Unknown flag --{flag}{_advice(path, chosen, known)}")
         default = known[path]
         if isinstance(default, bool) and not equals:
             rewritten.append(argument)
@@ -106,16 +106,17 @@ def _found(config: str) -> str:
     return f"{file}{colon}{rest}"
 
 
-def _owner(path: str, method: str) -> str:
-    """Which methods have a flag that ``method`` does not have."""
+def _advice(path: str, method: str, known: dict[str, Any]) -> str:
+    """Which methods have a flag that ``method`` has not, or else the flag with the nearest name."""
     owners = [
         name for name in method_names() if path in configuration.flatten(default_config(name))
     ]
-    return f" of method {method}; it belongs to {', '.join(owners)}" if owners else ""
-
-
-def _near(path: str, known: dict[str, Any]) -> str:
-    return configuration.closest(path, known, f"--{_PREFIX}")
+    if owners:
+        return (
+            f" of method {method}; it belongs to {', '.join(owners)}: use "
+            f"--{_PREFIX}method={owners[0]}, or leave the flag out."
+        )
+    return f": {configuration.closest(path, known, f'--{_PREFIX}')}"
 
 
 def _spell(flag: str, text: str, default: Any) -> str:

@@ -52,7 +52,7 @@ def save_data(directory: Path) -> None:
 
 
 def runs(data: Path) -> dict[str, Config]:
-    """The runs by name, without evaluations, of which learning takes no notice."""
+    """The runs by name. Evaluations are off: they do not change what is learnt."""
     base = replace(
         tiny.CONFIG,
         source=("toy_tasks:calm",),

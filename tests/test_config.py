@@ -209,7 +209,10 @@ def test_overrides_are_typed_and_reach_every_section():
     ("arguments", "sentence"),
     [
         (["--config.method=finetun"], "finetun.*did you mean finetune"),
-        (["--config.ewc_scale=1"], "ewc_scale of method coworld; it belongs to finetune"),
+        (
+            ["--config.ewc_scale=1"],
+            "ewc_scale of method coworld; it belongs to finetune: use --config.method=finetune",
+        ),
         (
             ["--config.method=multitask", "--config.coupling.reward_mix=1"],
             "coupling.reward_mix of method multitask; it belongs to coworld",

@@ -202,7 +202,6 @@ def test_a_broken_law_is_noticed(module: str, source: str) -> None:
         ("methods/coworld/plan.py", "from coworld_jax.methods.coworld.settings import X"),
         ("methods/__init__.py", "from coworld_jax.methods.dreamer import DreamerSettings"),
         ("workdir.py", "from coworld_jax.methods import METHODS"),
-        ("workdir.py", "from coworld_jax.methods import METHODS"),
         ("agents/dreamer/agent.py", "import flax.struct"),
         ("training/loop.py", "import os, time"),
     ],

@@ -194,8 +194,8 @@ def test_new_records_replace_those_of_their_run_and_others_are_dropped():
 
 def test_each_version_of_a_dataset_is_kept_while_a_run_of_it_is():
     records = [{"data_digest": digest} for digest in ("old", "new", "")]
-    old, new = {"a": {"old": 1, "older": 2}, "b": {"old": 3}}, {"a": {"new": 4}}
-    assert merged_datasets(old, new, records) == {"a": {"old": 1, "new": 4}, "b": {"old": 3}}
+    old, new = {"b": {"gone": 2}, "a": {"old": 1, "gone": 2}}, {"a": {"new": 3}}
+    assert merged_datasets(old, new, records) == {"a": {"old": 1, "new": 3}}
 
 
 def test_a_record_has_the_last_value_of_what_shows_the_couplings(tmp_path):

@@ -5,7 +5,13 @@ CoWorld's own whole runs are in test_train.py, on real simulators and by the rea
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +25,7 @@ from coworld_jax.records.metrics import read_metrics
 from coworld_jax.training.loop import train
 from coworld_jax.workdir import load_policy, needed_domains, restore_run
 
+ROOT = Path(__file__).resolve().parent.parent
 QUICK = ("bc",)  # test_device.py trains a dreamer
 ACTIONS = {"source": 3, "target": 2}
 OTHERS = tiny.cases(sorted(set(METHODS) - {DEFAULT}), QUICK)
@@ -73,6 +80,31 @@ def test_a_method_trains_resumes_and_acts(method, data, tmp_path):
         act = load_policy(tmp_path / "parts", domain=domain).episode(seed=1)
         action = act(np.zeros((64, 64, 3), np.uint8))
         assert action.shape == (ACTIONS[domain],) and (np.abs(action) <= 1.0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {DEFAULT}))
+def test_a_method_ends_as_if_it_had_not_been_killed(method, data, tmp_path):
+    """SIGKILL after the first checkpoint; the same command then goes on."""
+
+    def start(workdir):
+        flags = [f"--config=tests/tiny_run.py:{method}", f"--workdir={workdir}"]
+        flags += ["--config.source=toy_tasks:wide", "--config.target=toy_tasks:windy"]
+        flags += [f"--config.data={data}", "--config.run.devices=1"]
+        return subprocess.Popen([sys.executable, "-m", "experiments.train", *flags], cwd=ROOT)
+
+    assert start(tmp_path / "whole").wait(timeout=600) == 0
+    killed = start(tmp_path / "killed")
+    while not any((tmp_path / "killed/checkpoints").glob("[0-9]*")):
+        assert killed.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    assert start(tmp_path / "killed").wait(timeout=600) == 0
+    whole, again = (
+        json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "killed")
+    )
+    assert again["state_digest"] == whole["state_digest"]
 
 
 @pytest.mark.parametrize("method", OTHERS)

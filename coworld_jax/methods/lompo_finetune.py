@@ -4,7 +4,7 @@ A baseline of CoWorld (arXiv 2305.15260, section 4.1). Its paper names the metho
 of how it was run; no code for it exists. `agents.lompo` is LOMPO itself (Rafailov et al., L4DC
 2021), `methods.lompo` says how that differs from the official code.
 
-What was chosen:
+What the paper leaves open, which is everything, and what was chosen:
 
 * **Where the source's data come from.** LOMPO never plays. An agent of DreamerV2 plays the source
   online, as in the other methods with a source: random episodes first, then

@@ -1,7 +1,7 @@
 """Multi-Task DV2: one world model of both domains, an actor and a critic for each.
 
-A baseline of CoWorld (arXiv 2305.15260, section 4.1 and Table 4's neighbours; numbers exist for
-Meta-World to RoboDesk alone). The paper says no more than that the method "jointly trains" on the
+A baseline of CoWorld (arXiv 2305.15260, section 4.1; numbers exist for Meta-World to RoboDesk
+alone, in Table 6). The paper says no more than that the method "jointly trains" on the
 target's dataset and on the source, which is played online. There are no couplings: what the two
 domains share, they share through the world model.
 

@@ -276,9 +276,9 @@ def _at(tree: Any, index: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
-@jax.jit  # one program for all leaves and seeds
+@jax.jit
 def _state_at(tree: Any, index: int) -> Any:
-    """`_at` of arrays of a device."""
+    """One seed's state from that of all seeds, by one compiled program."""
     take = partial(jax.lax.dynamic_index_in_dim, index=index, axis=0, keepdims=False)
     return jax.tree.map(take, tree)
 

@@ -4,6 +4,9 @@ What happens when is a function of the plan, of update counts and of the env_ste
 (`plan.agenda`). Chunk length, workers, devices, feeds and interruptions never change it. The host
 carries out one event after another; where simulators are functions of jax, one program carries out
 all play and updates up to the next evaluation or checkpoint (`fleet`), for one seed or for many.
+
+From the command to the jitted step there are three hops: `train` opens the run and walks through
+its events, `events.handle` carries one out, and `learner` calls the compiled program of a phase.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which coupling helps, and which one hurts, on the planar suite?"""
+"""Which coupling helps, and which one does harm, on the planar suite?"""
 
 from experiments.studies.figure_5a import ABLATIONS
 from experiments.studies.planar import COWORLD, offline_pair
@@ -7,12 +7,12 @@ from experiments.studying.study import Study
 STUDY = Study(
     title="Ablations on the planar suite",
     question=(
-        "What does each coupling add? The pair is the one on which planar_transfer had found the "
-        "largest effect of CoWorld, in units of the score, with eight seeds: there it does harm."
+        "Which coupling lowers the return on reach_desk? With eight seeds, planar_transfer found "
+        "CoWorld's largest effect there, in units of the score, and it was a loss."
     ),
     refuted=(
-        "leaving out a part does not lower the return: the interval of its difference to "
-        "CoWorld includes 0 or lies above it."
+        "that a coupling does harm: the interval of the difference to CoWorld without it includes "
+        "0 or lies below it."
     ),
     arms=tuple(arm._replace(settings=(*arm.settings, *COWORLD)) for arm in ABLATIONS),
     pairs=(offline_pair("reach_desk"),),

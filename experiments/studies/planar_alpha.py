@@ -15,8 +15,7 @@ STUDY = Study(
     ),
     refuted=(
         "the interval of the probability of improvement of alpha 0.03 over alpha 2 includes 0.5 or "
-        "lies below it. That couplings help is refuted if its difference to dreamer includes 0 or "
-        "lies below it on both pairs."
+        "lies below it."
     ),
     arms=(
         Arm("alpha 2", "coworld", COWORLD),

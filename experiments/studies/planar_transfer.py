@@ -30,11 +30,12 @@ STUDY = Study(
     baseline="dreamer",
     found=(
         "What was found so far: the couplings do not raise the return, and on reach_desk they "
-        "lower it. Coupling C lowers the target's values on all three pairs. Where v_T lies above "
-        "v_S it pulls with the strength α = 2, in units of reward, whatever the scale of the "
-        "rewards is. Those of reach_desk are a tenth of its source's. planar_ablation asks which "
-        "coupling does the harm. Fine-tuning is far better on reach_downhill, where the scene and "
-        "the task are those of the source, and worse on reach_desk.",
+        "lower it. With couplings the target's values v_T are lower on all three pairs. Coupling C "
+        "pulls them down where they lie above v_S, with the strength α = 2 in units of reward, "
+        "whatever the scale of the rewards is; those of reach_desk are a tenth of its source's. "
+        "planar_ablation asks which coupling does the harm. Fine-tuning is far better on "
+        "reach_downhill, where the scene and the task are those of the source, and worse on "
+        "reach_desk.",
         "Limits: the data end where an evaluation reaches a third of the reference. On arm and "
         "reach_desk that third (27.7 and 2.93) is hardly more than random play (21.5 and 2.8), so "
         "their datasets hold few episodes, and most of them are random. On arm no method gets far. "

@@ -13,7 +13,7 @@ from experiments.studying.latents import draw_latents
 from experiments.studying.pictures import draw
 from experiments.studying.published import chosen_source, notes, published
 from experiments.studying.results import (
-    COUPLINGS,
+    WATCHED,
     Datasets,
     Record,
     merged,
@@ -31,7 +31,7 @@ from experiments.studying.strips import ROLLOUT, draw_strips
 from experiments.studying.study import Arm, Pair, Run, Study
 
 _COLUMNS = 8  # pairs side by side, at most
-_LOGGED = "The last values that the target's updates logged, mean over seeds:"
+_LAST_VALUES = "The last values that the target's updates logged, mean over seeds:"
 _UNITS = {
     "return_mean": "Undiscounted return of an episode",
     "value_bias": "Value at the first state less the discounted return that follows",
@@ -139,8 +139,8 @@ def _page(
         ]
     parts += [_times(study, records)] if study.share is not None else []
     parts += [_selection(records)] if any(r["selection"] for r in records) else []
-    coupled = [record for record in records if _logs_couplings(record)]
-    parts += [_LOGGED, _couplings(coupled)] if coupled else []
+    coupled = [record for record in records if _has_watched(record)]
+    parts += [_LAST_VALUES, _last_metrics(coupled)] if coupled else []
     if any(pair.reference for pair in study.pairs):
         parts.append("Dotted lines in the picture: random play and the reference of the pair.")
     parts += [f"![{name}]({name}.png)"]
@@ -194,7 +194,7 @@ def _grid(study: Study, arms: Sequence[Arm], cell: Callable[[Arm, Pair], str]) -
     """A line for each arm and a column for each pair, or the other way round for many pairs."""
     rows: list[tuple[str, list[str]]]
     if len(study.pairs) <= _COLUMNS:
-        head = ["setting", *(pair.name for pair in study.pairs)]
+        head = ["arm of the study", *(pair.name for pair in study.pairs)]
         rows = [(arm.name, [cell(arm, pair) for pair in study.pairs]) for arm in arms]
     else:
         head = ["pair", *(arm.name for arm in arms)]
@@ -270,7 +270,7 @@ def _times(study: Study, records: Sequence[Record]) -> str:
             elif reached:
                 cells = [f"{len(reached)} of {len(own)} seeds"] * 2
             rows.append([pair.name, arm.name, *cells])
-    head = ["pair", "setting", f"updates to {study.share:.0%} of the reference", "minutes"]
+    head = ["pair", "arm of the study", f"updates to {study.share:.0%} of the reference", "minutes"]
     return _table(head, rows)
 
 
@@ -290,26 +290,31 @@ def _over_pairs(study: Study, records: Sequence[Record]) -> str:
             left, right, paired = paired_by_seed(own, base)
             cells.append(str(statistics.improvement_probability(left, right, paired=paired)))
         rows.append([arm.name, *cells])
-    head = ["setting", "interquartile mean", "optimality gap", "probability of improvement"]
+    head = [
+        "arm of the study",
+        "interquartile mean",
+        "optimality gap",
+        "probability of improvement",
+    ]
     return _table(head, rows)
 
 
-def _logs_couplings(record: Record) -> bool:
-    """Whether it has any of `COUPLINGS`; records of before they were kept have none."""
-    return "couplings" in record and bool(record["couplings"])
+def _has_watched(record: Record) -> bool:
+    """Whether it has a value of `WATCHED`. Older records have none."""
+    return "last_metrics" in record and bool(record["last_metrics"])
 
 
-def _couplings(records: Sequence[Record]) -> str:
-    """The last of the metrics `COUPLINGS`; empty where a method or a setting has no such term."""
+def _last_metrics(records: Sequence[Record]) -> str:
+    """The last of the metrics `WATCHED`; empty where a method or a setting has no such term."""
     groups: dict[tuple[str, str], list[dict[str, float]]] = {}
     for record in records:
-        groups.setdefault((record["pair"], record["arm"]), []).append(record["couplings"])
+        groups.setdefault((record["pair"], record["arm"]), []).append(record["last_metrics"])
     rows = []
     for (pair, arm), found in groups.items():
-        cells = [[one[name] for one in found if name in one] for name in COUPLINGS]
+        cells = [[one[name] for one in found if name in one] for name in WATCHED]
         means = [f"{np.mean(cell):.3g}" if cell else "" for cell in cells]
         rows.append([pair, arm, str(len(found)), *means])
-    return _table(["pair", "setting", "n", *COUPLINGS.values()], rows)
+    return _table(["pair", "arm of the study", "n", *WATCHED.values()], rows)
 
 
 def _selection(records: Sequence[Record]) -> str:

@@ -1,9 +1,9 @@
 """What the finished runs of a study measured, as records: read from workdirs, kept as JSON.
 
 A record is ``{"arm", "pair", "seed", "return_mean", "value_bias", "updates", "wall_time",
-"selection", "couplings", "curve", "digest", "settings_digest", "data_digest"}``: the last
+"selection", "last_metrics", "curve", "digest", "settings_digest", "data_digest"}``: the last
 evaluation, its number of updates, seconds, the share of the updates in which each source was
-chosen, the last of the metrics `COUPLINGS`, all evaluations as ``[updates, return]``, and the
+chosen, the last values of `WATCHED`, all evaluations as ``[updates, return]``, and the
 SHA-256 of the state, of the settings and of the data's fingerprint.
 """
 
@@ -22,7 +22,7 @@ from coworld_jax.workdir import check_config, read_config
 from experiments.studying.commands import as_line, collect_command, data_directory
 from experiments.studying.study import Arm, Run, Study, digest_of
 
-COUPLINGS = {
+WATCHED = {
     "target/model/alignment": "KL of the embeddings' softmaxes, nats",
     "target/critic/above_source": "share of states with v_T > v_S",
     "target/critic/value": "v_T",
@@ -86,7 +86,7 @@ def read_record(root: Path, run: Run) -> Record:
         "updates": summary["updates"],
         "wall_time": summary["wall_time"],
         "selection": _by_task(run, chosen[domain]) if domain in chosen else {},
-        "couplings": last_metrics(workdir),
+        "last_metrics": last_metrics(workdir),
         "curve": [[int(at), float(value)] for at, value in zip(curve.updates, curve.mean)],
         "digest": summary["state_digest"],
         "settings_digest": run.digest,
@@ -101,10 +101,10 @@ def _by_task(run: Run, shares: Mapping[str, float]) -> dict[str, float]:
 
 
 def last_metrics(workdir: Path) -> dict[str, float]:
-    """The last value of each of `COUPLINGS` that the run has logged."""
+    """The last value of each of `WATCHED` that the run has logged."""
     found: dict[str, float] = {}
     for line in read_metrics(workdir / FILE_NAME):
-        found |= {name: line[name] for name in COUPLINGS if name in line}
+        found |= {name: line[name] for name in WATCHED if name in line}
     return found
 
 
@@ -133,11 +133,12 @@ def read_datasets(root: Path, finished: Sequence[Run]) -> Datasets:
 def merged_datasets(old: Datasets, new: Datasets, records: Sequence[Record]) -> Datasets:
     """Datasets of two places: all that a record has learned from."""
     used = {record["data_digest"] for record in records}
-    found = {}
-    for name in sorted({*old, *new}):
-        both = {**(old[name] if name in old else {}), **(new[name] if name in new else {})}
-        found[name] = {digest: one for digest, one in both.items() if digest in used}
-    return found
+    found: dict[str, dict[str, Any]] = {}
+    for name, versions in [*old.items(), *new.items()]:
+        for digest in versions:
+            if digest in used:
+                found.setdefault(name, {})[digest] = versions[digest]
+    return dict(sorted(found.items()))
 
 
 def write_results(path: Path, name: str, records: Sequence[Record], data: Datasets) -> None:

@@ -1,15 +1,37 @@
 """CoWorld: an offline target agent helped by an online source agent, trained in turns.
 
 Wang et al., "Making Offline RL Online: Collaborative World Models for Offline Visual Reinforcement
-Learning", NeurIPS 2024, arXiv 2305.15260. Two DreamerV2 agents (section 1 of the paper's Algorithm
-1) are tied by three couplings: A aligns the target's latent states with the source's, B trains the
-source's reward head on the target's rewards, C holds the target's critic down where it lies above
-the source's (`couplings`).
+Learning", NeurIPS 2024, arXiv 2305.15260, Algorithm 1. Two DreamerV2 agents learn in turns: the
+source's in a simulator, the target's from a fixed dataset. Three couplings join them (`couplings`):
 
-What the paper leaves open and what was chosen: of several sources each trains as long as a single
-one would and anneals η on its own counter; the nearest is chosen for each batch, or once per target
-phase with ``coupling.selection = "phase"``; all networks have the larger action size of the two
-domains, and surplus coordinates are zero in batches, in imagination and in the simulator.
+* **A, state alignment** (Eq. 3). On images of the target, the softmax of the target's embedding is
+  drawn to that of the source's: ``β₂ KL(sg[softmax(e_S(o_T))] || softmax(e_T(o_T)))``, a term of
+  the target's world-model loss.
+* **B, reward alignment** (Eq. 4 and 5). The source's reward head learns from its own rewards with
+  weight η, and on the target's data from ``(1 - k) r_S + k r_T`` with weight ``1 - η``. It replaces
+  the source's reward loss from the first co-training on.
+* **C, value constraint** (Eq. 6). The target's critic is held down where it lies above the source's
+  critic on the same imagined states: ``α max(v_T, sg[v_S])``, a term of the critic's loss.
+
+A run prefills the source's replay, pretrains the source, warms up the target's world model with A,
+and then trains target and source in turns, the source with B (`plan`). Each coupling has a switch,
+and so has the ``max`` of C: these are the ablations of Figure 5a.
+
+What the paper leaves open, and what was chosen:
+
+* Several sources (Appendix C). Each trains as long as a single one would, and anneals η on its own
+  counter. The nearest one, by the distance of A, is chosen for each batch; with
+  ``coupling.selection = "phase"`` it is chosen once per phase of the target, by its mean distance
+  over 20 batches. Coupling C then takes the critic of the chosen one.
+* The schedule of η. The paper anneals it, the authors' code keeps 0.975. Here it falls linearly
+  from 1 to 0.1 over the source's updates of co-training; both ends are settings.
+* What A sums over. The authors' code adds up the steps of a chunk; here the mean over the batch
+  counts, as for the other losses, and ``alignment_scale`` can restore theirs.
+* The unit of α. It is that of the rewards, so that its effect depends on their scale.
+* Sources that read states (Table 4). The paper does not say how A and B show them images; here a
+  *bridge* learns to embed images as the source's encoder embeds states (`couplings`).
+* Different action sizes. All networks have the larger one; surplus coordinates are zero in batches,
+  in imagination and in the simulator.
 """
 
 from __future__ import annotations
