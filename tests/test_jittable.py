@@ -380,7 +380,7 @@ def test_the_example_of_gymnax_works_in_an_environment_of_its_own(tmp_path):
         "\n".join(line for line in pins if not line.startswith(("#", "gymnasium")))
     )
     install = [python, "-m", "pip", "install", "-q", "-c", str(tmp_path / "pins.txt")]
-    subprocess.run([*install, "-e", str(ROOT), "gymnax==1.0.1", "six"], check=True)
+    subprocess.run([*install, "-e", f"{ROOT}[train]", "gymnax==1.0.1", "six"], check=True)
     _command(python, GYMNAX, tmp_path / "out")
     episode = load_episode(sorted((tmp_path / "out").glob("*.npz"))[0])
     cosine, sine, _ = episode.extras["state"].T
