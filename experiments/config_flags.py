@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -16,7 +17,7 @@ from experiments.command import as_path
 
 _PREFIX = "config."
 # Not the flag's own default: ml_collections would resolve that before a bad override is refused.
-_DEFAULT = "experiments/configs/dmc.py:small"
+_DEFAULT = f"{Path(__file__).parent / 'configs' / 'dmc.py'}:small"
 HELP = (
     "FILE:STRING, where STRING is PAIR,SIZE,METHOD or some of the three, see "
     "experiments/configs/pairs.py; experiments/configs/dmc.py:small if not given."

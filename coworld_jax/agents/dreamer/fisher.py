@@ -48,17 +48,16 @@ def squared_gradients(
     """
     count = batch.reward.shape[1]
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * count
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, first + jnp.arange(count))
     start = {name: jax.tree.map(jnp.zeros_like, getattr(state, name)) for name in modules}
 
     def add(total: Any, inputs: tuple[Batch, jax.Array]) -> tuple[Any, None]:
-        sequence, key = inputs
+        sequence, index = inputs
         single = jax.tree.map(lambda leaf: leaf[:, None], sequence)
-        grads = gradients(agent, state, single, key, modules)
+        grads = gradients(agent, state, single, jax.random.fold_in(key, index), modules)
         return jax.tree.map(lambda old, new: old + jnp.square(new), total, grads), None
 
     sequences = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), batch)
-    total, _ = jax.lax.scan(add, start, (sequences, keys))
+    total, _ = jax.lax.scan(add, start, (sequences, first + jnp.arange(count)))
     return averaged(jax.tree.map(lambda leaf: leaf / count, total), axis_name)
 
 
