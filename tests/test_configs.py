@@ -339,7 +339,7 @@ TINY = {
     "schedule.rounds": 1,
 }
 # The phases in which data of both domains meet.
-SHORTEST = TINY | {"schedule.pretrain_updates": 0, "schedule.rounds": 0}
+SHORTEST = TINY | {"schedule.pretrain_updates": 0, "schedule.rounds": 1}
 
 
 @pytest.fixture(scope="module")
@@ -395,7 +395,7 @@ def test_metaworld_to_robodesk_starts(dataset, tmp_path):
     """4 actions and 5, rewards of 0 to 10 and of 0 to 1, two cameras: one pair has all of it."""
     data, workdir = dataset("robodesk/push_green"), tmp_path / "x"
     kinds = start("robodesk", "push_green", SHORTEST, data, workdir)
-    assert kinds == ["warm-up", "co-train source"]
+    assert kinds == ["warm-up", "co-train source", "target"]
     offline = [load_episode(path) for path in data.glob("*.npz")]
     online = [load_episode(path) for path in (workdir / "replay" / "source").glob("*.npz")]
     assert {episode.action.shape[1] for episode in offline} == {5}
