@@ -145,11 +145,10 @@ def cases(names: Iterable[str], quick: Container[str]) -> list[Any]:
 
 
 def of_method(method: str) -> Config:
-    """The tiny configuration of a method; its default settings if it has no others here."""
+    """The tiny configuration of a method."""
     if method == CONFIG.method:
         return CONFIG
-    settings = OTHERS[method] if method in OTHERS else METHODS[method].settings()
-    return replace(CONFIG, method=method, settings=settings)
+    return replace(CONFIG, method=method, settings=OTHERS[method])
 
 
 def with_weights(settings: Any) -> Any:
