@@ -253,7 +253,7 @@ def _unless_idle(
     return jax.lax.cond(takes_part, lambda: program(carry, common, inputs), idle)
 
 
-@jax.jit  # one program for all leaves; alone, each shape of a leaf would be compiled
+@jax.jit  # one program for the whole tree, and not one for each shape of a leaf
 def stack(trees: Sequence[Tree]) -> Tree:
     """Trees of arrays as one, with a leading axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

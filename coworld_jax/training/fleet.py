@@ -138,7 +138,7 @@ class Fleet:
         stores = parallel.of_all_seeds(self._carry.stores)
         for index, run in enumerate(self.runs):
             for domain, collector in run.collectors.items():
-                collector.replay.take_back(_at(stores[domain], index))
+                collector.replay.take_back(_one_seed(stores[domain], index))
         self._carry = None
 
     def _share_state(self) -> None:
@@ -146,7 +146,7 @@ class Fleet:
         assert self._carry is not None
         whole = parallel.of_all_seeds((self._carry.learnt, self._carry.updates))
         for index, run in enumerate(self.runs):
-            learnt, updates = _state_at(whole, index)
+            learnt, updates = _one_seed(whole, index)
             run.state = TrainState(learnt, run.state.clock._replace(updates=updates))
 
     def _take_over(self) -> Carry:
@@ -277,8 +277,8 @@ def _at(tree: Any, index: int) -> Any:
 
 
 @jax.jit
-def _state_at(tree: Any, index: int) -> Any:
-    """One seed's state from that of all seeds, by one compiled program."""
+def _one_seed(tree: Any, index: int) -> Any:
+    """One seed's part of device arrays, by one program for all seeds; `_at` is for NumPy arrays."""
     take = partial(jax.lax.dynamic_index_in_dim, index=index, axis=0, keepdims=False)
     return jax.tree.map(take, tree)
 

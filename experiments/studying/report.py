@@ -30,7 +30,10 @@ from experiments.studying.statistics import Estimate, Scores
 from experiments.studying.strips import ROLLOUT, draw_strips
 from experiments.studying.study import Arm, Pair, Run, Study
 
+Groups = dict[tuple[str, str], list[dict[str, float]]]  # by pair and arm
+
 _COLUMNS = 8  # pairs side by side, at most
+_ARM = "arm of the study"  # the head of a column; a pair may be named arm
 _LAST_VALUES = "The last values that the target's updates logged, mean over seeds:"
 _UNITS = {
     "return_mean": "Undiscounted return of an episode",
@@ -138,9 +141,9 @@ def _page(
             _over_pairs(study, records),
         ]
     parts += [_times(study, records)] if study.share is not None else []
-    parts += [_selection(records)] if any(r["selection"] for r in records) else []
-    coupled = [record for record in records if _has_watched(record)]
-    parts += [_LAST_VALUES, _last_metrics(coupled)] if coupled else []
+    chosen, watched = _grouped(records, "selection"), _grouped(records, "last_metrics")
+    parts += [_selection(chosen)] if chosen else []
+    parts += [_LAST_VALUES, _last_metrics(watched)] if watched else []
     if any(pair.reference for pair in study.pairs):
         parts.append("Dotted lines in the picture: random play and the reference of the pair.")
     parts += [f"![{name}]({name}.png)"]
@@ -194,7 +197,7 @@ def _grid(study: Study, arms: Sequence[Arm], cell: Callable[[Arm, Pair], str]) -
     """A line for each arm and a column for each pair, or the other way round for many pairs."""
     rows: list[tuple[str, list[str]]]
     if len(study.pairs) <= _COLUMNS:
-        head = ["arm of the study", *(pair.name for pair in study.pairs)]
+        head = [_ARM, *(pair.name for pair in study.pairs)]
         rows = [(arm.name, [cell(arm, pair) for pair in study.pairs]) for arm in arms]
     else:
         head = ["pair", *(arm.name for arm in arms)]
@@ -270,7 +273,7 @@ def _times(study: Study, records: Sequence[Record]) -> str:
             elif reached:
                 cells = [f"{len(reached)} of {len(own)} seeds"] * 2
             rows.append([pair.name, arm.name, *cells])
-    head = ["pair", "arm of the study", f"updates to {study.share:.0%} of the reference", "minutes"]
+    head = ["pair", _ARM, f"updates to {study.share:.0%} of the reference", "minutes"]
     return _table(head, rows)
 
 
@@ -290,42 +293,34 @@ def _over_pairs(study: Study, records: Sequence[Record]) -> str:
             left, right, paired = paired_by_seed(own, base)
             cells.append(str(statistics.improvement_probability(left, right, paired=paired)))
         rows.append([arm.name, *cells])
-    head = [
-        "arm of the study",
-        "interquartile mean",
-        "optimality gap",
-        "probability of improvement",
-    ]
+    head = [_ARM, "interquartile mean", "optimality gap", "probability of improvement"]
     return _table(head, rows)
 
 
-def _has_watched(record: Record) -> bool:
-    """Whether it has a value of `WATCHED`. Older records have none."""
-    return "last_metrics" in record and bool(record["last_metrics"])
-
-
-def _last_metrics(records: Sequence[Record]) -> str:
-    """The last of the metrics `WATCHED`; empty where a method or a setting has no such term."""
-    groups: dict[tuple[str, str], list[dict[str, float]]] = {}
+def _grouped(records: Sequence[Record], key: str) -> Groups:
+    """What the records have under ``key``, by pair and arm; some have nothing, old ones no key."""
+    groups: Groups = {}
     for record in records:
-        groups.setdefault((record["pair"], record["arm"]), []).append(record["last_metrics"])
+        if record.get(key):
+            groups.setdefault((record["pair"], record["arm"]), []).append(record[key])
+    return groups
+
+
+def _last_metrics(groups: Groups) -> str:
+    """The last of the metrics `WATCHED`; empty where a method or a setting has no such term."""
     rows = []
     for (pair, arm), found in groups.items():
         cells = [[one[name] for one in found if name in one] for name in WATCHED]
         means = [f"{np.mean(cell):.3g}" if cell else "" for cell in cells]
         rows.append([pair, arm, str(len(found)), *means])
-    return _table(["pair", "arm of the study", "n", *WATCHED.values()], rows)
+    return _table(["pair", _ARM, "n", *WATCHED.values()], rows)
 
 
-def _selection(records: Sequence[Record]) -> str:
+def _selection(groups: Groups) -> str:
     """How often each source was chosen, mean over seeds; Table 13's choice beside it."""
     rows = []
-    groups: dict[tuple[str, str], list[dict[str, float]]] = {}
-    for record in records:
-        if record["selection"]:
-            groups.setdefault((record["pair"], record["arm"]), []).append(record["selection"])
     for (pair, arm), chosen in groups.items():
         shares = {name: np.mean([c[name] for c in chosen]) for name in chosen[0]}
         text = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
         rows.append([pair, arm, text, chosen_source(f"{pair}-multi") or ""])
-    return _table(["pair", "arm", "share of the updates by source", "paper"], rows)
+    return _table(["pair", _ARM, "share of the updates by source", "paper"], rows)

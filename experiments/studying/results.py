@@ -135,9 +135,9 @@ def merged_datasets(old: Datasets, new: Datasets, records: Sequence[Record]) -> 
     used = {record["data_digest"] for record in records}
     found: dict[str, dict[str, Any]] = {}
     for name, versions in [*old.items(), *new.items()]:
-        for digest in versions:
+        for digest, described in versions.items():
             if digest in used:
-                found.setdefault(name, {})[digest] = versions[digest]
+                found.setdefault(name, {})[digest] = described
     return dict(sorted(found.items()))
 
 
