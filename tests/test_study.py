@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
+from tiny_study import TINY, collected, made_tiny
 
 from coworld_jax.config import flatten, override
 from experiments.config_flags import normalise
@@ -20,20 +20,13 @@ from experiments.studying import running
 from experiments.studying.commands import as_line, beginning_command, train_command
 from experiments.studying.lengths import check_lengths
 from experiments.studying.published import notes, published, published_rows
-from experiments.studying.report import mixed_data, paired_by_seed, write_report
+from experiments.studying.report import write_report
 from experiments.studying.results import (
-    is_finished,
-    last_metrics,
-    merged,
-    merged_datasets,
     read_results,
 )
 from experiments.studying.strips import read_frames
 from experiments.studying.study import (
     Arm,
-    Pair,
-    Reference,
-    Study,
     find_study,
     runs_of,
     shared_beginnings,
@@ -41,65 +34,6 @@ from experiments.studying.study import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-_OWN = {"method", "seed", "source", "target", "data"}
-
-
-def tiny_settings(method: str) -> tuple[str, ...]:
-    """What makes the runs of a method tiny, as the settings of an arm."""
-    flat = flatten(tiny.of_method(method))
-    return tuple(f"{path}={value}" for path, value in flat.items() if path not in _OWN)
-
-
-def is_size(setting: str) -> bool:
-    """Whether a setting of an arm says how large or how long its runs are."""
-    path = setting.partition("=")[0]
-    is_length = path.endswith(("updates", "rounds"))
-    return is_length or path.startswith("network.") or path == "learning.batch"
-
-
-def made_tiny(study: Study) -> Study:
-    """A study with one seed, its first pair and two arms, all tiny."""
-    arms = {arm.name: arm for arm in (study.arms[0], study.arms[-1])}
-    return study._replace(
-        arms=tuple(
-            arm._replace(
-                settings=(*tiny_settings(arm.method), *(s for s in arm.settings if not is_size(s)))
-            )
-            for arm in arms.values()
-        ),
-        pairs=study.pairs[:1],
-        seeds=1,
-        size="small",
-        baseline="",
-        ratio="",
-    )
-
-
-ONLINE = (*tiny_settings("dreamer"), "domain=source", "model_updates=0")
-TINY = Study(
-    title="A tiny study",
-    question="Does it run?",
-    refuted="it does not.",
-    arms=(
-        Arm("Behaviour cloning", "bc", tiny_settings("bc")),
-        Arm("online", "dreamer", ONLINE, seeds=1),
-    ),
-    pairs=(Pair("planar", "reach_downhill", best=-1000.0, reference=Reference(-11.0, 97.3)),),
-    seeds=2,
-    size="planar",
-    minutes=1.0,
-)
-
-
-def collected(root: Path, study: Study) -> None:
-    """Random episodes in the place of each dataset: a tiny agent would never get far enough."""
-    for data in running.make_plan(study, root).to_collect:
-        command = [
-            *(sys.executable, "-m", "experiments.collect", f"--task={data.task}"),
-            *("--policy=random", "--episodes=2", "--profile=fast", "--seed=1"),
-            f"--out={root / 'data' / data.name}",
-        ]
-        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize("name", study_names())
@@ -176,80 +110,12 @@ def test_the_paper_averages_that_its_rows_do_not_give_are_named():
         assert wrong in text and right in text
 
 
-def test_new_records_replace_those_of_their_run_and_others_are_dropped():
-    runs = list(runs_of(TINY))
-    online = next(run for run in runs if run.arm == "online")
-    cloning = next(run for run in runs if run.arm != "online")
-
-    def record(run, value, digest=None):
-        return {"pair": run.pair, "arm": run.arm, "seed": run.seed, "return_mean": value,
-                "settings_digest": digest or run.digest}  # fmt: skip
-
-    old, newer = record(online, 1.0), record(online, 2.0)
-    stranger = record(online, 3.0, "of other settings")
-    assert merged([old, stranger], [newer, record(cloning, 4.0)], runs) == [
-        record(cloning, 4.0), newer
-    ]  # fmt: skip
-
-
-def test_each_version_of_a_dataset_is_kept_while_a_run_of_it_is():
-    records = [{"data_digest": digest} for digest in ("old", "new", "")]
-    old, new = {"b": {"gone": 2}, "a": {"old": 1, "gone": 2}}, {"a": {"new": 3}}
-    assert merged_datasets(old, new, records) == {"a": {"old": 1, "new": 3}}
-
-
-def test_a_record_has_the_last_value_of_what_shows_the_couplings(tmp_path):
-    one, other = "target/critic/value", "target/critic/source_value"
-    lines = [{one: 1.0}, {one: 2.0, other: 3.0}, {other: 4.0, "source/critic/value": 5.0}]
-    text = "".join(f"{json.dumps({'updates': i, **line})}\n" for i, line in enumerate(lines))
-    (tmp_path / "metrics.jsonl").write_text(text)
-    assert last_metrics(tmp_path) == {one: 2.0, other: 4.0}
-
-
-def test_seeds_are_paired_only_where_every_pair_shares_two():
-    first = [{0: 1.0, 1: 2.0, 2: 3.0}, {0: 5.0, 1: 6.0}]
-    left, right, paired = paired_by_seed(first, [{2: 30.0, 1: 20.0}, {1: 60.0, 0: 50.0}])
-    assert paired
-    assert [x.tolist() for x in left] == [[2.0, 3.0], [5.0, 6.0]]
-    assert [x.tolist() for x in right] == [[20.0, 30.0], [50.0, 60.0]]
-    left, _, paired = paired_by_seed(first, [{7: 1.0}, {0: 1.0, 1: 2.0}])
-    assert not paired and [len(x) for x in left] == [3, 2]
-
-
-def test_a_shorter_run_is_not_finished(tmp_path):
-    run = next(run for run in runs_of(TINY) if run.arm == "online")
-    workdir = tmp_path / run.place
-    workdir.mkdir(parents=True)
-    (workdir / "summary.json").write_text("{}")
-    flat = flatten(run.config) | {"source": list(run.config.source)}
-    for changed, finished in (
-        ({}, True),
-        ({"updates": 1}, False),
-        ({"run.last_phase": "learn"}, False),
-    ):
-        (workdir / "config.json").write_text(json.dumps(flat | changed))
-        assert is_finished(tmp_path, run) is finished
-
-
 def test_an_arm_may_have_fewer_seeds_than_its_study():
     study = find_study("planar_transfer")
     few = {run.seed for run in runs_of(study) if run.arm == "bc"}
     assert few == set(range(10)) and {run.seed for run in runs_of(study)} == set(range(20))
     one = study._replace(seeds=1)
     assert {run.seed for run in runs_of(one)} == {0} and one.seeds_of("bc") == 1
-
-
-def test_a_page_warns_of_a_pair_whose_runs_learned_from_different_data():
-    study = find_study("planar_transfer")
-    (arm, other, *_), (pair, *_) = study.arms, study.pairs
-    online = {"pair": pair.name, "arm": "online", "seed": 0, "data_digest": ""}
-    alike = [{**online, "arm": a.name, "data_digest": "a"} for a in (arm, other)]
-    assert mixed_data(study, [online, *alike]) == []
-    (said,) = mixed_data(study, [*alike, alike[0] | {"data_digest": "b"}])
-    assert said.startswith(f"**Do not compare the arms on {pair.name}**") and "seed 0." in said
-    # Another machine made the data of another seed.
-    (said,) = mixed_data(study, [*alike, *(r | {"seed": 1, "data_digest": "b"} for r in alike)])
-    assert pair.name in said and "2 datasets" in said and "Do not" not in said
 
 
 def test_pairs_of_other_data_or_sizes_have_other_workdirs():
@@ -266,9 +132,9 @@ def _start(root: Path) -> subprocess.Popen[str]:
     program = (
         "import sys; sys.path.insert(0, 'tests')\n"
         "from pathlib import Path\n"
-        "import test_study\n"
+        "import tiny_study\n"
         "from experiments.studying.running import carry_out\n"
-        f"failed = carry_out(test_study.TINY, Path({str(root)!r}), 2)\n"
+        f"failed = carry_out(tiny_study.TINY, Path({str(root)!r}), 2)\n"
         "sys.exit(str(failed) if failed else 0)"
     )
     return subprocess.Popen(

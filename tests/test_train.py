@@ -7,48 +7,24 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 from episodes import save_rendered
+from tiny_command import SECONDS, command, finish, start, wait_until
 
 from coworld_jax.records.metrics import read_metrics
 from coworld_jax.workdir import load_policy
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS = 600
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Three short episodes of walker_downhill, really rendered."""
     return save_rendered(tmp_path_factory.mktemp("data"))
-
-
-def command(workdir, data, *flags):
-    return [
-        *(sys.executable, "-m", "experiments.train", f"--config={ROOT}/tests/tiny_run.py"),
-        *(f"--config.data={data}", f"--workdir={workdir}", *flags),
-    ]
-
-
-def start(workdir, data, *flags):
-    return subprocess.Popen(
-        command(workdir, data, *flags), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-
-
-def finish(workdir, data, *flags):
-    process = start(workdir, data, *flags)
-    out, err = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, err[-3000:]
-    return json.loads((workdir / "summary.json").read_text()), out, err
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +83,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(finished, data, tmp_path, saved
     """SIGKILL at some moment after a checkpoint; the same command then goes on."""
     workdir = tmp_path / "x"
     process = start(workdir, data)
-    _wait_until((workdir / "checkpoints" / str(saved)).exists, process)
+    wait_until((workdir / "checkpoints" / str(saved)).exists, process)
     process.kill()
     process.communicate()
     summary, _, err = finish(workdir, data)
@@ -123,7 +99,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(finished, data, tmp_path, saved
 def test_sigterm_saves_and_the_run_continues(finished, data, tmp_path):
     workdir = tmp_path / "x"
     process = start(workdir, data, "--config.run.checkpoint_every=1000")
-    _wait_until(lambda: _updates(workdir) > 0, process)
+    wait_until(lambda: _updates(workdir) > 0, process)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 143 and "Stopped at update" in err, err[-3000:]
@@ -138,7 +114,7 @@ def test_sigterm_saves_and_the_run_continues(finished, data, tmp_path):
 def test_a_killed_worker_changes_nothing(finished, data, tmp_path):
     workdir = tmp_path / "x"
     process = start(workdir, data)
-    _wait_until((workdir / "checkpoints" / "2").exists, process)
+    wait_until((workdir / "checkpoints" / "2").exists, process)
     for pid in _children(process.pid):
         os.kill(pid, signal.SIGKILL)
     _, err = process.communicate(timeout=SECONDS)
@@ -193,14 +169,6 @@ def test_a_trained_policy_acts(finished):
     assert not np.array_equal(one(frame), first)  # it remembers the first frame
     with pytest.raises(ValueError, match="no domain elsewhere: use one of source, target"):
         load_policy(finished[0], domain="elsewhere")
-
-
-def _wait_until(happened: Callable[[], bool], process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not happened():
-        assert process.poll() is None, process.stderr.read()[-3000:]
-        assert time.monotonic() < deadline, f"it did not happen within {SECONDS} s"
-        time.sleep(0.02)
 
 
 def _updates(workdir: Path) -> int:

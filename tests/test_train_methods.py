@@ -5,18 +5,14 @@ CoWorld's own whole runs are in test_train.py, on real simulators and by the rea
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 from record_digests import save_data
+from tiny_command import ROOT, finish, start, wait_until
 
 from coworld_jax.config import Config
 from coworld_jax.methods import DEFAULT, METHODS
@@ -25,10 +21,10 @@ from coworld_jax.records.metrics import read_metrics
 from coworld_jax.training.loop import train
 from coworld_jax.workdir import load_policy, needed_domains, restore_run
 
-ROOT = Path(__file__).resolve().parent.parent
 QUICK = ("bc",)  # test_device.py trains a dreamer
 ACTIONS = {"source": 3, "target": 2}
-OTHERS = tiny.cases(sorted(set(METHODS) - {DEFAULT}), QUICK)
+NAMES = sorted(set(METHODS) - {DEFAULT})
+OTHERS = tiny.cases(NAMES, QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -83,27 +79,21 @@ def test_a_method_trains_resumes_and_acts(method, data, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {DEFAULT}))
+@pytest.mark.parametrize("method", NAMES)
 def test_a_method_ends_as_if_it_had_not_been_killed(method, data, tmp_path):
     """SIGKILL after the first checkpoint; the same command then goes on."""
-
-    def start(workdir):
-        flags = [f"--config=tests/tiny_run.py:{method}", f"--workdir={workdir}"]
-        flags += ["--config.source=toy_tasks:wide", "--config.target=toy_tasks:windy"]
-        flags += [f"--config.data={data}", "--config.run.devices=1"]
-        return subprocess.Popen([sys.executable, "-m", "experiments.train", *flags], cwd=ROOT)
-
-    assert start(tmp_path / "whole").wait(timeout=600) == 0
-    killed = start(tmp_path / "killed")
-    while not any((tmp_path / "killed/checkpoints").glob("[0-9]*")):
-        assert killed.poll() is None, "it ended before it could be killed"
-        time.sleep(0.01)
-    killed.kill()
-    assert killed.wait() == -signal.SIGKILL
-    assert start(tmp_path / "killed").wait(timeout=600) == 0
-    whole, again = (
-        json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "killed")
-    )
+    flags = (f"--config={ROOT}/tests/tiny_run.py:{method}", "--config.run.devices=1")
+    flags += ("--config.source=toy_tasks:wide", "--config.target=toy_tasks:windy")
+    whole, _, _ = finish(tmp_path / "whole", data, *flags)
+    process = start(tmp_path / "killed", data, *flags)
+    # Until it is whole, a checkpoint has a longer name.
+    saved = tmp_path / "killed/checkpoints"
+    wait_until(lambda: any(path.name.isdigit() for path in saved.glob("*")), process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    again, _, err = finish(tmp_path / "killed", data, *flags)
+    assert "Resumed" in err
     assert again["state_digest"] == whole["state_digest"]
 
 

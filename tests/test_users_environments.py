@@ -172,7 +172,7 @@ class Mute(dm_env.Environment):
         return dm_env.transition(None, {"place": {"x": 1.0}})
 
     def observation_spec(self):
-        raise NotImplementedError
+        raise NotImplementedError  # dm_env wants it to be there; nobody calls it
 
     def action_spec(self):
         return dm_env.specs.BoundedArray((2,), np.float32, -1.0, 1.0)

@@ -1,0 +1,80 @@
+"""Records of a study's runs: which count, how two reports join, what a page says of them."""
+
+from __future__ import annotations
+
+import json
+
+from tiny_study import TINY
+
+from coworld_jax.config import flatten
+from experiments.studying.report import mixed_data, paired_by_seed
+from experiments.studying.results import is_finished, last_metrics, merged, merged_datasets
+from experiments.studying.study import find_study, runs_of
+
+
+def test_new_records_replace_those_of_their_run_and_others_are_dropped():
+    runs = list(runs_of(TINY))
+    online = next(run for run in runs if run.arm == "online")
+    cloning = next(run for run in runs if run.arm != "online")
+
+    def record(run, value, digest=None):
+        return {"pair": run.pair, "arm": run.arm, "seed": run.seed, "return_mean": value,
+                "settings_digest": digest or run.digest}  # fmt: skip
+
+    old, newer = record(online, 1.0), record(online, 2.0)
+    stranger = record(online, 3.0, "of other settings")
+    assert merged([old, stranger], [newer, record(cloning, 4.0)], runs) == [
+        record(cloning, 4.0), newer
+    ]  # fmt: skip
+
+
+def test_each_version_of_a_dataset_is_kept_while_a_run_of_it_is():
+    records = [{"data_digest": digest} for digest in ("old", "new", "")]
+    old, new = {"b": {"gone": 2}, "a": {"old": 1, "gone": 2}}, {"a": {"new": 3}}
+    assert merged_datasets(old, new, records) == {"a": {"old": 1, "new": 3}}
+
+
+def test_a_record_has_the_last_value_of_what_shows_the_couplings(tmp_path):
+    one, other = "target/critic/value", "target/critic/source_value"
+    lines = [{one: 1.0}, {one: 2.0, other: 3.0}, {other: 4.0, "source/critic/value": 5.0}]
+    text = "".join(f"{json.dumps({'updates': i, **line})}\n" for i, line in enumerate(lines))
+    (tmp_path / "metrics.jsonl").write_text(text)
+    assert last_metrics(tmp_path) == {one: 2.0, other: 4.0}
+
+
+def test_seeds_are_paired_only_where_every_pair_shares_two():
+    first = [{0: 1.0, 1: 2.0, 2: 3.0}, {0: 5.0, 1: 6.0}]
+    left, right, paired = paired_by_seed(first, [{2: 30.0, 1: 20.0}, {1: 60.0, 0: 50.0}])
+    assert paired
+    assert [x.tolist() for x in left] == [[2.0, 3.0], [5.0, 6.0]]
+    assert [x.tolist() for x in right] == [[20.0, 30.0], [50.0, 60.0]]
+    left, _, paired = paired_by_seed(first, [{7: 1.0}, {0: 1.0, 1: 2.0}])
+    assert not paired and [len(x) for x in left] == [3, 2]
+
+
+def test_a_page_warns_of_a_pair_whose_runs_learned_from_different_data():
+    study = find_study("planar_transfer")
+    (arm, other, *_), (pair, *_) = study.arms, study.pairs
+    online = {"pair": pair.name, "arm": "online", "seed": 0, "data_digest": ""}
+    alike = [{**online, "arm": a.name, "data_digest": "a"} for a in (arm, other)]
+    assert mixed_data(study, [online, *alike]) == []
+    (said,) = mixed_data(study, [*alike, alike[0] | {"data_digest": "b"}])
+    assert said.startswith(f"**Do not compare the arms on {pair.name}**") and "seed 0." in said
+    # Another machine made the data of another seed.
+    (said,) = mixed_data(study, [*alike, *(r | {"seed": 1, "data_digest": "b"} for r in alike)])
+    assert pair.name in said and "2 datasets" in said and "Do not" not in said
+
+
+def test_a_shorter_run_is_not_finished(tmp_path):
+    run = next(run for run in runs_of(TINY) if run.arm == "online")
+    workdir = tmp_path / run.place
+    workdir.mkdir(parents=True)
+    (workdir / "summary.json").write_text("{}")
+    flat = flatten(run.config) | {"source": list(run.config.source)}
+    for changed, finished in (
+        ({}, True),
+        ({"updates": 1}, False),
+        ({"run.last_phase": "learn"}, False),
+    ):
+        (workdir / "config.json").write_text(json.dumps(flat | changed))
+        assert is_finished(tmp_path, run) is finished
