@@ -17,7 +17,8 @@ from experiments.command import as_path
 
 _PREFIX = "config."
 # Not the flag's own default: ml_collections would resolve that before a bad override is refused.
-_DEFAULT = f"{Path(__file__).parent / 'configs' / 'dmc.py'}:small"
+_DEFAULT = "experiments/configs/dmc.py:small"
+_REPOSITORY = Path(__file__).resolve().parent.parent
 HELP = (
     "FILE:STRING, where STRING is PAIR,SIZE,METHOD or some of the three, see "
     "experiments/configs/pairs.py; experiments/configs/dmc.py:small if not given."
@@ -90,7 +91,7 @@ def _take_config(arguments: list[str]) -> tuple[list[str], str, str]:
 
 
 def _found(config: str) -> str:
-    """``--config`` with its file as the user means it.
+    """``--config`` with its file as the user means it: here, or else in this repository.
 
     ml_collections notices a missing file late, and with any ``--config.x=`` by a traceback.
 
@@ -98,10 +99,11 @@ def _found(config: str) -> str:
         ValueError: there is no such file.
     """
     text, colon, rest = config.partition(":")
-    file = as_path(text)
+    named = as_path(text)
+    file = named if named.is_file() else _REPOSITORY / named
     if not file.is_file():
         raise ValueError(
-            f"--config: there is no file {str(file)!r}; experiments/configs/ has a file for each "
+            f"--config: there is no file {str(named)!r}; experiments/configs/ has a file for each "
             "suite."
         )
     return f"{file}{colon}{rest}"
