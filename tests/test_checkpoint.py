@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from coworld_jax.records.checkpoint import Checkpointer, state_digest
+from coworld_jax.records.checkpoint import Checkpointer
+from coworld_jax.records.leaves import state_digest
 
 
 class Pair(NamedTuple):

@@ -19,7 +19,7 @@ from coworld_jax import fields
 from coworld_jax.method import TARGET, Domain, Method, Phase, sources_of
 from coworld_jax.methods import METHODS
 from coworld_jax.policy import AgentPolicy
-from coworld_jax.records.checkpoint import state_digest
+from coworld_jax.records.leaves import state_digest
 from coworld_jax.training.plan import check_plan
 from coworld_jax.types import Batch
 

@@ -23,7 +23,7 @@ from coworld_jax.agents.dreamer.agent import make_agent
 from coworld_jax.method import SOURCE, TARGET, Domain
 from coworld_jax.methods.coworld import couplings, make_coworld
 from coworld_jax.methods.coworld.couplings import source_reward_weight
-from coworld_jax.records.checkpoint import state_digest
+from coworld_jax.records.leaves import state_digest
 from coworld_jax.store import sample
 from coworld_jax.training.scan import run_updates, update_keys
 from coworld_jax.types import Batch

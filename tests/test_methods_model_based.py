@@ -25,7 +25,7 @@ from coworld_jax.agents.offline_dv2 import agent as offline
 from coworld_jax.agents.offline_dv2 import behavior
 from coworld_jax.method import TARGET, Domain, Method, TrainState, init_train_state
 from coworld_jax.methods import METHODS
-from coworld_jax.records.checkpoint import state_digest
+from coworld_jax.records.leaves import state_digest
 from coworld_jax.training.scan import run_updates
 from coworld_jax.types import Batch
 

@@ -12,7 +12,6 @@ find a broken install only when the first checkpoint is due.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -24,12 +23,12 @@ from types import TracebackType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN, PreservationPolicy
 
 from coworld_jax import hosts
+from coworld_jax.records import leaves
 
 SCORES = "scores.json"
 
@@ -40,45 +39,6 @@ class DamagedCheckpointError(ValueError):
     def __init__(self, step: int, sentence: str) -> None:
         super().__init__(sentence)
         self.step = step
-
-
-def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
-
-
-def _to_host(leaves: list[Any]) -> list[np.ndarray]:
-    """Copies of ``leaves`` on the host; typed PRNG keys become their uint32 words.
-
-    On the CPU `jax.device_get` returns a view of the device's buffer, which its owner may donate
-    and overwrite; worse, from jax 0.11 on the view stays with the array, and the donation silently
-    becomes a copy. Hence NumPy's own.
-    """
-    plain = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in leaves]
-    return [np.array(leaf, copy=True, order="C") for leaf in plain]
-
-
-def _describe(path: tuple[Any, ...], leaf: Any) -> dict[str, Any]:
-    array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-    return {
-        "path": jax.tree_util.keystr(path),
-        "dtype": str(array.dtype),
-        "shape": list(array.shape),
-    }
-
-
-def state_digest(*trees: Any) -> str:
-    """SHA-256 over the path, dtype, shape and bytes of every leaf of ``trees``, as hex.
-
-    Equal digests mean equal states to the last bit. Devices and layouts do not enter: a replicated
-    or sharded array counts as the one array that it stands for. Typed PRNG keys count with their
-    implementation and their words; Python numbers as NumPy makes them.
-    """
-    flat = [entry for tree in trees for entry in jax.tree_util.tree_flatten_with_path(tree)[0]]
-    digest = hashlib.sha256()
-    for (path, leaf), value in zip(flat, _to_host([leaf for _, leaf in flat]), strict=True):
-        digest.update(json.dumps(_describe(path, leaf)).encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
 
 
 class _Ranking(PreservationPolicy):
@@ -159,7 +119,7 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
         if step == latest:
             return False
         flat, _ = jax.tree_util.tree_flatten_with_path(state)
-        values = _to_host([leaf for _, leaf in flat])
+        values = leaves.to_host([leaf for _, leaf in flat])
         record = _record(step, flat, values, host)
         # Leaves go by number, for paths hold characters that a file system may not like; the record
         # has the paths. Orbax refuses arrays without elements, and their shape says it all.
@@ -296,15 +256,15 @@ def _record(
     Raises:
         ValueError: JSON cannot hold the host's record.
     """
-    leaves = [_describe(path, leaf) for path, leaf in flat]
-    for entry, (_, leaf), value in zip(leaves, flat, values, strict=True):
+    entries = [leaves.describe(path, leaf) for path, leaf in flat]
+    for entry, (_, leaf), value in zip(entries, flat, values, strict=True):
         entry["crc"] = zlib.crc32(value.tobytes())
-        if _is_key(leaf):
+        if leaves.is_key(leaf):
             entry["impl"] = str(jax.random.key_impl(leaf))
     try:
         # Written to text and read back: the caller may go on changing its own record while the
         # background thread writes this one.
-        record: dict[str, Any] = json.loads(json.dumps({"leaves": leaves, "host": dict(host)}))
+        record: dict[str, Any] = json.loads(json.dumps({"leaves": entries, "host": dict(host)}))
     except TypeError as error:
         raise ValueError(f"The host record of step {step} does not fit JSON: {error}.") from error
     return record
@@ -320,12 +280,12 @@ def _restore(
         ]
         host = record["host"]
     flat, structure = jax.tree_util.tree_flatten_with_path(template)
-    wanted = [_describe(path, leaf) for path, leaf in flat]
-    _check_leaves(directory / str(step), record["leaves"], wanted)
+    wanted = [leaves.describe(path, leaf) for path, leaf in flat]
+    leaves.check(directory / str(step), record["leaves"], wanted)
     # By path, for a record whose fields have changed places still holds the same leaves.
     numbers = {entry["path"]: index for index, entry in enumerate(record["leaves"])}
     order = [numbers[jax.tree_util.keystr(path)] for path, _ in flat]
-    blanks = {str(index): _blank(leaf) for index, (_, leaf) in zip(order, flat, strict=True)}
+    blanks = {str(index): leaves.blank(leaf) for index, (_, leaf) in zip(order, flat, strict=True)}
     asked = {name: blank for name, blank in blanks.items() if blank.size}
     with _reading(directory, step, sorted(manager.all_steps())):
         arrays = manager.restore(
@@ -337,7 +297,7 @@ def _restore(
                 raise ValueError(f"the checksum of {entry['path']} is another")
     values = blanks | arrays
     placed = [
-        _place(values[str(index)], leaf, record["leaves"][index])
+        leaves.place(values[str(index)], leaf, record["leaves"][index])
         for index, (_, leaf) in zip(order, flat, strict=True)
     ]
     return jax.tree_util.tree_unflatten(structure, placed), host
@@ -368,50 +328,3 @@ def _reading(directory: Path, step: int, steps: Sequence[int]) -> Iterator[None]
         raise DamagedCheckpointError(
             step, f"Checkpoint {directory / str(step)} is damaged ({reason}): {way_out}."
         ) from error
-
-
-def _check_leaves(place: Path, saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
-    """Refuses a template that the leaves of a checkpoint do not fit."""
-    paths = [leaf["path"] for leaf in [*wanted, *saved]]
-    here, there = (
-        dict.fromkeys(paths, "absent")
-        | {leaf["path"]: f"{leaf['dtype']}{leaf['shape']}" for leaf in leaves}
-        for leaves in (wanted, saved)
-    )
-    faults = [
-        f"{path} is {there[path]} there and {here[path]} here"
-        for path in here
-        if there[path] != here[path]
-    ]
-    if faults:
-        more = f" (and {len(faults) - 1} more such leaves)" if len(faults) > 1 else ""
-        raise ValueError(
-            f"Checkpoint {place} holds another state than this configuration makes: "
-            f"{faults[0]}{more}; use the configuration that it was saved with, or another workdir."
-        )
-
-
-def _blank(leaf: Any) -> np.ndarray:
-    """An array for Orbax to learn shape and dtype from; a key stands for its words."""
-    if _is_key(leaf):
-        words = jax.eval_shape(jax.random.key_data, leaf)
-        return np.empty(words.shape, words.dtype)
-    return np.empty(
-        np.shape(leaf), leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
-    )
-
-
-def _place(value: np.ndarray, leaf: Any, entry: Mapping[str, Any]) -> Any:
-    """``value`` in the form, and on the devices, of the template's ``leaf``."""
-    if isinstance(leaf, bool | int | float):
-        return value.item()
-    if isinstance(leaf, np.ndarray | np.generic):
-        return value
-    # An uncommitted template stays uncommitted, or a jitted update would compile once more.
-    free = isinstance(leaf, jax.Array) and not leaf.committed
-    sharding = None if free else leaf.sharding
-    if _is_key(leaf):
-        return jax.device_put(
-            jax.random.wrap_key_data(jax.device_put(value), impl=entry["impl"]), sharding
-        )
-    return jax.device_put(value, sharding)

@@ -9,8 +9,8 @@ import jax
 
 from coworld_jax import hosts
 from coworld_jax.data import write_json
-from coworld_jax.records.checkpoint import state_digest
 from coworld_jax.records.files import SUMMARY
+from coworld_jax.records.leaves import state_digest
 from coworld_jax.training import runtime
 from coworld_jax.training.run import Run
 
