@@ -5,8 +5,10 @@
     python -m experiments.benchmark suite --chunk=2
     python -m experiments.benchmark layers --preset=released
     python -m experiments.benchmark loop --preset=small
-    python -m experiments.benchmark evaluations --source=metaworld/button-press \
-        --target=metaworld/door-close --updates=1000 --repeats=1
+    python -m experiments.benchmark run --source=metaworld/button-press \
+        --target=metaworld/door-close --against=run.eval_episodes=0 --updates=1000 --repeats=1
+    python -m experiments.benchmark run --preset=planar --source=planar/reach \
+        --target=planar/reach_downhill --against=run.program=host --updates=500 --repeats=3
     python -m experiments.benchmark hosts --preset=planar
     python -m experiments.benchmark profile --preset=released --batch=50 --length=50
     python -m experiments.benchmark flops --preset=paper
@@ -19,7 +21,7 @@
 * ``suite``: the updates of BUILD.md's table, one after another.
 * ``layers``: each convolution in each of its forms.
 * ``loop``: the whole training loop on a real task, and where its time goes.
-* ``evaluations``: a run with evaluations, which are played beside learning, against one without.
+* ``run``: a whole run, evaluations included, in turns with the same in another setting.
 * ``hosts``: two processes that train one run: their updates, agreements and exchanges.
 * ``profile``: the operations that an update spends most of its time in.
 * ``flops``: the counted arithmetic of an update, part by part, and the bytes of its gradients.
@@ -43,13 +45,13 @@ from coworld_jax.training import runtime
 from experiments.benchmarks import (
     data,
     env,
-    evaluations,
     flops,
     hosts,
     layers,
     loop,
     profile,
     update,
+    whole_run,
 )
 from experiments.benchmarks.timing import where
 from experiments.command import one_sentence, refuse_unused
@@ -63,7 +65,7 @@ _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the 
 _CHUNK = flags.DEFINE_integer("chunk", 10, "Updates per jitted call.", lower_bound=1)
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements of each kind.", lower_bound=1)
 _AGAINST = flags.DEFINE_multi_string(
-    "against", [], "update: PATH=VALUE of the configuration, for a second setting; repeatable."
+    "against", [], "update, run: PATH=VALUE, for a second setting of the measurement; repeatable."
 )
 _IMAGES = flags.DEFINE_integer("images", 256, "layers: images at once.", lower_bound=1)
 _SOURCE = flags.DEFINE_string(
@@ -102,9 +104,9 @@ _USED = {
     "suite": ("phase", "dtype", "chunk", "repeats"),
     "layers": ("preset", "dtype", "images", "repeats"),
     "loop": ("preset", "batch", "length", "dtype", "source", "target", "updates", "workers"),
-    "evaluations": (
+    "run": (
         *("preset", "batch", "length", "dtype", "source", "target", "updates", "workers"),
-        "repeats",
+        *("repeats", "against"),
     ),
     "hosts": ("preset", "batch", "length", "phase", "dtype", "chunk", "repeats"),
     "profile": ("preset", "batch", "length", "phase", "dtype", "chunk"),
@@ -199,11 +201,15 @@ def measure_loop(config: Config) -> dict[str, Any]:
     return _tasks() | figures
 
 
-def measure_evaluations(config: Config) -> dict[str, Any]:
-    """Wall time of a run with evaluations over the same without."""
-    figures = evaluations.measure(_as_run(config), _UPDATES.value, _REPEATS.value)
+def measure_run(config: Config) -> dict[str, Any]:
+    """Wall time of a run as given, and in the setting of ``--against``."""
+    if not _AGAINST.value:
+        raise ValueError("run compares two settings: give the second one with --against.")
+    given = _as_run(config)
+    other = configuration.check(configuration.override(given, _AGAINST.value))
+    figures = whole_run.measure(given, other, _UPDATES.value, _REPEATS.value)
     show([[name, _text(value)] for name, value in figures.items()])
-    return _tasks() | figures
+    return _tasks() | {"changed": _AGAINST.value} | figures
 
 
 def measure_hosts(config: Config) -> dict[str, Any]:
@@ -262,7 +268,7 @@ _COMMANDS = {
     "suite": measure_suite,
     "layers": measure_layers,
     "loop": measure_loop,
-    "evaluations": measure_evaluations,
+    "run": measure_run,
     "hosts": measure_hosts,
     "profile": measure_profile,
     "flops": count_flops,

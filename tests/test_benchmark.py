@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 import tiny
 
-from experiments.benchmarks import gpu, gpu_table, layers, limits, loop, profile, timing, update
+from experiments.benchmarks import (
+    gpu,
+    gpu_table,
+    layers,
+    limits,
+    loop,
+    profile,
+    timing,
+    update,
+    whole_run,
+)
 from experiments.benchmarks.flops import update_flops
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,6 +138,21 @@ def test_shares_of_the_loop_add_up():
     assert figures["updates"] == 4 * 4 and figures["env_steps"] == 20 + 2 * 20
     names = ("update_share", "collection_share", "logging_share", "checkpoint_share")
     assert 0.5 < sum(figures[name] for name in names) <= 1.0
+
+
+@pytest.mark.slow
+def test_a_whole_run_is_compared_with_another_setting():
+    without = replace(tiny.CONFIG, run=replace(tiny.CONFIG.run, eval_episodes=0))
+    figures = whole_run.measure(tiny.CONFIG, without, updates=4, turns=1)
+    assert figures["updates"] == 4 * 4 and figures["eval_episodes"] > 0
+    ratio = figures["seconds_against"] / figures["seconds"]
+    assert figures["against_over_given"] == pytest.approx(ratio)
+
+
+def test_a_comparison_of_runs_asks_for_a_second_setting():
+    result = command("run", "--preset=planar")
+    assert result.returncode == 1
+    assert "give the second one with --against" in result.stderr
 
 
 def test_one_table_holds_what_a_gpu_must_reach(tmp_path):

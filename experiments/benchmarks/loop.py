@@ -33,7 +33,7 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
         is sampled inside the update. Nothing is evaluated.
     """
     config = short_run(config, updates)
-    # Evaluations would take cores from what is measured; `evaluations` says what they cost.
+    # Evaluations would take cores from what is measured; `whole_run` says what they cost.
     config = replace(config, run=replace(config.run, eval_episodes=0))
     (summary,) = run_all([config])
     spent, total = summary["seconds"], summary["updates"]

@@ -7,8 +7,9 @@ from experiments.studying.study import Study
 STUDY = Study(
     title="Ablations on the planar suite",
     question=(
-        "Which coupling lowers the return on reach_desk? With eight seeds, planar_transfer found "
-        "CoWorld's largest effect there, in units of the score, and it was a loss."
+        "Which coupling lowers the return on reach_desk? planar_transfer found CoWorld's largest "
+        "effect there, in units of the score, and it was a loss. Its seeds 0 to 7 chose this pair, "
+        "so that this study takes others, 8 to 27."
     ),
     refuted=(
         "that a coupling does harm: the interval of the difference to CoWorld without it includes "

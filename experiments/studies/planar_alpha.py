@@ -6,12 +6,11 @@ from experiments.studying.study import Arm, Study
 STUDY = Study(
     title="The scale of the value constraint on the planar suite",
     question=(
-        "Coupling C pulls a value down with the strength alpha, in units of reward. The paper's "
-        "alpha is 0.2 to 0.5 % of the greatest possible value: 2 of 10 / (1 - 0.99) in "
-        "Meta-World, 1 of 2 / (1 - 0.99) in DeepMind Control. The size planar has Meta-World's 2, "
-        "but a greatest value of 1 / (1 - 0.95) on reach_downhill and of a tenth of that on "
-        "reach_desk: 10 and 100 %. Does CoWorld reach a higher return with 0.03, which is 0.15 "
-        "and 1.5 %?"
+        "Does CoWorld reach a higher return with alpha 0.03 than with alpha 2? Coupling C lowers a "
+        "value with the strength alpha, in units of reward. The paper's alpha is small beside the "
+        "greatest possible value: 2 of 1,000 in Meta-World, 1 of 200 in DeepMind Control. The size "
+        "planar takes Meta-World's alpha, 2. Its greatest value is 20 on reach_downhill and 2 on "
+        "reach_desk, so that alpha is 10 % and 100 % of it. With 0.03 it is 0.15 % and 1.5 %."
     ),
     refuted=(
         "the interval of the probability of improvement of alpha 0.03 over alpha 2 includes 0.5 or "

@@ -1,0 +1,36 @@
+"""Wall time of a whole run in one setting and in another."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from coworld_jax.config import Config
+from experiments.benchmarks.loop import run_all, short_run
+
+
+def measure(given: Config, against: Config, updates: int, turns: int) -> dict[str, Any]:
+    """Train in both settings, ``updates`` updates of each kind of phase.
+
+    Args:
+        given, against: two settings of the same pair of tasks, with a schedule of CoWorld.
+        turns: runs of each; they take turns.
+
+    Returns:
+        ``against_over_given`` is the ratio of the wall times without compilation, each the median
+        of its runs; ``evaluation_seconds`` is what learning waited for evaluations in the first
+        run of the given setting.
+    """
+    configs = [short_run(config, updates) for config in (given, against)]
+    summaries = run_all(configs * turns)
+    walls = [summary["wall_time"] - summary["seconds"]["compile"] for summary in summaries]
+    ours, others = median(walls[::2]), median(walls[1::2])
+    return {
+        "updates": summaries[0]["updates"],
+        "env_steps": summaries[0]["env_steps"],
+        "eval_episodes": given.run.eval_episodes,
+        "seconds": ours,
+        "seconds_against": others,
+        "against_over_given": others / ours,
+        "evaluation_seconds": summaries[0]["seconds"]["evaluation"],
+    }
