@@ -16,7 +16,10 @@ from coworld_jax.evaluation.pictures import (
     write_gif,
     write_png,
 )
-from coworld_jax.evaluation.value_bias import discounted_returns, value_bias
+from coworld_jax.evaluation.scores import judge_values
+from coworld_jax.evaluation.value_bias import cumulative_bias, discounted_returns, value_bias
+from coworld_jax.method import Player
+from coworld_jax.types import Episode
 
 
 def test_discounted_returns_equal_the_double_sum() -> None:
@@ -52,6 +55,44 @@ def test_value_bias_of_a_true_critic_stays_below_the_tail() -> None:
     bias = value_bias(np.full(200, 20.0), np.ones(200), 0.95)
     assert bias.valid.sum() == 200 - 45 + 1  # 0.95 ** 45 = 0.0994, 0.95 ** 44 = 0.1047
     assert 0.0 < bias.mean < bias.per_state[bias.valid].max() <= 0.1 * 20.0
+
+
+def test_cumulative_bias_of_a_small_example() -> None:
+    # 3 + 5 + 2 = 10, less 1 + 4 / 2 + 8 / 4 = 5.
+    assert cumulative_bias(np.array([3.0, 5.0, 2.0]), np.array([1.0, 4.0, 8.0]), 0.5) == 5.0
+    with pytest.raises(ValueError, match="shapes are"):
+        cumulative_bias(np.ones(2), np.ones(3), 0.5)
+
+
+def test_every_critic_is_judged_by_what_the_episodes_paid(tmp_path: Path) -> None:
+    """Two episodes, the second of them ended by its task and padded."""
+    own = np.array([[3.125, 2.0], [4.5, 4.0], [1.0, np.nan], [108.0, np.nan]])
+    source = np.array([[4.125, 1.0], [6.5, 6.0], [4.0, np.nan], [7.0, np.nan]])
+    player = Player(
+        *("image", lambda state: state, lambda size: (), lambda *args: args, 0.25),
+        values=lambda *args: {"critic": own, "source": source},
+    )
+
+    def episode(reward: list[float], last: float) -> Episode:
+        rows = len(reward)
+        image, action = np.zeros((rows, 64, 64, 3), np.uint8), np.zeros((rows, 1), np.float32)
+        discount = np.array([1.0] * (rows - 1) + [last], np.float32)
+        return Episode(image, action, np.array(reward, np.float32), discount, {})
+
+    played = [episode([1.0, 4.0, 0.0, 8.0], 1.0), episode([1.0, 4.0], 0.0)]
+    figures = judge_values(player, (), played, 0, tmp_path / "target", "")
+    # G is [2.125, 4.5, 2, 8] and [2, 4]; the last state of the first episode does not count.
+    assert figures == pytest.approx(
+        {
+            "value_bias": (0.0 + 0.0) / 2,
+            "cumulative_bias": ((116.625 - 2.125) + (6.0 - 2.0)) / 2,
+            "bias_source": ((2.0 + 2.0 + 2.0) / 3 + (-1.0 + 2.0) / 2) / 2,
+            "above_source": 2 / 6,  # of the visited states, not of the padding
+        }
+    )
+    assert (tmp_path / "target_value_bias.png").exists()
+    mute = player._replace(values=None)
+    assert judge_values(mute, (), played, 0, tmp_path / "target", "") == {}
 
 
 def test_value_bias_refuses_what_does_not_fit() -> None:

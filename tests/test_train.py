@@ -50,7 +50,10 @@ def test_a_run_goes_through_the_plan_and_says_so(finished):
             picture = workdir / "pictures" / f"{domain}_{name}"
             assert str(picture) in summary["pictures"] and str(picture) in out
             assert picture.stat().st_size > 1000
-    assert 0.0 <= summary["evaluations"]["target"]["above_source"] <= 1.0
+    found = summary["evaluations"]["target"]
+    assert 0.0 <= found["above_source"] <= 1.0 and np.isfinite(found["bias_source"])
+    assert "bias_source" not in summary["evaluations"]["source"]
+    assert found["bias_source"] != found["value_bias"] != found["cumulative_bias"]
     assert (workdir / "pictures" / "returns.png").exists()
 
 

@@ -13,7 +13,7 @@ from coworld_jax.envs import EnvironmentPool
 from coworld_jax.evaluation import pictures
 from coworld_jax.evaluation.clips import side_by_side
 from coworld_jax.evaluation.state_curves import state_curves_figure
-from coworld_jax.evaluation.value_bias import value_bias
+from coworld_jax.evaluation.value_bias import cumulative_bias, value_bias
 from coworld_jax.method import Player, State, make_key
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.types import Episode
@@ -38,16 +38,11 @@ class Evaluation(NamedTuple):
     returns: list[float]  # undiscounted, one per episode
     return_mean: float
     return_std: float
-    # Critic's value minus realised discounted return, mean over states; None without a critic.
-    value_bias: float | None
-    above: dict[str, float]  # share of visited states where the own critic lies above another
+    critics: dict[str, float]  # see `judge_values`
 
     def figures(self) -> dict[str, float]:
         """The figures that every evaluation repeats, by name."""
-        named = {"return_mean": self.return_mean, "return_std": self.return_std}
-        if self.value_bias is not None:
-            named["value_bias"] = self.value_bias
-        return named | {f"above_{name}": share for name, share in self.above.items()}
+        return {"return_mean": self.return_mean, "return_std": self.return_std} | self.critics
 
     def metrics(self, domain: str) -> dict[str, float]:
         """The figures under the names that ``metrics.jsonl`` uses."""
@@ -60,7 +55,8 @@ class Evaluation(NamedTuple):
 
     def sentence(self, domain: str) -> str:
         """The figures as a line for the user."""
-        bias = "" if self.value_bias is None else f", value bias {self.value_bias:+.2f}"
+        name = "value_bias"
+        bias = f", value bias {self.critics[name]:+.2f}" if name in self.critics else ""
         return (
             f"Evaluation of {domain} at update {self.marks.updates}: return "
             f"{self.return_mean:.1f} ± {self.return_std:.1f} over {len(self.returns)} "
@@ -128,21 +124,26 @@ def judge(
     returns = [float(np.sum(episode.reward)) for episode in episodes]
     draw_rollouts(episodes, stem)
     draw_open_loop(player, state, episodes, stem, title)
-    bias, above = judge_values(player, state, episodes, seed, stem, title)
     return Evaluation(
         marks=marks,
         returns=returns,
         return_mean=float(np.mean(returns)),
         return_std=float(np.std(returns)),
-        value_bias=bias,
-        above=above,
+        critics=judge_values(player, state, episodes, seed, stem, title),
     )
 
 
 def judge_values(
     player: Player, state: State, episodes: Sequence[Episode], seed: int, stem: Path, title: str
-) -> tuple[float | None, dict[str, float]]:
-    """Value bias of the player's critic, and how often it lies above each other critic.
+) -> dict[str, float]:
+    """How far the player's critics are from what the episodes pay, mean over them.
+
+    * ``value_bias``: the own critic's value less the realised discounted return, see `value_bias`.
+    * ``cumulative_bias``: the paper's measure of the same, see `cumulative_bias`.
+    * ``bias_<name>``: the value bias of another critic on these states, against the same returns.
+      The critic of a source was trained on the source's rewards, and their scale is not taken out:
+      coupling C compares it with the target's values as it is.
+    * ``above_<name>``: the share of visited states where the own critic lies above that one.
 
     Args:
         seed: of the posterior samples.
@@ -150,25 +151,30 @@ def judge_values(
         title: of that picture.
 
     Returns:
-        None and nothing for a player without a critic.
+        The figures by name, biases in units of the domain's rewards; nothing for a player without
+        a critic.
     """
     if player.values is None:
-        return None, {}
+        return {}
     clips = side_by_side(episodes, player.reads)
     found = player.values(state, clips.observation, clips.action, make_key(seed))
-    own, *others = found
     values = {name: np.asarray(value) for name, value in found.items()}
-    biases = [
-        value_bias(
-            values[own][:rows, i],
-            episode.reward,
-            player.discount,
-            terminated=_terminated(episode),
-        )
-        for i, (episode, rows) in enumerate(zip(episodes, clips.rows, strict=True))
+    own, *others = values
+    played = list(zip(episodes, clips.rows, strict=True))
+
+    def bias(critic: str) -> float:
+        of = values[critic]
+        each = [
+            value_bias(of[:rows, i], one.reward, player.discount, terminated=_terminated(one))
+            for i, (one, rows) in enumerate(played)
+        ]
+        return float(np.mean([episode.mean for episode in each]))
+
+    summed = [
+        cumulative_bias(values[own][:rows, i], one.reward, player.discount)
+        for i, (one, rows) in enumerate(played)
     ]
     visited = np.arange(max(clips.rows))[:, None] < np.array(clips.rows)
-    above = {name: float(np.mean((values[own] > values[name])[visited])) for name in others}
     first = episodes[0]
     pictures.value_bias_figure(
         stem.with_name(f"{stem.name}_value_bias.png"),
@@ -178,7 +184,11 @@ def judge_values(
         terminated=_terminated(first),
         title=title,
     )
-    return float(np.mean([bias.mean for bias in biases])), above
+    figures = {"value_bias": bias(own), "cumulative_bias": float(np.mean(summed))}
+    for name in others:
+        figures[f"bias_{name}"] = bias(name)
+        figures[f"above_{name}"] = float(np.mean((values[own] > values[name])[visited]))
+    return figures
 
 
 def _terminated(episode: Episode) -> bool:

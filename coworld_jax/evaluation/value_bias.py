@@ -67,6 +67,42 @@ def value_bias(
     Raises:
         ValueError: lengths that differ, or an empty episode.
     """
+    values, returns = _beside(values, rewards, discount)
+    steps_left = len(values) - np.arange(len(values))
+    valid = np.full(len(values), terminated) | (discount**steps_left <= TAIL_WEIGHT)
+    if not valid.any():
+        valid[0] = True
+    per_state = values - returns
+    return ValueBias(float(per_state[valid].mean()), per_state, valid)
+
+
+def cumulative_bias(values: np.ndarray, rewards: np.ndarray, discount: float) -> float:
+    """``Σ_t values[t] - Σ_t discount ** t * rewards[t]``: overestimation as the paper measures it.
+
+    It compares methods on one task. A critic that is right does not get 0: the sum of its values
+    grows with the episode, and the discounted return does not. `value_bias` is the error itself.
+
+    Args:
+        values, rewards, discount: of one episode, as in `value_bias`.
+
+    Returns:
+        In units of the rewards.
+
+    Raises:
+        ValueError: lengths that differ, or an empty episode.
+
+    Reference: CoWorld, Figure 5b: the "cumulative value predictions" of an episode of 500 steps,
+    less the discounted sum of its rewards. The paper does not say how the predictions are
+    accumulated; this is their plain sum. The figure's axis goes from -300 to 700.
+    """
+    values, returns = _beside(values, rewards, discount)
+    return float(values.sum() - returns[0])
+
+
+def _beside(
+    values: np.ndarray, rewards: np.ndarray, discount: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values and realised discounted returns, float64 ``[T]`` each."""
     values = np.asarray(values, np.float64)
     returns = discounted_returns(rewards, discount)
     if values.shape != returns.shape or not values.size:
@@ -74,9 +110,4 @@ def value_bias(
             "Value bias needs one value for each reward and at least one, but the shapes are "
             f"{values.shape} and {returns.shape}."
         )
-    steps_left = len(values) - np.arange(len(values))
-    valid = np.full(len(values), terminated) | (discount**steps_left <= TAIL_WEIGHT)
-    if not valid.any():
-        valid[0] = True
-    per_state = values - returns
-    return ValueBias(float(per_state[valid].mean()), per_state, valid)
+    return values, returns

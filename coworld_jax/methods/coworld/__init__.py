@@ -43,9 +43,9 @@ from dataclasses import fields, replace
 import jax
 
 from coworld_jax.agents.dreamer.acting import make_player
-from coworld_jax.agents.dreamer.agent import Agent, AgentState, make_agent
+from coworld_jax.agents.dreamer.agent import AgentState, make_agent
 from coworld_jax.agents.dreamer.updates import update_scaling
-from coworld_jax.agents.gradient import prefixed
+from coworld_jax.agents.gradient import Params, prefixed
 from coworld_jax.method import (
     SOURCE,
     TARGET,
@@ -254,10 +254,10 @@ def source_player(coworld: CoWorld, index: int) -> Player:
 
 
 def target_player(coworld: CoWorld) -> Player:
-    """The target; the source's critic is shown beside its own where there is one source.
+    """The target; the critics of all sources are shown beside its own."""
 
-    Among several the constraining one changes from batch to batch.
-    """
-    others = {} if len(coworld.sources) > 1 else {SOURCE: lambda state: state.sources[0].critic}
-    agent: Agent = coworld.target
-    return make_player(agent, lambda state: state.target, others)
+    def critic(index: int, state: CoWorldState) -> Params:
+        return state.sources[index].critic
+
+    others = {name: functools.partial(critic, i) for i, name in enumerate(coworld.names)}
+    return make_player(coworld.target, lambda state: state.target, others)
