@@ -49,6 +49,12 @@ def categorical_kl(logits_q: jax.Array, logits_p: jax.Array) -> jax.Array:
     return jnp.sum(p - q + q * (log_q - log_p), axis=-1)
 
 
+def categorical_entropy(logits: jax.Array) -> jax.Array:
+    """Entropy (nats) of ``softmax(logits)`` over the last axis: ``[..., K] -> [...]``."""
+    log_p = jax.nn.log_softmax(logits)
+    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+
 def categorical_sample(logits: jax.Array, noise: jax.Array) -> jax.Array:
     """A one-hot sample by inversion, with the straight-through gradient of the probabilities.
 

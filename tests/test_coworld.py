@@ -23,6 +23,7 @@ from coworld_jax.agents.dreamer.agent import make_agent
 from coworld_jax.method import SOURCE, TARGET, Domain
 from coworld_jax.methods.coworld import couplings, make_coworld
 from coworld_jax.methods.coworld.couplings import source_reward_weight
+from coworld_jax.methods.coworld.state import CoWorldState
 from coworld_jax.records.leaves import state_digest
 from coworld_jax.store import sample
 from coworld_jax.training.scan import run_updates, update_keys
@@ -235,6 +236,9 @@ def test_the_target_follows_the_nearest_source_alone(monkeypatch):
     assert [call[:2] for call in seen] == [("model", 3), ("behavior", 3)]
     assert float(metrics["target/model/distance_source1"]) == pytest.approx(0.0, abs=1e-6)
     assert float(metrics["target/model/distance_source0"]) > 1e-3
+    # A twin of the target's encoder has its entropy as well.
+    entropy = [float(metrics[f"target/model/entropy_{n}"]) for n in ("source0", "source1", TARGET)]
+    assert entropy[1] == pytest.approx(entropy[2], rel=1e-5) and entropy[0] != entropy[2]
     chosen = {name: float(value) for name, value in metrics.items() if "chosen" in name}
     assert chosen == {"target/chosen/source0": 0.0, "target/chosen/source1": 1.0}
     # Coupling C compares with the critic of the chosen source.
@@ -269,9 +273,32 @@ def test_switches_take_the_couplings_away():
     _, metrics = jax.eval_shape(
         method.updates["target"], state, batches, jax.random.key(0), COUNT
     )  # fmt: skip
-    assert "target/model/alignment" not in metrics
     assert "target/critic/constraint" not in metrics
-    assert "target/critic/above_source" in metrics  # measured all the same
+    # Measured all the same.
+    assert {"target/model/alignment", "target/critic/above_source"} <= set(metrics)
+
+
+def test_coupling_a_is_measured_without_it_and_is_no_term_of_the_loss(monkeypatch):
+    extras = []
+
+    def of_model(agent, state, batch, key, extra, axis_name=None):
+        extras.append(extra)
+        return state, None, {}
+
+    monkeypatch.setattr(couplings, "update_world_model", of_model)
+    seen = couplings.Observation(*[None] * len(couplings.Observation._fields))
+    batch = tiny.batch(2)._replace(embed=jnp.log(jnp.array([0.5, 0.5])).reshape(1, 1, 1, 2))
+    seen = seen._replace(embed=jnp.log(jnp.array([0.25, 0.75])).reshape(1, 1, 2))
+    for aligned in (True, False):
+        settings = tiny.with_settings(coupling={"state_alignment": aligned}).settings
+        method = make_coworld(settings, {name: Domain(3, 0, 10) for name in (SOURCE, TARGET)})
+        state = CoWorldState(None, ())
+        method.updates["target model"](state, {TARGET: batch}, jax.random.key(0), COUNT)
+        found = extras[-1].terms({}, seen)
+        # Σ q log (q / p), q the source's: 0.5 log 2 + 0.5 log (2 / 3) = 0.143841.
+        measured = (found.added if aligned else found.logged)["alignment"]
+        np.testing.assert_allclose(measured, [[0.143841]], rtol=1e-5)
+        assert ("alignment" in found.added) == ("alignment" in extras[-1].weights) == aligned
 
 
 def test_first_update_copies_the_critic_and_later_ones_wait():

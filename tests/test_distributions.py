@@ -81,6 +81,16 @@ def test_categorical_kl_by_hand_and_against_a_sum() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_categorical_entropy_by_hand() -> None:
+    # (1/4, 3/4): 0.25 log 4 + 0.75 log(4/3) = 0.346574 + 0.215762 = 0.562335. Four alike: log 4.
+    logits = jnp.asarray([[0.0, 1.0986123], [70.0, 71.0986123]])
+    found = distributions.categorical_entropy(logits)
+    np.testing.assert_allclose(found, [0.562335, 0.562335], rtol=1e-5)
+    assert float(distributions.categorical_entropy(jnp.full(4, -3.0))) == pytest.approx(1.386294)
+    certain = distributions.categorical_entropy(jnp.asarray([0.0, 1e4]))
+    assert float(certain) == 0.0
+
+
 def test_categorical_kl_ignores_a_shift_and_survives_certainty() -> None:
     q, p = jnp.asarray([1.0, 2.0, -1.0]), jnp.asarray([0.0, 0.5, 0.2])
     shifted = distributions.categorical_kl(q + 50.0, p - 70.0)

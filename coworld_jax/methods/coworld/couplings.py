@@ -42,7 +42,9 @@ from coworld_jax.agents.dreamer.updates import (
     update_world_model,
 )
 from coworld_jax.agents.dreamer.world_model import Observation, Prediction
-from coworld_jax.agents.gradient import Params, averaged
+from coworld_jax.agents.gradient import Params, averaged, prefixed
+from coworld_jax.distributions import categorical_entropy
+from coworld_jax.method import TARGET
 from coworld_jax.methods.coworld.settings import CouplingConfig
 from coworld_jax.methods.coworld.state import CoupledState, CoWorld, CoWorldState, chosen_of
 from coworld_jax.types import Batch, Metrics
@@ -186,6 +188,29 @@ def distances(terms: jax.Array, axis_name: str | None) -> jax.Array:
     return averaged(jnp.mean(jax.lax.stop_gradient(terms), axis=(1, 2)), axis_name)
 
 
+def rivals(
+    coworld: CoWorld, near: jax.Array, embed: jax.Array, source_embeds: jax.Array
+) -> Metrics:
+    """What a choice among sources rests on, to be logged, without gradient.
+
+    ``distance_<source>`` is what is compared. ``entropy_<source>`` and ``entropy_target`` are the
+    mean entropies of the encoders' softmaxes: whether a source is near because its softmax is flat.
+
+    Args:
+        near: the `distances` of the sources, ``[M]``.
+        embed, source_embeds: see `alignment_losses`.
+
+    Returns:
+        Scalars, nats; an entropy is at most ``log E``.
+    """
+    every = jnp.concatenate([source_embeds, embed[..., None, :]], axis=-2)
+    entropy = jnp.mean(categorical_entropy(jax.lax.stop_gradient(every)), axis=(0, 1))
+    found = {f"distance_{name}": near[i] for i, name in enumerate(coworld.names)}
+    return found | {
+        f"entropy_{name}": entropy[i] for i, name in enumerate([*coworld.names, TARGET])
+    }
+
+
 def target_update(
     coworld: CoWorld,
     state: CoWorldState,
@@ -211,7 +236,6 @@ def target_update(
     """
     coupling, several = coworld.coupling, len(coworld.sources) > 1
     key_model, key_behavior = jax.random.split(key)
-    names = [f"distance_{name}" for name in coworld.names]
     # Among several the nearest is chosen by this batch, unless one was for the whole phase.
     by_batch, chosen = several, jnp.zeros((), jnp.int32)
     if state.distances is not None:
@@ -221,24 +245,27 @@ def target_update(
         embeds = compared_embeds(coworld, state, batch.image)
 
     def terms(params: Params, seen: Observation, *_: object) -> Terms:
-        if not (coupling.state_alignment or by_batch):
-            return Terms()
-        every, logged = alignment_losses(seen.embed, embeds.astype(jnp.float32)), {}
+        others = embeds.astype(jnp.float32)
+        every, logged = alignment_losses(seen.embed, others), {}
         aligned = every[0]
         if by_batch:
             near = distances(every, axis_name)
             aligned = every[jnp.argmin(near)]
-            logged = dict(zip(names, near, strict=True))
-        return Terms({"alignment": aligned} if coupling.state_alignment else {}, logged=logged)
+            logged = rivals(coworld, near, seen.embed, others)
+        if coupling.state_alignment:
+            return Terms({"alignment": aligned}, logged=logged)
+        # Measured all the same: what a run with coupling A is compared with.
+        return Terms(logged=logged | {"alignment": jax.lax.stop_gradient(aligned)})
 
     weights = {"alignment": coupling.alignment_scale} if coupling.state_alignment else {}
     target, seen, metrics = update_world_model(
         coworld.target, state.target, batch, key_model, ModelExtra(terms, weights), axis_name
     )
     if by_batch:
-        chosen = jnp.argmin(jnp.stack([metrics[f"model/{name}"] for name in names]))
+        near = [metrics[f"model/distance_{name}"] for name in coworld.names]
+        chosen = jnp.argmin(jnp.stack(near))
     if several:
-        picked = jax.nn.one_hot(chosen, len(names))
+        picked = jax.nn.one_hot(chosen, len(coworld.names))
         metrics |= {f"chosen/{name}": picked[i] for i, name in enumerate(coworld.names)}
     if not behavior:
         return target, metrics
@@ -295,10 +322,10 @@ def select_update(
     image = world_model.normalise_image(batch.image)
     embed = world_model.encode(coworld.target.model, state.target.world_model, image)
     models = [source.world_model for source in state.sources]
-    every = alignment_losses(embed, embed_by_sources(coworld, models, batch.image))
-    near = distances(every, axis_name)
+    others = embed_by_sources(coworld, models, batch.image)
+    near = distances(alignment_losses(embed, others), axis_name)
     assert state.distances is not None
     mean = jnp.where(count == 0, 0.0, state.distances)
     mean = mean + (near - mean) / (count + 1)
-    metrics = {f"model/distance_{name}": near[i] for i, name in enumerate(coworld.names)}
-    return replace(state, distances=mean), metrics
+    logged = averaged(rivals(coworld, near, embed, others), axis_name)
+    return replace(state, distances=mean), prefixed("model", logged)

@@ -40,9 +40,7 @@ def make_plan(
             phases.extend(learn_online(phase, schedule, updates, first))
 
     def target_phase(phase: Phase, updates: int, first: int = 0) -> None:
-        by_batch = len(sources) > 1 and coupling.selection == "update"
-        embeds = COMPARED if coupling.state_alignment or by_batch else ""
-        learn = learn_offline(phase._replace(reads=(TARGET,), embeds=embeds), updates, first)
+        learn = learn_offline(phase._replace(reads=(TARGET,), embeds=COMPARED), updates, first)
         if learn and len(sources) > 1 and coupling.selection == "phase":
             phases.append(Phase("select", "select", SELECTION_UPDATES, reads=(TARGET,)))
         phases.extend(learn)
