@@ -15,13 +15,15 @@ _CHOSEN = "/chosen/"  # metrics <domain>/chosen/<candidate>: the share of update
 _LEARNT = "time/updates_per_second"  # in every record of updates, and in no other
 
 
-def chosen_shares(
-    records: Sequence[Mapping[str, Any]],
+def by_candidate(
+    records: Sequence[Mapping[str, Any]], marker: str = _CHOSEN
 ) -> dict[str, dict[str, np.ndarray]]:
-    """By domain and candidate: updates, how many a record stands for, and the share in them.
+    """By domain and candidate: updates, how many a record stands for, and the value in them.
 
     Args:
         records: lines of ``metrics.jsonl``, in order.
+        marker: what stands between domain and candidate in a metric's name; if not given, the value
+            is the share of the updates in which the candidate was chosen.
 
     Returns:
         Three arrays ``[K]`` for each candidate.
@@ -33,13 +35,26 @@ def chosen_shares(
             continue
         made, before = record["updates"] - before, record["updates"]
         for name, value in record.items():
-            domain, chosen, candidate = name.partition(_CHOSEN)
-            if chosen:
+            domain, marked, candidate = name.partition(marker)
+            if marked:
                 points = found.setdefault(domain, {}).setdefault(candidate, [])
                 points.append((record["updates"], made, value))
     return {
         domain: {name: np.array(points, float).T for name, points in candidates.items()}
         for domain, candidates in found.items()
+    }
+
+
+def candidate_means(
+    records: Sequence[Mapping[str, Any]], marker: str = _CHOSEN
+) -> dict[str, dict[str, float]]:
+    """The mean over the updates of what `by_candidate` finds, by domain and candidate."""
+    return {
+        domain: {
+            name: float(np.average(value, weights=made))
+            for name, (_, made, value) in candidates.items()
+        }
+        for domain, candidates in by_candidate(records, marker).items()
     }
 
 
@@ -55,7 +70,7 @@ def selection_figure(
     Returns:
         The share of all updates in which each candidate was chosen, by domain.
     """
-    shares = chosen_shares(records)
+    shares = by_candidate(records)
     if not shares:
         return {}
     figure = Figure(figsize=(6.4, 3.2 * len(shares)), layout="constrained")
@@ -70,10 +85,4 @@ def selection_figure(
         axes.set_title(f"source chosen for {domain}")
         axes.legend(fontsize=8, loc="upper right")
     save_figure(figure, path)
-    return {
-        domain: {
-            name: float(np.average(share, weights=made))
-            for name, (_, made, share) in candidates.items()
-        }
-        for domain, candidates in shares.items()
-    }
+    return candidate_means(records)

@@ -11,7 +11,7 @@ import numpy as np
 from experiments.studying import statistics
 from experiments.studying.latents import draw_latents
 from experiments.studying.pictures import draw
-from experiments.studying.published import chosen_source, notes, published
+from experiments.studying.published import notes, published
 from experiments.studying.results import (
     WATCHED,
     Datasets,
@@ -26,6 +26,7 @@ from experiments.studying.results import (
     write_results,
 )
 from experiments.studying.running import make_plan
+from experiments.studying.sources import best_sources, choices, draw_map
 from experiments.studying.statistics import Estimate, Scores
 from experiments.studying.strips import ROLLOUT, draw_strips
 from experiments.studying.study import Arm, Pair, Run, Study
@@ -34,10 +35,19 @@ Groups = dict[tuple[str, str], list[dict[str, float]]]  # by pair and arm
 
 _COLUMNS = 8  # pairs side by side, at most
 _ARM = "arm of the study"  # the head of a column; a pair may be named arm
-_LAST_VALUES = "The last values that the target's updates logged, mean over seeds:"
+_LAST_VALUES = "The last values of the target's updates and evaluations, mean over seeds:"
+_BEST = (
+    "The best single source of each target. The best of several means is too high by chance, the "
+    "more so the more sources there are:"
+)
+_CHOICES = (
+    "The choice among several sources, mean over seeds. The share is that of the target's updates; "
+    "a flat softmax, whose entropy is high, has a small distance to anything:"
+)
 _UNITS = {
     "return_mean": "Undiscounted return of an episode",
-    "value_bias": "Value at the first state less the discounted return that follows",
+    "value_bias": "Critic's value less the discounted return that follows, mean over states",
+    "cumulative_bias": "Sum of an episode's values less its discounted return (Figure 5b)",
     "minutes": "Minutes of a run",
 }
 
@@ -64,6 +74,9 @@ def write_report(name: str, study: Study, root: Path, out: Path) -> list[Path]:
     write_results(out / f"{name}.json", name, records, data)
     draw(out / f"{name}.png", study, records)
     drawn, facts = _further_pictures(name, study, root, out, plan.finished)
+    if study.ratio:
+        drawn.append(out / f"{name}_map.png")
+        draw_map(drawn[-1], study, records)
     parts = _page(name, study, records, plan.runs, data)
     pictures = [f"![{picture.stem}]({picture.name})" for picture in drawn]
     ending = [*facts, *pictures, *notes(study.table), _missing(records, plan.runs)]
@@ -131,6 +144,13 @@ def _page(
             "where both arms have two seeds or more in common:",
             _differences(study, records),
         ]
+    if study.ratio:
+        parts += [_BEST, _table(*best_sources(study, records))]
+    for measure in study.further:
+        parts += [
+            f"{_UNITS[measure]}, mean over n seeds with its 95 % interval:",
+            _by_pair(study._replace(measure=measure, table="", ratio=""), records),
+        ]
     scored = study.measure == "return_mean" and all(pair.reference for pair in study.pairs)
     if scored and any(all(scores(study, records, arm)) for arm in study.arms):
         parts += [
@@ -141,8 +161,8 @@ def _page(
             _over_pairs(study, records),
         ]
     parts += [_times(study, records)] if study.share is not None else []
-    chosen, watched = _grouped(records, "selection"), _grouped(records, "last_metrics")
-    parts += [_selection(chosen)] if chosen else []
+    watched, selection = _grouped(records, "last_metrics"), choices(records)
+    parts += [_CHOICES, _table(*selection)] if selection[1] else []
     parts += [_LAST_VALUES, _last_metrics(watched)] if watched else []
     if any(pair.reference for pair in study.pairs):
         parts.append("Dotted lines in the picture: random play and the reference of the pair.")
@@ -314,13 +334,3 @@ def _last_metrics(groups: Groups) -> str:
         means = [f"{np.mean(cell):.3g}" if cell else "" for cell in cells]
         rows.append([pair, arm, str(len(found)), *means])
     return _table(["pair", _ARM, "n", *WATCHED.values()], rows)
-
-
-def _selection(groups: Groups) -> str:
-    """How often each source was chosen, mean over seeds; Table 13's choice beside it."""
-    rows = []
-    for (pair, arm), chosen in groups.items():
-        shares = {name: np.mean([c[name] for c in chosen]) for name in chosen[0]}
-        text = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
-        rows.append([pair, arm, text, chosen_source(f"{pair}-multi") or ""])
-    return _table(["pair", _ARM, "share of the updates by source", "paper"], rows)

@@ -1,10 +1,11 @@
 """What the finished runs of a study measured, as records: read from workdirs, kept as JSON.
 
 A record is ``{"arm", "pair", "seed", "return_mean", "value_bias", "updates", "wall_time",
-"selection", "last_metrics", "curve", "digest", "settings_digest", "data_digest"}``: the last
-evaluation, its number of updates, seconds, the share of the updates in which each source was
-chosen, the last values of `WATCHED`, all evaluations as ``[updates, return]``, and the
-SHA-256 of the state, of the settings and of the data's fingerprint.
+"selection", "by_source", "cumulative_bias", "last_metrics", "curve", "digest", "settings_digest",
+"data_digest"}``: the last evaluation, its number of updates, seconds, the share of the updates in
+which each source was chosen, what `source_figures` finds, the last values of `WATCHED`, all
+evaluations as ``[updates, return]``, and the SHA-256 of the state, of the settings and of the
+data's fingerprint. Records that were written earlier lack some of these.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from coworld_jax.data.metadata import read_json, read_metadata, write_json
 from coworld_jax.evaluation.comparison import read_curve
+from coworld_jax.evaluation.selection import candidate_means
 from coworld_jax.method import TARGET, source_names
 from coworld_jax.records.files import DATA, SUMMARY
 from coworld_jax.records.metrics import FILE_NAME, read_metrics
@@ -27,8 +29,17 @@ WATCHED = {
     "target/critic/above_source": "share of states with v_T > v_S",
     "target/critic/value": "v_T",
     "target/critic/source_value": "v_S",
+    "target/evaluation/value_bias": "v_T less the realised return",
+    "target/evaluation/bias_source": "v_S less the realised return",
 }
 """Metrics that show what the couplings of CoWorld do, and what a page calls them."""
+
+BY_SOURCE = {
+    "distance": "distance, nats",
+    "entropy": "entropy of its softmax, nats",
+    "bias": "v_S less the realised return",
+}
+"""Of each of several sources, the figures of `source_figures`, and what a page calls them."""
 
 Record = dict[str, Any]
 Datasets = Mapping[str, Mapping[str, Any]]  # by name, and by `data_digest`
@@ -86,6 +97,8 @@ def read_record(root: Path, run: Run) -> Record:
         "updates": summary["updates"],
         "wall_time": summary["wall_time"],
         "selection": _by_task(run, chosen[domain]) if domain in chosen else {},
+        "by_source": source_figures(run, workdir, last) if domain in chosen else {},
+        "cumulative_bias": last["cumulative_bias"] if "cumulative_bias" in last else None,
         "last_metrics": last_metrics(workdir),
         "curve": [[int(at), float(value)] for at, value in zip(curve.updates, curve.mean)],
         "digest": summary["state_digest"],
@@ -98,6 +111,27 @@ def _by_task(run: Run, shares: Mapping[str, float]) -> dict[str, float]:
     """The share of each source, by its task."""
     tasks = dict(zip(source_names(len(run.config.source)), run.config.source))
     return {tasks[name]: share for name, share in shares.items()}
+
+
+def source_figures(run: Run, workdir: Path, last: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Of each source that a choice was made among, the figures that `BY_SOURCE` names, by its task.
+
+    Distance and entropy are means over the updates; ``target`` has the target's own entropy.
+
+    Args:
+        last: the last evaluation, whose value biases these are.
+    """
+    tasks = dict(zip(source_names(len(run.config.source)), run.config.source)) | {TARGET: TARGET}
+    lines = read_metrics(workdir / FILE_NAME)
+    found = {
+        figure: candidate_means(lines, f"/model/{figure}_").get(TARGET) or {}
+        for figure in ("distance", "entropy")
+    }
+    found["bias"] = {name: last[f"bias_{name}"] for name in tasks if f"bias_{name}" in last}
+    return {
+        figure: {tasks[name]: value for name, value in by_name.items()}
+        for figure, by_name in found.items()
+    }
 
 
 def last_metrics(workdir: Path) -> dict[str, float]:
@@ -175,11 +209,13 @@ def values(records: Sequence[Record], arm: str, pair: str, measure: str) -> dict
     """A measure by seed, of the runs that have it: a method without a critic has no value bias.
 
     Args:
-        measure: ``minutes``, ``absolute_bias``, or a key of the records.
+        measure: ``minutes``, ``absolute_bias``, or a key of the records. Earlier records have no
+            ``cumulative_bias``.
     """
     of = {
         "minutes": lambda record: record["wall_time"] / 60.0,
         "absolute_bias": lambda r: None if r["value_bias"] is None else abs(r["value_bias"]),
+        "cumulative_bias": lambda record: record.get("cumulative_bias"),
     }
     read = of[measure] if measure in of else lambda record: record[measure]
     found = {r["seed"]: read(r) for r in records if r["arm"] == arm and r["pair"] == pair}

@@ -118,6 +118,7 @@ class Study(NamedTuple):
     size: str
     minutes: float | None = None  # of a run on one CPU core, until one of its arm is finished
     measure: str = "return_mean"  # key of a record, see `studying.results`
+    further: tuple[str, ...] = ()  # measures that have a table of their own beside it
     baseline: str = ""  # name of the arm that others are compared with; the first one if empty
     settings: tuple[str, ...] = ()  # of all arms
     table: str = ""  # key of `published.json`

@@ -1,0 +1,112 @@
+"""What a page says of several sources: which was chosen, and which helps which target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import nan
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from coworld_jax.evaluation.pictures import save_figure
+from experiments.studying.published import chosen_source, published
+from experiments.studying.results import BY_SOURCE, Record, values
+from experiments.studying.study import Arm, Study
+
+Table = tuple[list[str], list[list[str]]]  # head, and rows
+
+
+def choices(records: Sequence[Record]) -> Table:
+    """How often each source was chosen, and what that rests on: a row for each, mean over seeds.
+
+    A last row has the entropy of the target's own encoder. The paper's Table 13 marks its choice.
+    """
+    rows: list[list[str]] = []
+    for pair, arm in dict.fromkeys((r["pair"], r["arm"]) for r in records if r["selection"]):
+        own = [r for r in records if (r["pair"], r["arm"]) == (pair, arm) and r["selection"]]
+        shares = [r["selection"] for r in own]
+        figures = [
+            [(r.get("by_source") or {}).get(figure) or {} for r in own] for figure in BY_SOURCE
+        ]
+        names = dict.fromkeys(name for found in [shares, *figures] for one in found for name in one)
+        for name in names:
+            cells = [_mean(found, name) for found in (shares, *figures)]
+            paper = "chosen" if chosen_source(f"{pair}-multi") == name else ""
+            rows.append([pair, arm, name, *cells, paper])
+    return ["pair", "arm of the study", "source", "share", *BY_SOURCE.values(), "paper"], rows
+
+
+def _mean(found: Sequence[dict[str, float]], name: str) -> str:
+    values = [one[name] for one in found if name in one]
+    return f"{np.mean(values):.3g}" if values else ""
+
+
+def is_single(arm: Arm) -> bool:
+    """Whether the arm is CoWorld with one source that it names."""
+    named = [setting for setting in arm.settings if setting.startswith("source=")]
+    return len(named) == 1 and "," not in named[0]
+
+
+def multiples(study: Study, records: Sequence[Record], arms: Sequence[Arm]) -> np.ndarray:
+    """Each arm's mean return as a multiple of `Study.ratio`'s, ``[pairs, arms]``.
+
+    NaN where a run is missing, or where the mean of the other is not positive.
+    """
+    found = np.full((len(study.pairs), len(arms)), nan)
+    for row, pair in enumerate(study.pairs):
+        base = list(values(records, study.ratio, pair.name, study.measure).values())
+        for column, arm in enumerate(arms):
+            own = list(values(records, arm.name, pair.name, study.measure).values())
+            if own and base and np.mean(base) > 0.0:
+                found[row, column] = np.mean(own) / np.mean(base)
+    return found
+
+
+def published_multiples(study: Study, arms: Sequence[Arm]) -> np.ndarray:
+    """What the paper prints in their place, ``[pairs, arms]``; NaN where it prints nothing."""
+    each = [[published(study.table, arm, pair.name) for arm in arms] for pair in study.pairs]
+    return np.array([[nan if one is None else one[0] for one in row] for row in each])
+
+
+def best_sources(study: Study, records: Sequence[Record]) -> Table:
+    """The best single source of each target and its multiple, ours and the paper's."""
+    arms = [arm for arm in study.arms if is_single(arm)]
+    ours, paper = multiples(study, records, arms), published_multiples(study, arms)
+
+    def best(row: np.ndarray) -> list[str]:
+        if np.isnan(row).all():
+            return ["–", "–"]
+        return [arms[int(np.nanargmax(row))].name, f"{np.nanmax(row):.2f}"]
+
+    rows = [[pair.name, *best(a), *best(b)] for pair, a, b in zip(study.pairs, ours, paper)]
+    return ["target", "best source", "multiple", "paper", "multiple"], rows
+
+
+def draw_map(path: Path, study: Study, records: Sequence[Record]) -> list[Axes]:
+    """The transfer map: a row for each target, a column for each source; ours and the paper's.
+
+    Colours show the logarithm of the multiple: white is 1, blue above, red below.
+    """
+    arms = [arm for arm in study.arms if arm.name != study.ratio]
+    maps = {"here": multiples(study, records, arms), "paper": published_multiples(study, arms)}
+    width, height = 0.75 * len(arms) + 1.8, 0.5 * len(study.pairs) + 1.6
+    figure = Figure(figsize=(width * len(maps), height), layout="constrained")
+    panels = list(figure.subplots(1, len(maps), squeeze=False)[0])
+    for axis, (title, found) in zip(panels, maps.items()):
+        shade = np.log2(np.where(found > 0.0, found, nan))
+        axis.imshow(shade, cmap="RdBu", vmin=-2.0, vmax=2.0)
+        for (row, column), value in np.ndenumerate(found):
+            if not np.isnan(value):
+                color = "white" if abs(shade[row, column]) > 1.2 else "black"
+                text = f"{value:.2f}"
+                axis.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
+        axis.set_xticks(range(len(arms)), [arm.name for arm in arms], rotation=40, ha="right")
+        axis.set_yticks(range(len(study.pairs)), [pair.name for pair in study.pairs])
+        axis.tick_params(labelsize=7)
+        axis.set_xlabel("source", fontsize=8)
+        axis.set_ylabel("target", fontsize=8)
+        axis.set_title(f"multiple of {study.ratio}, {title}", fontsize=8)
+    save_figure(figure, path)
+    return panels
