@@ -1,10 +1,13 @@
-"""Figure 11: the latents of both domains before and after alignment."""
+"""Figure 11: the target's frames as both encoders embed them, with and without coupling A."""
 
 from experiments.studying.study import Arm, Pair, Study
 
 STUDY = Study(
-    title="Figure 11: the alignment of latents",
-    question="Do both encoders map the target's frames to the same place?",
+    title="Figure 11: the target's frames in both encoders",
+    question=(
+        "Do the source's and the target's encoder map the target's frames to the same place? The "
+        "source's own frames are not shown: coupling A never compares them."
+    ),
     refuted="the distance of the embeddings is not smaller with coupling A than without it.",
     arms=(
         Arm("w/o A", "coworld", ("coupling.state_alignment=False",)),

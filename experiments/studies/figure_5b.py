@@ -5,7 +5,12 @@ from experiments.studying.study import Arm, Pair, Study
 
 STUDY = Study(
     title="Figure 5b: value overestimation",
-    question="Does the value constraint keep the critic from overestimating?",
+    question=(
+        "Does the value constraint keep the critic from overestimating? Value bias is the critic's "
+        "error at the states of an episode. The paper's own measure stands beside it: it compares "
+        "methods, but it is not 0 for a critic that is right, so that it refutes nothing here. The "
+        "paper draws its values and prints none."
+    ),
     refuted="CoWorld's value bias is not nearer to 0 than that of Offline DV2.",
     arms=(
         Arm("Offline DV2", "offline_dv2"),
@@ -18,5 +23,6 @@ STUDY = Study(
     seeds=3,
     size="paper",
     measure="value_bias",
+    further=("cumulative_bias",),
     baseline="CoWorld",
 )

@@ -6,7 +6,10 @@ from experiments.studying.study import Arm, Pair, Study
 
 STUDY = Study(
     title="Table 13: the source that is chosen",
-    question="Which source does CoWorld choose, how often, and is it the best single one?",
+    question=(
+        "Which source does CoWorld choose, and how often? Whether it is the best single one is the "
+        "question of figure_3, which has an arm for each source."
+    ),
     refuted="the source that is chosen most is not the one that Table 13 names.",
     arms=(Arm("CoWorld (Multi-Source)", "coworld", ending="-multi"),),
     pairs=(
