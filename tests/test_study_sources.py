@@ -12,6 +12,7 @@ from experiments.studying.report import write_report
 from experiments.studying.results import source_figures, write_results
 from experiments.studying.sources import best_sources, choices, draw_map, multiples
 from experiments.studying.study import find_study, runs_of
+from experiments.studying.sweeps import draw_sweeps, sweeps
 
 MAP = find_study("figure_3")
 DOOR, BUTTON, WINDOW = (pair.name for pair in MAP.pairs[:3])
@@ -98,3 +99,27 @@ def test_a_page_has_a_table_for_each_further_measure(tmp_path):
     assert "2.00 [2.00, 2.00], n=3" in before and "11.5" not in before
     # Means of 12.5 and 13.5, and of 11.5, 12.5 and 13.5.
     assert "13.0 [" in after and "12.5 [" in after and "2.00 [2.00, 2.00]" not in after
+
+
+def test_a_setting_that_arms_change_alone_has_an_axis_of_its_values(tmp_path):
+    study = find_study("figure_6")
+    found = sweeps(study, list(runs_of(study)))
+    # Table 8's own value, 2, is among them.
+    alpha = {
+        0.5: "alpha = 0.5",
+        1.0: "alpha = 1.0",
+        2.0: "CoWorld",
+        3.0: "alpha = 3.0",
+        5.0: "alpha = 5.0",
+    }
+    assert found["coupling.value_constraint_scale"] == alpha and len(found) == 3
+    records = [record("CoWorld", BUTTON, value, seed) for seed, value in enumerate((10.0, 30.0))]
+    records += [record("alpha = 5.0", BUTTON, 7.0), record("DV2 Finetune", BUTTON, 9.0)]
+    axis = draw_sweeps(tmp_path / "sweeps.png", study, records, found)[
+        "coupling.value_constraint_scale"
+    ]
+    curve, reference = axis.lines
+    assert curve.get_xydata().tolist() == [[2.0, 20.0], [5.0, 7.0]]
+    assert set(reference.get_ydata()) == {9.0}
+    for name in ("figure_3", "planar_alpha", "table_2"):
+        assert sweeps(find_study(name), list(runs_of(find_study(name)))) == {}

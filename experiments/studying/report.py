@@ -30,6 +30,7 @@ from experiments.studying.sources import best_sources, choices, draw_map
 from experiments.studying.statistics import Estimate, Scores
 from experiments.studying.strips import ROLLOUT, draw_strips
 from experiments.studying.study import Arm, Pair, Run, Study
+from experiments.studying.sweeps import draw_sweeps, sweeps
 
 Groups = dict[tuple[str, str], list[dict[str, float]]]  # by pair and arm
 
@@ -77,6 +78,10 @@ def write_report(name: str, study: Study, root: Path, out: Path) -> list[Path]:
     if study.ratio:
         drawn.append(out / f"{name}_map.png")
         draw_map(drawn[-1], study, records)
+    varied = sweeps(study, plan.runs)
+    if varied:
+        drawn.append(out / f"{name}_sweeps.png")
+        draw_sweeps(drawn[-1], study, records, varied)
     parts = _page(name, study, records, plan.runs, data)
     pictures = [f"![{picture.stem}]({picture.name})" for picture in drawn]
     ending = [*facts, *pictures, *notes(study.table), _missing(records, plan.runs)]
