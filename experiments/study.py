@@ -30,7 +30,7 @@ from experiments.configs.sizes import SIZES
 from experiments.studying.commands import as_line, collect_command, train_command
 from experiments.studying.report import write_report
 from experiments.studying.running import carry_out, make_plan, minutes_by_arm, time_left
-from experiments.studying.study import Study, find_study, study_names
+from experiments.studying.study import NEGATIVE, Study, find_study, study_names
 
 _ROOT = flags.DEFINE_string("root", "runs", "Directory of the study's data and runs.")
 _PROCESSES = flags.DEFINE_integer(
@@ -124,7 +124,7 @@ def _report(name: str) -> Path | None:
 def _print_plan(study: Study, root: Path, reported: Path | None) -> None:
     plan = make_plan(study, root, reported)
     minutes = minutes_by_arm(study, plan)
-    print(f"{study.title}\n{study.question}\nWhat would refute the claim: {study.refuted}\n")
+    print(f"{study.title}\n{study.question}\n{NEGATIVE} {study.refuted}\n")
     print(f"{'pair':28}{'arm':28}{'finished':>10}{'runs':>6}{'minutes a run':>15}")
     for pair in study.pairs:
         for arm in study.arms:

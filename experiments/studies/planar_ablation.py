@@ -12,8 +12,8 @@ STUDY = Study(
         "so that this study takes others, 8 to 27."
     ),
     refuted=(
-        "that a coupling does harm: the interval of the difference to CoWorld without it includes "
-        "0 or lies below it."
+        "no coupling does harm: without each of them, the interval of the difference to CoWorld "
+        "includes 0 or lies below it."
     ),
     arms=tuple(arm._replace(settings=(*arm.settings, *COWORLD)) for arm in ABLATIONS),
     pairs=(offline_pair("reach_desk"),),

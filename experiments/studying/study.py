@@ -21,7 +21,10 @@ from experiments.config_flags import resolve
 NO_HIGHER_MEAN = (
     "the difference of another method to CoWorld has an interval that includes 0 or lies above it."
 )
-"""What refutes the claim of most tables."""
+"""The negative result of most tables."""
+
+NEGATIVE = "A negative result, as defined before the first run:"
+"""What stands before `Study.refuted` on a page."""
 
 
 class Arm(NamedTuple):
@@ -111,7 +114,7 @@ class Study(NamedTuple):
 
     title: str
     question: str
-    refuted: str  # the result that would refute the claim
+    refuted: str  # the negative result, as it goes on after `NEGATIVE`
     arms: tuple[Arm, ...]
     pairs: tuple[Pair, ...]
     seeds: int
