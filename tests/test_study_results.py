@@ -7,12 +7,13 @@ import json
 from tiny_study import TINY
 
 from coworld_jax.config import flatten
-from experiments.studying.report import mixed_data, paired_by_seed
+from experiments.studying.report import mixed_data
 from experiments.studying.results import is_finished, last_metrics, merged, merged_datasets
 from experiments.studying.study import find_study, runs_of
+from experiments.studying.tables import paired_by_seed
 
 
-def test_new_records_replace_those_of_their_run_and_others_are_dropped():
+def test_new_records_replace_those_of_their_run_and_others_stand_apart():
     runs = list(runs_of(TINY))
     online = next(run for run in runs if run.arm == "online")
     cloning = next(run for run in runs if run.arm != "online")
@@ -23,9 +24,9 @@ def test_new_records_replace_those_of_their_run_and_others_are_dropped():
 
     old, newer = record(online, 1.0), record(online, 2.0)
     stranger = record(online, 3.0, "of other settings")
-    assert merged([old, stranger], [newer, record(cloning, 4.0)], runs) == [
-        record(cloning, 4.0), newer
-    ]  # fmt: skip
+    assert merged([old, stranger], [newer, record(cloning, 4.0)], runs) == (
+        [record(cloning, 4.0), newer], [stranger]
+    )  # fmt: skip
 
 
 def test_each_version_of_a_dataset_is_kept_while_a_run_of_it_is():

@@ -11,26 +11,28 @@ from matplotlib.figure import Figure
 
 from coworld_jax.evaluation.pictures import COLORS, GREY, save_figure
 from experiments.studying import statistics
+from experiments.studying.clock import Clock
 from experiments.studying.results import Record, scores, values
 from experiments.studying.study import Pair, Study
+from experiments.studying.tables import is_scored
 
 _COLUMNS = 3
 _PANEL = (4.2, 3.2)  # inches
 _STYLES = ("-", "--", ":", "-.")  # for more arms than colours
 
 
-def draw(path: Path, study: Study, records: Sequence[Record]) -> None:
+def draw(path: Path, study: Study, records: Sequence[Record], clock: Clock) -> None:
     """A panel of curves for each pair with a run; then the measure of each arm on each pair."""
     begun = {record["pair"] for record in records}
     study = study._replace(pairs=tuple(pair for pair in study.pairs if pair.name in begun))
-    scored = study.measure == "return_mean" and all(pair.reference for pair in study.pairs)
+    scored = is_scored(study)
     panels = len(study.pairs) + 1 + scored
     columns = min(_COLUMNS, panels)
     rows = -(-panels // columns)
     figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, pair in zip(axes, study.pairs):
-        _curves(axis, study, pair, records)
+        _curves(axis, study, pair, records, clock)
     _measures(axes[len(study.pairs)], study, records)
     if scored:
         _profiles(axes[panels - 1], study, records)
@@ -46,11 +48,11 @@ def _look(index: int) -> tuple[str, str]:
     return COLORS[index % len(COLORS)], _STYLES[(index // len(COLORS)) % len(_STYLES)]
 
 
-def _curves(axis: Axes, study: Study, pair: Pair, records: Sequence[Record]) -> None:
+def _curves(axis: Axes, study: Study, pair: Pair, records: Sequence[Record], clock: Clock) -> None:
     """Returns over updates: mean over seeds, and its interval as a band."""
     for index, arm in enumerate(study.arms):
         curves = [
-            dict(map(tuple, r["curve"]))
+            {clock(r, at): value for at, value in r["curve"]}
             for r in records
             if r["arm"] == arm.name and r["pair"] == pair.name
         ]
@@ -65,7 +67,7 @@ def _curves(axis: Axes, study: Study, pair: Pair, records: Sequence[Record]) -> 
         for value in pair.reference:
             axis.axhline(value, color=GREY, linewidth=0.8, linestyle=":")
     axis.set_title(pair.name, fontsize=9)
-    axis.set_xlabel("updates", fontsize=8)
+    axis.set_xlabel(clock.label, fontsize=8)
     axis.set_ylabel("return", fontsize=8)
     axis.tick_params(labelsize=7)
 

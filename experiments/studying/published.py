@@ -7,6 +7,7 @@ notes name the printed averages that disagree with the printed rows.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,15 @@ def published(table: str, arm: Arm, pair: str) -> tuple[float, float | None] | N
         return None
     rows, name = _tables()[table]["rows"], arm.published or arm.name
     return tuple(rows[name][pair]) if name in rows and pair in rows[name] else None
+
+
+def published_average(table: str, arm: Arm, pairs: Sequence[str]) -> float | None:
+    """The mean over pairs of what the paper prints for an arm, if it has a value for each of them.
+
+    It is computed from the rows, since some of the printed averages are wrong.
+    """
+    found = [printed[0] for pair in pairs if (printed := published(table, arm, pair)) is not None]
+    return sum(found) / len(found) if pairs and len(found) == len(pairs) else None
 
 
 def published_rows(table: str) -> list[str]:

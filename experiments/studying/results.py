@@ -76,7 +76,7 @@ def reported_times(runs: Sequence[Run], results: Path) -> dict[Path, float]:
     """
     if not results.exists():
         raise ValueError(f"There is no report {results}: name a directory that holds one.")
-    records = {_key(record): record for record in read_results(results)[0]}
+    records = {record_key(record): record for record in read_results(results)[0]}
     keys = {run.place: run.key for run in runs}
     return {place: records[key]["wall_time"] for place, key in keys.items() if key in records}
 
@@ -175,32 +175,43 @@ def merged_datasets(old: Datasets, new: Datasets, records: Sequence[Record]) -> 
     return dict(sorted(found.items()))
 
 
-def write_results(path: Path, name: str, records: Sequence[Record], data: Datasets) -> None:
-    """Keep records as ``{"study", "data", "runs"}``."""
+def write_results(
+    path: Path, name: str, records: Sequence[Record], others: Sequence[Record], data: Datasets
+) -> None:
+    """Keep records as ``{"study", "data", "runs", "other_settings"}``.
+
+    Args:
+        others: records of other settings than the study's, which a later report may be of again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"study": name, "data": data, "runs": list(records)})
+    kept = {"study": name, "data": data, "runs": list(records), "other_settings": list(others)}
+    write_json(path, kept)
 
 
 def read_results(path: Path) -> tuple[list[Record], Datasets]:
-    """Records and datasets that `write_results` kept; none where there is no file."""
+    """All records, and the datasets, that `write_results` kept; none where there is no file."""
     if not path.exists():
         return [], {}
     kept = read_json(path)
-    return kept["runs"], kept["data"]
+    return [*kept["runs"], *(kept.get("other_settings") or ())], kept["data"]
 
 
-def merged(old: Sequence[Record], new: Sequence[Record], runs: Sequence[Run]) -> list[Record]:
-    """Records of two places in the order of ``runs``, by arm and pair.
+def merged(
+    old: Sequence[Record], new: Sequence[Record], runs: Sequence[Run]
+) -> tuple[list[Record], list[Record]]:
+    """Records of two places: those of ``runs``, by pair and arm, and those of other settings.
 
-    A new record replaces the old one of its run. A record of other settings is left out.
+    A new record replaces the old one of its run.
     """
-    found = {_key(record): record for record in (*old, *new)}
+    found = {record_key(record): record for record in (*old, *new)}
     pairs, arms = (list(dict.fromkeys(names)) for names in zip(*((r.pair, r.arm) for r in runs)))
     ordered = sorted(runs, key=lambda run: (pairs.index(run.pair), arms.index(run.arm)))
-    return [found[key] for key in (run.key for run in ordered) if key in found]
+    wanted = [run.key for run in ordered]
+    others = [record for key, record in found.items() if key not in set(wanted)]
+    return [found[key] for key in wanted if key in found], others
 
 
-def _key(record: Record) -> tuple[str, str, int, str]:
+def record_key(record: Record) -> tuple[str, str, int, str]:
     """The `Run.key` of the run that a record describes."""
     return record["pair"], record["arm"], record["seed"], record["settings_digest"]
 

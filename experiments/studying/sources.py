@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from coworld_jax.evaluation.pictures import save_figure
+from experiments.studying import statistics
 from experiments.studying.published import chosen_source, published
 from experiments.studying.results import BY_SOURCE, Record, values
+from experiments.studying.statistics import Estimate
 from experiments.studying.study import Arm, Study
 
 Table = tuple[list[str], list[list[str]]]  # head, and rows
@@ -32,15 +34,25 @@ def choices(records: Sequence[Record]) -> Table:
         ]
         names = dict.fromkeys(name for found in [shares, *figures] for one in found for name in one)
         for name in names:
-            cells = [_mean(found, name) for found in (shares, *figures)]
+            cells = [_share(shares, name), *(_mean(found, name) for found in figures)]
             paper = "chosen" if chosen_source(f"{pair}-multi") == name else ""
-            rows.append([pair, arm, name, *cells, paper])
-    return ["pair", "arm of the study", "source", "share", *BY_SOURCE.values(), "paper"], rows
+            rows.append([pair, arm, name, str(len(own)), *cells, paper])
+    return ["pair", "arm of the study", "source", "n", "share", *BY_SOURCE.values(), "paper"], rows
 
 
 def _mean(found: Sequence[dict[str, float]], name: str) -> str:
     values = [one[name] for one in found if name in one]
-    return f"{np.mean(values):.3g}" if values else ""
+    return f"{statistics.mean([np.array(values)]):.3g}" if values else ""
+
+
+def _share(found: Sequence[dict[str, float]], name: str) -> str:
+    """The mean of shares of updates; its interval ends at 0 and 1."""
+    values = [one[name] for one in found if name in one]
+    if not values:
+        return ""
+    value, low, high = statistics.mean([np.array(values)])
+    ends = Estimate(value, float(np.maximum(low, 0.0)), float(np.minimum(high, 1.0)))
+    return f"{ends:.2f}"
 
 
 def is_single(arm: Arm) -> bool:

@@ -1,47 +1,58 @@
 """Statistics of few seeds on several pairs, each with its 95 % interval.
 
-The scores of an arm are a list with an array of seeds for each pair.
+The scores of an arm are a list with an array of seeds for each pair. Every pair weighs alike,
+however many seeds it has: a score weighs ``1 / (pairs · seeds of its pair)``.
 
-* `mean` and `difference` have Student's t intervals, whose degrees of freedom are Welch's and
-  Satterthwaite's over the pairs. They hold for few seeds.
-* The others have intervals of the stratified percentile bootstrap: seeds are drawn with replacement
-  within each pair, so that pairs are strata. Percentiles of few values are those of their range, so
-  there is no interval below `LEAST_SEEDS` seeds; above, they lie a little further out (`_level`).
+* Means, differences, ratios, the interquartile mean and the optimality gap have Student's t
+  intervals. Their degrees of freedom are Welch's and Satterthwaite's over the pairs.
+* Shares of runs have Clopper's and Pearson's intervals in each pair, probabilities of improvement
+  have Wilson's. They are joined over the pairs by Zou's and Donner's method. Such an interval has a
+  length also where a share is 0 or 1. That of a share covers at least 92 %, often more than 98.
+* The median has an interval of order statistics.
 
-Where two arms share seeds, a draw takes the same seeds of both.
+All of them are formulas without random draws, which cover as they should from three seeds on; the
+bootstrap's percentiles need more.
 
 Sources: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
-NeurIPS 2021; for the percentiles, Hesterberg, "What Teachers Should Know about the Bootstrap",
-The American Statistician 69 (2015), section 4.
+NeurIPS 2021, for what is estimated; Tukey and McLaughlin, Sankhyā A 25 (1963), for the trimmed
+mean; DeLong et al., Biometrics 44 (1988), for placements; Newcombe, Statistics in Medicine 25
+(2006), 559-573, for probabilities near 0 and 1; Zou and Donner, Statistics in Medicine 27 (2008).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import isnan, nan
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
-RESAMPLES = 2000
 CONFIDENCE = 0.95
-LEAST_SEEDS = 8  # of a pair, for a bootstrap interval
+_TAIL = (1.0 + CONFIDENCE) / 2.0
 
 Scores = Sequence[np.ndarray]  # by pair, float [seeds]
 
 
 class Estimate(NamedTuple):
-    """A statistic and the ends of its interval."""
+    """A statistic and the ends of its interval, which are NaN where there is none."""
 
     value: float
     low: float
     high: float
 
+    def __format__(self, spec: str) -> str:
+        spec = spec or f".{_digits(self.value)}f"
+        ends = "no interval" if isnan(self.low) else f"{self.low:{spec}}, {self.high:{spec}}"
+        return f"{self.value:{spec}} [{ends}]"
+
     def __str__(self) -> str:
-        digits = 1 if abs(self.value) >= 10.0 else 2
-        ends = f"{self.low:.{digits}f}, {self.high:.{digits}f}"
-        return f"{self.value:.{digits}f} [{'no interval' if isnan(self.low) else ends}]"
+        return format(self)
+
+
+def _digits(value: float) -> int:
+    """Decimals of a number that has about three digits."""
+    return sum(abs(value) < limit for limit in (10.0, 1000.0))
 
 
 def mean(scores: Scores) -> Estimate:
@@ -62,130 +73,173 @@ def difference(scores: Scores, others: Scores, *, paired: bool) -> Estimate:
     return _student(value, [*scores, *others], len(scores))
 
 
-def ratio(scores: np.ndarray, others: np.ndarray) -> Estimate | None:
-    """The mean of one arm as a multiple of another's on a pair; None where that is not positive.
+def ratio(scores: Scores, others: Scores) -> Estimate | None:
+    """Mean over pairs of the mean of one arm as a multiple of another's.
 
-    The interval is that of the ratio of two means (delta method), with Student's t.
+    The interval is that of ratios of two means (delta method), with Student's t. None where a mean
+    of the other arm is not positive.
     """
-    if others.mean() <= 0.0:
+    if min(part.mean() for part in others) <= 0.0:
         return None
-    value = float(scores.mean() / others.mean())
-    return _student(value, [scores / others.mean(), value * others / others.mean()], 1)
-
-
-def _student(value: float, parts: Scores, pairs: int) -> Estimate:
-    """The interval of a sum of independent means over ``pairs``: ``value ± t s``."""
-    if min(len(part) for part in parts) < 2:
-        return Estimate(value, nan, nan)  # one seed has no interval
-    freedom = np.array([len(part) - 1 for part in parts])
-    variances = np.array([part.var(ddof=1) / len(part) for part in parts]) / pairs**2
-    total = float(variances.sum())
-    if total == 0.0:
-        return Estimate(value, value, value)
-    degrees = total**2 / float((variances**2 / freedom).sum())
-    half = float(stats.t.ppf((1.0 + CONFIDENCE) / 2.0, degrees)) * total**0.5
-    return Estimate(value, value - half, value + half)
+    above = [x / y.mean() for x, y in zip(scores, others, strict=True)]
+    below = [x.mean() * y / y.mean() for x, y in zip(above, others, strict=True)]
+    return _student(mean(above).value, [*above, *below], len(scores))
 
 
 def interquartile_mean(scores: Scores) -> Estimate:
-    """Mean of the middle half of all scores, of all pairs together."""
-    return _estimate(scores, lambda *parts: _trimmed(np.concatenate(parts, axis=-1)))
+    """Mean of the middle half of all scores, of all pairs together.
+
+    A score is cut where it lies in the lowest or highest quarter of the weight with all of its own.
+    With as many seeds on every pair this is `scipy.stats.trim_mean`. The interval is Tukey's and
+    McLaughlin's: the spread of the scores with those that are cut moved to the ends of the middle,
+    and degrees of freedom for the scores that are kept.
+    """
+    values = np.concatenate(scores)
+    weights = np.concatenate([np.full(len(part), 1.0 / len(part)) for part in scores])
+    order = np.argsort(values, kind="stable")
+    values, weights = values[order], weights[order] / len(scores)
+    upto, rounding = np.cumsum(weights), 1e-9
+    kept = (upto > 0.25 + rounding) & (upto - weights < 0.75 - rounding)
+    middle, share = values[kept], float(weights[kept].sum())
+    value = float(middle @ weights[kept]) / share
+    moved = [np.clip(part, middle[0], middle[-1]) / share for part in scores]
+    return _student(value, moved, len(scores), known=share)
 
 
 def optimality_gap(scores: Scores) -> Estimate:
     """By how much scores fall short of 1: the mean of ``max(0, 1 - score)``."""
-    return _estimate(
-        scores, lambda *parts: np.maximum(1.0 - np.concatenate(parts, axis=-1), 0.0).mean(-1)
-    )
+    return mean([np.maximum(1.0 - part, 0.0) for part in scores])
+
+
+def median(values: np.ndarray) -> Estimate:
+    """The median over seeds, between order statistics; six seeds are the fewest for an interval.
+
+    Args:
+        values: float ``[seeds]``; infinite for an event that never came.
+    """
+    rank = int(stats.binom.ppf(1.0 - _TAIL, len(values), 0.5))  # of so many below, 2.5 % is reached
+    ends = np.sort(values)[[rank - 1, -rank]] if rank else (nan, nan)
+    return Estimate(float(np.median(values)), *map(float, ends))
 
 
 def profile(scores: Scores, thresholds: np.ndarray) -> list[Estimate]:
     """The share of scores above each threshold (a performance profile)."""
-    return [
-        _estimate(scores, lambda *parts, at=at: (np.concatenate(parts, axis=-1) > at).mean(-1))
-        for at in thresholds
-    ]
+    wins = np.array([(part[:, None] > thresholds).sum(0) for part in scores])
+    seeds = np.array([[len(part)] for part in scores])
+    columns = _joined(wins / seeds, 1.0 - _greatest(seeds - wins, seeds), _greatest(wins, seeds))
+    if seeds.min() < 2:
+        return [Estimate(float(value), nan, nan) for value in columns[0]]
+    return [Estimate(*map(float, row)) for row in zip(*columns)]
+
+
+def _greatest(wins: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """The greatest share in Clopper's and Pearson's interval: so few wins have 2.5 % there."""
+    losses = np.maximum(seeds - wins, 1)
+    return np.where(wins < seeds, special.betaincinv(wins + 1, losses, _TAIL), 1.0)
 
 
 def improvement_probability(scores: Scores, others: Scores, *, paired: bool) -> Estimate:
     """How probably a run of the first arm is better than one of the second, on a pair at random.
 
-    The mean over pairs of ``P(X > Y) + P(X = Y) / 2``, over all combinations of their seeds.
+    The mean over pairs of ``P(X > Y) + P(X = Y) / 2``, over all combinations of their seeds; where
+    seeds are paired, of two different seeds, since runs of one seed share their luck.
+
+    The spread in a pair is that of the placements: the share of the other arm's runs that a run
+    beats. To it comes one comparison of all ``m n``, counted as lost, which gives an interval also
+    to an arm that wins all of them: there it is about Newcombe's (his method 5).
 
     Args:
         scores, others: of two arms, the same pairs in the same order.
         paired: whether position i of both is the same seed.
     """
-
-    def better(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        above = x[..., :, None] - y[..., None, :]
-        return ((above > 0.0) + 0.5 * (above == 0.0)).mean((-2, -1))
-
-    return _compare(scores, others, better, paired)
-
-
-def _trimmed(values: np.ndarray) -> np.ndarray:
-    return np.asarray(stats.trim_mean(values, 0.25, axis=-1))
-
-
-def _estimate(scores: Scores, statistic: Callable[..., np.ndarray]) -> Estimate:
-    """``statistic`` of ``[..., seeds]`` by pair, over the last axis."""
-    positions = [np.arange(len(part)) for part in scores]
-
-    def of(*drawn: np.ndarray) -> np.ndarray:
-        return statistic(*(part[at] for part, at in zip(scores, drawn, strict=True)))
-
-    return _interval(positions, of)
+    shares, sizes, variances, freedom = [], [], [], []
+    for x, y in zip(scores, others, strict=True):
+        placed = _placements(x, y, paired)
+        share = sum(float(part.mean()) for part in placed) / 2.0
+        shares.append(share)
+        if min(len(x), len(y)) < 2:
+            continue
+        lost = 1.0 / (len(x) * len(y))
+        floor = lost**2 * (len(x) + len(y) + 2) / 4.0
+        own = [part.var(ddof=1) / len(part) + floor / len(placed) for part in placed]
+        sizes.append((share * (1.0 - share) + lost) / sum(own))
+        variances += own
+        freedom += [len(part) - 1 for part in placed]
+    if len(sizes) < len(shares):
+        return Estimate(float(np.mean(shares)), nan, nan)  # one seed has no interval
+    quantile = _quantile(np.array(variances), np.array(freedom))
+    low, high = _wilson(np.array(shares), np.array(sizes), quantile)
+    return Estimate(*map(float, _joined(np.array(shares), low, high)))
 
 
-def _compare(
-    scores: Scores,
-    others: Scores,
-    statistic: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    paired: bool,
-) -> Estimate:
-    """The mean over pairs of a statistic of two arms."""
-    pairs, firsts = len(scores), [np.arange(len(part)) for part in scores]
-    seconds = [] if paired else [np.arange(len(part)) for part in others]
-
-    def of(*drawn: np.ndarray) -> np.ndarray:
-        left, right = drawn[:pairs], drawn[:pairs] if paired else drawn[pairs:]
-        parts = [
-            statistic(x[i], y[j]) for x, y, i, j in zip(scores, others, left, right, strict=True)
-        ]
-        return np.mean(parts, axis=0)
-
-    return _interval([*firsts, *seconds], of)
-
-
-def _level(sizes: Sequence[int]) -> float:
-    """The level of a percentile interval that covers about `CONFIDENCE` with so few seeds.
-
-    A bootstrap draw of n has ``sqrt((n - 1) / n)`` of the spread that it estimates, and knows the
-    spread from n values alone: ``1 - 2 Φ(-sqrt(n / (n - 1)) t)``, t of ``Σ (n - 1)`` degrees.
-    """
-    least, freedom = min(sizes), sum(size - 1 for size in sizes)
-    quantile = stats.t.ppf((1.0 + CONFIDENCE) / 2.0, freedom) * (least / (least - 1)) ** 0.5
-    return float(1.0 - 2.0 * stats.norm.sf(quantile))
-
-
-def _interval(positions: Sequence[np.ndarray], statistic: Callable[..., np.ndarray]) -> Estimate:
-    """The statistic of all positions, and its percentile interval over draws of them.
+def _placements(x: np.ndarray, y: np.ndarray, paired: bool) -> list[np.ndarray]:
+    """What each run contributes, in independent parts; their means add up to twice the share.
 
     Args:
-        positions: by stratum; strata are drawn from independently.
-        statistic: of positions ``[..., n]`` by stratum, over the last axis.
+        x, y: ``[m]`` and ``[n]``.
     """
-    value = float(statistic(*positions))
-    if min(len(part) for part in positions) < LEAST_SEEDS:
+    above = x[:, None] - y
+    better = (above > 0.0) + 0.5 * (above == 0.0)
+    if not paired:
+        return [better.mean(1), better.mean(0)]
+    if len(x) == 1:
+        return [2.0 * better[0]]
+    apart = ~np.eye(len(x), dtype=bool)
+    return [better.mean(1, where=apart) + better.mean(0, where=apart)]
+
+
+def _student(value: float, parts: Scores, pairs: int, known: float = 1.0) -> Estimate:
+    """The interval of a sum of independent means over ``pairs``: ``value ± t s``.
+
+    There is none for one seed, nor for values that do not differ.
+
+    Args:
+        known: the share of the degrees of freedom that the values have.
+    """
+    if min(len(part) for part in parts) < 2:
         return Estimate(value, nan, nan)
-    result = stats.bootstrap(
-        tuple(positions),
-        lambda *drawn, axis=-1: statistic(*drawn),
-        n_resamples=RESAMPLES,
-        confidence_level=_level([len(part) for part in positions]),
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(0),  # the same numbers give the same page
+    freedom = known * np.array([len(part) - 1 for part in parts])
+    variances = np.array([part.var(ddof=1) / len(part) for part in parts]) / pairs**2
+    total = float(variances.sum())
+    if total == 0.0:
+        return Estimate(value, nan, nan)
+    half = _quantile(variances, freedom) * total**0.5
+    return Estimate(value, value - half, value + half)
+
+
+def _quantile(variances: np.ndarray, freedom: np.ndarray) -> float:
+    """Student's quantile for a sum of ``variances``, each with its degrees of freedom."""
+    degrees = variances.sum() ** 2 / (variances**2 / freedom).sum()
+    return float(special.stdtrit(degrees, _TAIL))
+
+
+def _wilson(
+    shares: np.ndarray, sizes: np.ndarray, quantile: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of ``(share - p)² ≤ quantile² p (1 - p) / size``, the shares p of Wilson's interval.
+
+    Args:
+        shares: ``[pairs]``, in [0, 1].
+        sizes: ``[pairs]``, the number of independent runs that would be as good.
+    """
+    square = quantile**2 / sizes
+    half = np.sqrt(square * shares * (1.0 - shares) + square**2 / 4.0)
+    low, high = ((shares + square / 2.0 + side) / (1.0 + square) for side in (-half, half))
+    return low, high
+
+
+def _joined(
+    shares: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mean over pairs of shares, and the ends of its interval.
+
+    The distances of the ends from the share are added over pairs as standard errors are.
+
+    Args:
+        shares, low, high: ``[pairs, ...]``, of each pair and of the ends of its interval.
+    """
+    value = shares.mean(0)
+    below, above = (
+        np.sqrt((reach**2).sum(0)) / len(shares) for reach in (shares - low, high - shares)
     )
-    return Estimate(value, *map(float, result.confidence_interval))
+    return value, np.maximum(value - below, 0.0), np.minimum(value + above, 1.0)

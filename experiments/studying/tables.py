@@ -1,0 +1,231 @@
+"""The tables of a study's page. Every estimate in them has an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+
+import numpy as np
+
+from experiments.studying import statistics
+from experiments.studying.clock import Clock
+from experiments.studying.published import published, published_average
+from experiments.studying.results import WATCHED, Datasets, Record, scores, values
+from experiments.studying.statistics import Estimate, Scores
+from experiments.studying.study import Arm, Pair, Study
+
+Groups = dict[tuple[str, str], list[dict[str, float]]]  # by pair and arm
+
+_COLUMNS = 8  # pairs side by side, at most
+_ARM = "arm of the study"  # the head of a column; a pair may be named arm
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _grid(study: Study, arms: Sequence[Arm], cell: Callable[[Arm, Pair], str]) -> str:
+    """A line for each arm and a column for each pair, or the other way round for many pairs."""
+    rows: list[tuple[str, list[str]]]
+    if len(study.pairs) <= _COLUMNS:
+        head = [_ARM, *(pair.name for pair in study.pairs)]
+        rows = [(arm.name, [cell(arm, pair) for pair in study.pairs]) for arm in arms]
+    else:
+        head = ["pair", *(arm.name for arm in arms)]
+        rows = [(pair.name, [cell(arm, pair) for arm in arms]) for pair in study.pairs]
+    return table(head, [[name, *cells] for name, cells in rows])
+
+
+def is_scored(study: Study) -> bool:
+    """Whether all pairs have references that returns are measured by."""
+    return study.measure == "return_mean" and all(pair.reference for pair in study.pairs)
+
+
+def paired_by_seed(
+    first: Sequence[dict[int, float]], second: Sequence[dict[int, float]]
+) -> tuple[Scores, Scores, bool]:
+    """Two arms by pair: the seeds that both have, where every pair shares two or more of them.
+
+    Returns:
+        Scores of both, and whether position i of both is the same seed; if not, all seeds.
+    """
+    shared = [sorted(set(a) & set(b)) for a, b in zip(first, second, strict=True)]
+    paired = all(len(seeds) > 1 for seeds in shared)
+    left, right = (
+        [
+            np.array([by_seed[s] for s in (seeds if paired else sorted(by_seed))])
+            for by_seed, seeds in zip(arm, shared, strict=True)
+        ]
+        for arm in (first, second)
+    )
+    return left, right, paired
+
+
+def _against_baseline(
+    study: Study, records: Sequence[Record], arm: Arm, pairs: Sequence[Pair]
+) -> tuple[Scores, Scores, bool] | None:
+    """What `paired_by_seed` makes of an arm and the baseline; None where either has no run."""
+    measure = "absolute_bias" if study.measure == "value_bias" else study.measure
+    own, base = (
+        [values(records, one.name, pair.name, measure) for pair in pairs]
+        for one in (arm, study.baseline_arm)
+    )
+    return paired_by_seed(own, base) if all(own) and all(base) else None
+
+
+def _others(study: Study) -> list[Arm]:
+    return [arm for arm in study.arms if arm != study.baseline_arm]
+
+
+def _beside(text: str, paper: str | None) -> str:
+    """A cell with the paper's value, if there is one."""
+    return text if paper is None else f"{text}; paper {paper}"
+
+
+def by_pair(study: Study, records: Sequence[Record]) -> str:
+    """Each arm on each pair; the paper's value beside ours."""
+
+    def cell(arm: Arm, pair: Pair) -> str:
+        own, count = _average(study, records, arm, [pair])
+        printed = published(study.table, arm, pair.name)
+        text = "–" if own is None else f"{own}, n={count}"
+        if printed is None:
+            return text
+        value, std = printed
+        return _beside(text, f"{value:g}" if std is None else f"{value:g} ± {std:g}")
+
+    return _grid(study, study.arms, cell)
+
+
+def _average(
+    study: Study, records: Sequence[Record], arm: Arm, pairs: Sequence[Pair]
+) -> tuple[Estimate | None, int]:
+    """The measure of an arm, mean over pairs, and its runs; None where it has none on a pair."""
+
+    def found(name: str) -> list[np.ndarray]:
+        by_seed = [values(records, name, pair.name, study.measure) for pair in pairs]
+        return [np.array(list(one.values())) for one in by_seed]
+
+    own = found(arm.name)
+    count = sum(map(len, own))
+    if not all(map(len, own)):
+        return None, count
+    if not study.ratio:
+        return statistics.mean(own), count
+    others = found(study.ratio)
+    return statistics.ratio(own, others) if all(map(len, others)) else None, count
+
+
+def differences(study: Study, records: Sequence[Record]) -> str:
+    """Each arm but the baseline, less the baseline, with the seeds that enter."""
+
+    def cell(arm: Arm, pair: Pair) -> str:
+        both = _against_baseline(study, records, arm, [pair])
+        if both is None:
+            return "–"
+        (left,), (right,), paired = both
+        seeds = f"{len(left)}" if paired else f"{len(left)} and {len(right)}"
+        return f"{statistics.difference([left], [right], paired=paired)}, n={seeds}"
+
+    return _grid(study, _others(study), cell)
+
+
+def _improvement(study: Study, records: Sequence[Record], arm: Arm, pairs: Sequence[Pair]) -> str:
+    both = _against_baseline(study, records, arm, pairs)
+    if both is None:
+        return "–"
+    left, right, paired = both
+    if study.measure != "return_mean":  # a smaller bias, or less time, is better
+        left, right = right, left
+    return str(statistics.improvement_probability(left, right, paired=paired))
+
+
+def improvements(study: Study, records: Sequence[Record]) -> str:
+    """On each pair, how probably an arm is better than the baseline."""
+    return _grid(study, _others(study), lambda arm, pair: _improvement(study, records, arm, [pair]))
+
+
+def over_pairs(study: Study, records: Sequence[Record]) -> str:
+    """Statistics over all pairs, of the arms that have a run on each; "" where there are none."""
+    several, rows = len(study.pairs) > 1, []
+    names = [pair.name for pair in study.pairs]
+    for arm in study.arms:
+        average, _ = _average(study, records, arm, study.pairs)
+        if average is None:
+            continue
+        if is_scored(study):
+            parts = [np.array(list(by_seed.values())) for by_seed in scores(study, records, arm)]
+            found = (statistics.interquartile_mean(parts), statistics.optimality_gap(parts))
+            cells = list(map(str, found))
+        else:
+            printed = published_average(study.table, arm, names)
+            cells = [_beside(str(average), None if printed is None else f"{printed:.5g}")]
+        if several and len(study.arms) > 1:
+            is_base = arm == study.baseline_arm
+            cells.append("" if is_base else _improvement(study, records, arm, study.pairs))
+        rows.append([arm.name, *cells])
+    head = ["interquartile mean", "optimality gap"] if is_scored(study) else ["average over pairs"]
+    if several and len(study.arms) > 1:
+        head.append("probability of improvement")
+    return table([_ARM, *head], rows) if rows and (several or is_scored(study)) else ""
+
+
+def times(study: Study, records: Sequence[Record], clock: Clock) -> str:
+    """When a share of the high reference was first reached in an evaluation, median over seeds."""
+    assert study.share is not None
+    rows = []
+    for pair in study.pairs:
+        for arm in study.arms:
+            own = [r for r in records if (r["pair"], r["arm"]) == (pair.name, arm.name)]
+            if not own or pair.reference is None:
+                continue
+            wanted = study.share * pair.reference.high
+            first = [next((at for at, value in r["curve"] if value >= wanted), None) for r in own]
+            updates = [inf if at is None else clock(r, at) for at, r in zip(first, own)]
+            minutes = [
+                inf if at is None else r["wall_time"] / 60.0 * at / r["updates"]
+                for at, r in zip(first, own)
+            ]
+            reached = f"{sum(at is not None for at in first)} of {len(own)}"
+            cells = [f"{statistics.median(np.array(updates)):,.0f}",
+                     f"{statistics.median(np.array(minutes)):.1f}"]  # fmt: skip
+            shown = [cell.replace("inf", "never") for cell in cells]
+            rows.append([pair.name, arm.name, reached, *shown])
+    head = ["pair", _ARM, f"seeds that reach {study.share:.0%} of the reference"]
+    return table([*head, clock.label, "minutes"], rows)
+
+
+def grouped(records: Sequence[Record], key: str) -> Groups:
+    """What the records have under ``key``, by pair and arm; some have nothing, old ones no key."""
+    groups: Groups = {}
+    for record in records:
+        if record.get(key):
+            groups.setdefault((record["pair"], record["arm"]), []).append(record[key])
+    return groups
+
+
+def last_metrics(groups: Groups) -> str:
+    """The last of the metrics `WATCHED`; empty where a method or a setting has no such term."""
+    rows = []
+    for (pair, arm), found in groups.items():
+        cells = [[one[name] for one in found if name in one] for name in WATCHED]
+        means = [f"{statistics.mean([np.array(cell)]):.3g}" if cell else "" for cell in cells]
+        rows.append([pair, arm, str(len(found)), *means])
+    return table(["pair", _ARM, "n", *WATCHED.values()], rows)
+
+
+def datasets(records: Sequence[Record], data: Datasets) -> str:
+    """Each dataset, and what learned from it; "" where nothing did."""
+    rows = []
+    for name, versions in data.items():
+        for digest, one in versions.items():
+            seeds = sorted({r["seed"] for r in records if r["data_digest"] == digest})
+            returns = one["returns"]
+            spread = f"{returns['mean']:.3g} [{returns['min']:.3g}, {returns['max']:.3g}]"
+            cells = (name, digest[:8], ", ".join(map(str, seeds)), str(one["episodes"]), spread)
+            if seeds:
+                rows.append(cells)
+    head = ["dataset", "digest", "seeds", "episodes", "return: mean [least, greatest]"]
+    return table(head, rows) if rows else ""
