@@ -14,6 +14,7 @@ from experiments.studying.lengths import known_plan
 from experiments.studying.published import published_average
 from experiments.studying.report import _beginning, _compared, write_report
 from experiments.studying.results import read_results, write_results
+from experiments.studying.sources import choices
 from experiments.studying.statistics import improvement_probability
 from experiments.studying.study import Arm, find_study, runs_of
 
@@ -106,8 +107,12 @@ def test_a_difference_says_how_many_seeds_enter():
 def test_last_metrics_chosen_sources_and_times_have_intervals():
     text = tables.last_metrics({("p", "a"): [{"target/critic/value": x} for x in (1.0, 2.0, 3.0)]})
     assert "2 [-0.484, 4.48]" in text  # 2 ± 4.3027 / √3
-    text = tables.selection({("p", "a"): [{"x": x, "y": 1.0 - x} for x in (0.9, 1.0, 0.8)]})
-    assert "x 0.90 [0.65, 1.00], y 0.10 [0.00, 0.35]" in text
+    shares = [{"x": x, "y": 1.0 - x} for x in (0.9, 1.0, 0.8)]
+    _, rows = choices([{"pair": "p", "arm": "a", "selection": one} for one in shares])
+    assert [row[2:5] for row in rows] == [
+        ["x", "3", "0.90 [0.65, 1.00]"],
+        ["y", "3", "0.10 [0.00, 0.35]"],
+    ]
     study = find_study("planar")._replace(seeds=6)
     study = study._replace(pairs=study.pairs[:1])
     high = study.pairs[0].reference.high

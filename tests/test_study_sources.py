@@ -55,10 +55,12 @@ def test_a_choice_is_shown_with_what_it_rests_on():
     head, rows = choices(
         [record("x", "p", 1.0, **more), record("x", "p", 1.0, 1, **old), record("y", "p", 1.0)]
     )
+    # 0.5 ± 12.706 * 0.25: the interval ends at 0 and 1. One run has no interval.
+    none = "[no interval]"
     assert [row[2:-1] for row in rows] == [
-        ["a", "0.5", "0.1", "4", "-5"],
-        ["b", "0.5", "0.3", "2", ""],
-        ["target", "", "", "3", ""],
+        ["a", "2", "0.50 [0.00, 1.00]", f"0.1 {none}", f"4 {none}", f"-5 {none}"],
+        ["b", "2", "0.50 [0.00, 1.00]", f"0.3 {none}", f"2 {none}", ""],
+        ["target", "2", "", "", f"3 {none}", ""],
     ]
     assert all(len(row) == len(head) and row[:2] == ["p", "x"] for row in rows)
     chosen = {"metaworld/drawer-close": 0.2, "metaworld/handle-press": 0.8}
@@ -88,17 +90,17 @@ def test_a_page_has_a_table_for_each_further_measure(tmp_path):
     runs = [run for run in runs_of(study) if run.pair == DOOR and run.arm.startswith("CoWorld")]
     kept = [
         record(run.arm, run.pair, 1.0, run.seed, settings_digest=run.digest, data_digest="",
-               value_bias=2.0, cumulative_bias=11.5 + run.seed, curve=[], updates=1, wall_time=1.0)
+               value_bias=2.0 + run.seed, cumulative_bias=11.5 + run.seed, curve=[], updates=1, wall_time=1.0)
         for run in runs
     ]  # fmt: skip
     del kept[0]["cumulative_bias"]  # an earlier record
-    write_results(tmp_path / "figure_5b.json", "figure_5b", kept, {})
+    write_results(tmp_path / "figure_5b.json", "figure_5b", kept, [], {})
     page, *_ = write_report("figure_5b", study, tmp_path / "root", tmp_path)
     text = page.read_text()
     before, _, after = text.partition("Sum of an episode's values less its discounted return")
-    assert "2.00 [2.00, 2.00], n=3" in before and "11.5" not in before
+    assert "3.00 [0.52, 5.48], n=3" in before and "11.5" not in before
     # Means of 12.5 and 13.5, and of 11.5, 12.5 and 13.5.
-    assert "13.0 [" in after and "12.5 [" in after and "2.00 [2.00, 2.00]" not in after
+    assert "13.0 [" in after and "12.5 [" in after and "3.00 [" not in after
 
 
 def test_a_setting_that_arms_change_alone_has_an_axis_of_its_values(tmp_path):
