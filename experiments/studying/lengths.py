@@ -17,8 +17,8 @@ from experiments.studying.study import Run
 def check_lengths(runs: Sequence[Run]) -> None:
     """Make sure that every phase that plays consists of whole collections.
 
-    A run on a simulator is not looked at, since only the simulator knows its episodes; nor is a run
-    without a source, which plays nothing.
+    A run on a simulator is left out, since only the simulator knows how long its episodes are. A
+    run without a source is left out as well, since no phase of it plays.
 
     Raises:
         ValueError: a phase does not, with the pair and the arm.
