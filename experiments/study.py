@@ -6,12 +6,13 @@
     python -m experiments.study report planar_transfer --root=DIR --out=experiments/results
     python -m experiments.study commands planar_transfer --root=DIR
 
-A study is a file of `experiments.studies`. ``plan`` prints its runs and the time that they are
-expected to take. ``run`` collects and trains what is missing below ``--root``; it can be stopped at
-any time, and the same command continues. ``report`` writes NAME.md, NAME.png and NAME.json from the
-finished runs and from an earlier NAME.json, and says what is missing. ``commands`` prints one
-complete training command a line, for a cluster; with ``--of=data`` those of the datasets, which
-come first. Studies with a common root share the runs that are equal.
+A study is a file of `experiments.studies`. ``plan`` prints its runs, the time that they are
+expected to take, and its budget. ``run`` collects and trains what is missing below ``--root``; it
+can be stopped or killed at any time, and the same command continues. ``report`` writes NAME.md,
+NAME.png and NAME.json from the finished runs and from an earlier NAME.json, and says what is
+missing. ``commands`` prints one complete training command a line, for a cluster; with ``--of=data``
+those of the datasets, which come first. A run that several arms or studies have in common is
+trained once below a root.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ from experiments.command import as_path, one_sentence, refuse_unused
 from experiments.configs.sizes import SIZES
 from experiments.studying.commands import as_line, collect_command, train_command
 from experiments.studying.report import write_report
-from experiments.studying.running import carry_out, make_plan, minutes_by_arm, time_left
+from experiments.studying.running import (
+    budget,
+    carry_out,
+    make_plan,
+    minutes_by_arm,
+    time_left,
+)
 from experiments.studying.study import NEGATIVE, Study, find_study, study_names
 
 _ROOT = flags.DEFINE_string("root", "runs", "Directory of the study's data and runs.")
@@ -134,11 +141,14 @@ def _print_plan(study: Study, root: Path, reported: Path | None) -> None:
                 known = minutes[arm.name]
                 expected = "unknown" if known is None else f"{known:.0f}"
                 print(f"{pair.name:28}{arm.name:28}{finished:>10}{len(runs):>6}{expected:>15}")
+    print(f"\nPrimary measure: {study.measure}. {budget(study, plan)}")
+    if len(plan.distinct) < len(plan.runs):
+        print("Runs that several arms have in common are listed for each, and trained once.")
     processes = _processes()
     left = time_left(study, plan, processes)
     print(
-        f"\n{len(plan.missing)} of {len(plan.runs)} runs are missing. With {processes} processes: "
-        f"{left}. {len(plan.to_collect)} of {len(plan.datasets)} datasets "
+        f"{len(plan.missing)} of {len(plan.distinct)} runs are missing. With "
+        f"--processes={processes}, {left}. {len(plan.to_collect)} of {len(plan.datasets)} datasets "
         "are to be collected first; their time is not counted."
     )
 
@@ -148,7 +158,7 @@ def _print_commands(study: Study, root: Path) -> None:
     if _OF.value == "data":
         lines = [collect_command(root, data) for data in plan.datasets]
     else:
-        lines = [train_command(root, run) for run in plan.runs]
+        lines = [train_command(root, run) for run in plan.distinct]
     print("\n".join(map(as_line, lines)))
 
 

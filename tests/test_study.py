@@ -1,13 +1,10 @@
-"""Studies: their plans, their commands, and a tiny one from nothing to its page."""
+"""Studies: their plans and their commands, and a tiny run of each."""
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,27 +18,23 @@ from experiments.studying.commands import as_line, beginning_command, train_comm
 from experiments.studying.lengths import check_lengths
 from experiments.studying.published import notes, published, published_rows
 from experiments.studying.report import write_report
-from experiments.studying.results import (
-    read_results,
-)
 from experiments.studying.strips import read_frames
 from experiments.studying.study import (
     Arm,
+    Study,
+    distinct,
     find_study,
     runs_of,
     shared_beginnings,
     study_names,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @pytest.mark.parametrize("name", study_names())
 def test_each_study_can_be_planned_and_its_commands_are_accepted(name, tmp_path):
     study = find_study(name)
     plan = running.make_plan(study, tmp_path)
-    assert plan.missing == plan.runs
-    assert len({run.place for run in plan.runs}) == len(plan.runs)
+    assert plan.missing == plan.runs  # no two arms are the same
     assert {run.arm for run in plan.runs} == {arm.name for arm in study.arms}
     assert not study.baseline or study.baseline_arm.name == study.baseline
     assert not study.ratio or study.ratio in {arm.name for arm in study.arms}
@@ -89,8 +82,11 @@ def test_a_command_trains_what_the_plan_says():
         "--config=experiments/configs/robodesk.py:push_green,paper,coworld",
         "--config.seed=0",
         "--config.data=root/data/robodesk_push_green-medium-paper",
-        "--workdir=root/runs/push_green-medium-paper/coworld/seed_0",
+        f"--workdir=root/{run.place}",
     ]
+    assert re.fullmatch(
+        "runs/robodesk_push_green-medium-paper/coworld-[0-9a-f]{8}/seed_0", str(run.place)
+    )
 
 
 def test_a_source_that_is_the_target_is_left_out():
@@ -118,85 +114,60 @@ def test_an_arm_may_have_fewer_seeds_than_its_study():
     assert {run.seed for run in runs_of(one)} == {0} and one.seeds_of("bc") == 1
 
 
+def places(study: Study, *arms: str) -> set[Path]:
+    """Workdirs of the runs of these arms, or of all."""
+    return {run.place for run in runs_of(study) if not arms or run.arm in arms}
+
+
 def test_pairs_of_other_data_or_sizes_have_other_workdirs():
-    medium, expert = find_study("planar_transfer"), find_study("baselines")
-    of = [
-        {run.place for run in runs_of(study)}
-        for study in (medium, expert, medium._replace(size="small"))
-    ]
-    assert not (of[0] & of[1]) and not (of[0] & of[2])
+    (arm, *_), transfer = TINY.arms, find_study("planar_transfer")
+    medium = transfer._replace(arms=(arm,))  # whose settings say nothing of the size
+    expert = medium._replace(pairs=tuple(p._replace(until="expert") for p in medium.pairs))
+    of = [places(study) for study in (medium, expert, medium._replace(size="small"))]
+    assert len(set.union(*of)) == sum(map(len, of)) == 3 * 3 * 20
 
 
-def _start(root: Path) -> subprocess.Popen[str]:
-    """`carry_out` of `TINY` in a process of its own, which signals can reach."""
-    program = (
-        "import sys; sys.path.insert(0, 'tests')\n"
-        "from pathlib import Path\n"
-        "import tiny_study\n"
-        "from experiments.studying.running import carry_out\n"
-        f"failed = carry_out(tiny_study.TINY, Path({str(root)!r}), 2)\n"
-        "sys.exit(str(failed) if failed else 0)"
+def test_studies_share_the_workdirs_of_equal_runs_under_whatever_name():
+    alpha, transfer, selection = map(
+        find_study, ("planar_alpha", "planar_transfer", "planar_selection")
     )
-    return subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    assert places(alpha, "alpha 2", "dreamer") < places(transfer, "coworld", "dreamer")
+    assert not places(alpha, "alpha 0.03") & places(transfer)
+    assert places(selection, "reach") < places(transfer, "coworld")
+    assert places(find_study("table_11"), "CoWorld") < places(
+        find_study("table_2"), "CoWorld (Best-Source)"
     )
+    # Table 4's pairs read the source's state, which an offline method never sees.
+    offline = [places(find_study(name), "Offline DV2") for name in ("table_4", "figure_4")]
+    assert len(offline[0] & offline[1]) == 6
 
 
-def test_a_tiny_study_runs_is_stopped_goes_on_and_is_reported(tmp_path):
-    root, out = tmp_path / "root", tmp_path / "out"
-    collected(root, TINY)
-    stopped = _start(root)
-    while not list(root.glob("runs/**/checkpoints")):
-        assert stopped.poll() is None, stopped.stderr.read()
-        time.sleep(0.1)
-    stopped.send_signal(signal.SIGTERM)
-    _, said = stopped.communicate(timeout=90)
-    assert stopped.returncode != 0 and "Waiting for 2 processes to save" in said
-
-    whole = _start(root)
-    _, said = whole.communicate(timeout=300)
-    assert whole.returncode == 0, said
-    assert not running.make_plan(TINY, root).missing
-
-    page, picture, results = write_report("tiny", TINY, root, out)
-    records, data = read_results(results)
-    assert [(r["arm"], r["seed"]) for r in records] == [
-        ("Behaviour cloning", 0), ("Behaviour cloning", 1), ("online", 0)
-    ]  # fmt: skip
-    assert all(len(r["digest"]) == 64 and np.isfinite(r["return_mean"]) for r in records)
-    assert len({r["data_digest"] for r in records}) == 2  # one dataset, and none
-    text = page.read_text()
-    assert "3 of 3 runs are finished" in text and "| Behaviour cloning |" in text
-    assert "| planar_reach_downhill-medium-planar |" in text and "0, 1 | 2 |" in text
-    assert picture.stat().st_size > 10_000
-    assert list(data) == ["planar_reach_downhill-medium-planar"]
-    # A second report from the records alone says the same, and keeps what it knew of the data.
-    write_report("tiny", TINY, tmp_path / "nothing", out)
-    assert page.read_text() == text
-    assert read_results(results)[1] == data
-
-    # Below another root, the runs of the report count as finished, but none of other settings.
-    other = tmp_path / "other"
-    assert len(running.make_plan(TINY, other).missing) == 3
-    plan = running.make_plan(TINY, other, results)
-    assert not plan.missing and not plan.to_collect and min(plan.seconds.values()) > 0.0
-    assert running.carry_out(TINY, other, 1, together=True, reported=results) == {}
-    assert not other.exists()
-    arms = tuple(arm._replace(settings=(*arm.settings, "learning.batch=3")) for arm in TINY.arms)
-    assert len(running.make_plan(TINY._replace(arms=arms), other, results).missing) == 3
-    with pytest.raises(ValueError, match="There is no report .*tiny.json"):
-        running.make_plan(TINY, other, tmp_path / "tiny.json")
+def test_a_beginning_is_not_made_for_one_run_of_two_arms():
+    study = find_study("planar_ablation")
+    twice = study._replace(arms=(study.arms[0], study.arms[0]._replace(name="again")))
+    assert not shared_beginnings(list(runs_of(twice)))
+    assert [run.arm for run in distinct(list(runs_of(twice)))] == ["CoWorld"] * 20
 
 
-@pytest.mark.slow  # two programs of two seeds
-def test_the_seeds_of_an_arm_can_be_trained_in_one_process(tmp_path):
-    study = TINY._replace(arms=tuple(arm._replace(seeds=2) for arm in TINY.arms))
-    collected(tmp_path, study)
-    assert not running.carry_out(study, tmp_path, 2, together=True)
-    plan = running.make_plan(study, tmp_path)
-    assert not plan.missing
-    assert {run.seed for run in plan.finished} == {0, 1}
-    assert (tmp_path / "runs/reach_downhill-medium-planar/online/summary.json").exists()
+def test_a_run_that_ends_earlier_is_another_run():
+    (cloning, *_) = TINY.arms
+    short = cloning._replace(name="short", settings=(*cloning.settings, "run.last_phase=learn"))
+    whole, cut = runs_of(TINY._replace(arms=(cloning, short), seeds=1))
+    assert whole.place != cut.place and whole.key != cut.key
+
+
+@pytest.mark.parametrize(
+    ("hours", "minutes", "said"),
+    [
+        (None, 8.0, "No budget was set."),
+        (8.0, None, "8 h on 2 CPU cores; how long the runs take is unknown until"),
+        (8.0, 8.0, "take 6.7 h there."),
+        (6.0, 8.0, "take 6.7 h there, which exceeds the budget."),
+    ],
+)
+def test_a_plan_compares_its_time_with_the_budget(hours, minutes, said, tmp_path):
+    study = find_study("planar_ablation")._replace(hours=hours, minutes=minutes)
+    assert said in running.budget(study, running.make_plan(study, tmp_path))
 
 
 def test_a_run_of_other_settings_is_not_taken_for_one_of_the_study(tmp_path):
@@ -207,26 +178,6 @@ def test_a_run_of_other_settings_is_not_taken_for_one_of_the_study(tmp_path):
     (place / "config.json").write_text(json.dumps(other))
     with pytest.raises(ValueError, match="another configuration"):
         running.make_plan(TINY, tmp_path)
-
-
-def test_a_failed_run_is_named_and_the_others_are_done(tmp_path):
-    def job(name: str, code: str) -> running.Job:
-        return running.Job(name, [sys.executable, "-c", code], tmp_path / name / "log.txt")
-
-    jobs = [job("good", "print('well')"), job("bad", "raise SystemExit('no such file')")]
-    failed = running._do(jobs, 2, lambda: "")
-    assert failed == {"bad": tmp_path / "bad" / "log.txt"}
-    assert "no such file" in failed["bad"].read_text()
-    assert "well" in jobs[0].log.read_text()
-
-
-def test_jobs_of_one_workdir_follow_each_other(tmp_path):
-    program = (
-        "import os, sys, time; os.mkdir('busy'); time.sleep(0.3); os.rmdir('busy'); print(sys.argv)"
-    )
-    command = [sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r}); {program}"]
-    jobs = [running.Job(name, command, tmp_path / "log.txt") for name in ("medium", "expert")]
-    assert running._do(jobs, 2, lambda: "") == {}  # side by side, the second mkdir would fail
 
 
 def test_the_frames_of_a_rollout_keep_their_times(tmp_path):

@@ -29,6 +29,14 @@ def test_new_records_replace_those_of_their_run_and_others_stand_apart():
     )  # fmt: skip
 
 
+def test_a_record_counts_for_all_arms_with_its_settings():
+    cloning, online = TINY.arms
+    runs = list(runs_of(TINY._replace(arms=(online, cloning, online._replace(name="again")))))
+    run = next(run for run in runs if run.arm == "again")
+    kept = {"pair": run.pair, "arm": "an old name", "seed": 0, "settings_digest": run.digest}
+    assert merged([kept], [], runs) == [kept | {"arm": "online"}, kept | {"arm": "again"}]
+
+
 def test_each_version_of_a_dataset_is_kept_while_a_run_of_it_is():
     records = [{"data_digest": digest} for digest in ("old", "new", "")]
     old, new = {"b": {"gone": 2}, "a": {"old": 1, "gone": 2}}, {"a": {"new": 3}}

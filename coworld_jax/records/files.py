@@ -24,6 +24,7 @@ DATA = "data.json"
 SUMMARY = "summary.json"
 FAILURES = "failures.json"  # of several seeds: why, by seed
 
+_LOCK = ".lock"
 _LOG = logging.getLogger(__name__)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of a file system
 
@@ -58,7 +59,7 @@ def lock(workdir: Path) -> Iterator[None]:
         ValueError: another process has it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("w") as file:
+    with (workdir / _LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -76,6 +77,21 @@ def lock(workdir: Path) -> Iterator[None]:
                 error.strerror,
             )
         yield
+
+
+def is_locked(workdir: Path) -> bool:
+    """Whether a process trains in ``workdir``; False where its file system knows no locks."""
+    try:
+        with (workdir / _LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    return False
 
 
 def write_config(workdir: Path, config: Config) -> None:

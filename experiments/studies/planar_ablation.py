@@ -20,5 +20,6 @@ STUDY = Study(
     seeds=20,
     size="planar",
     minutes=8.0,
+    hours=8.0,
     baseline="CoWorld",
 )

@@ -50,4 +50,5 @@ STUDY = Study(
     seeds=5,
     size="planar",
     minutes=12.0,
+    hours=3.0,
 )

@@ -27,6 +27,7 @@ STUDY = Study(
     seeds=20,
     size="planar",
     minutes=6.0,
+    hours=12.0,
     baseline="dreamer",
     found=(
         "What was found so far: the couplings do not raise the return, and on reach_desk they "

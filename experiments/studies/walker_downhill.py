@@ -18,6 +18,7 @@ STUDY = Study(
     seeds=3,
     size="small",
     minutes=66.0,
+    hours=10.0,
     baseline="dreamer",
     table="table_3",
 )

@@ -45,7 +45,7 @@ def train_command(root: Path, run: Run, beginning: Path | None = None) -> list[s
 
 
 def seeds_command(root: Path, run: Run, seeds: int) -> list[str]:
-    """Train seeds 0 to ``seeds - 1`` of the arm of ``run`` in one process."""
+    """Train seeds 0 to ``seeds - 1`` of what is ``run`` with one of them, in one process."""
     return [
         *_train(root, run),
         *("--config.seed=0", f"--config.run.seeds={seeds}"),

@@ -77,8 +77,7 @@ def reported_times(runs: Sequence[Run], results: Path) -> dict[Path, float]:
     if not results.exists():
         raise ValueError(f"There is no report {results}: name a directory that holds one.")
     records = {record_key(record): record for record in read_results(results)[0]}
-    keys = {run.place: run.key for run in runs}
-    return {place: records[key]["wall_time"] for place, key in keys.items() if key in records}
+    return {run.place: records[run.key]["wall_time"] for run in runs if run.key in records}
 
 
 def read_record(root: Path, run: Run) -> Record:
@@ -201,19 +200,20 @@ def merged(
 ) -> tuple[list[Record], list[Record]]:
     """Records of two places: those of ``runs``, by pair and arm, and those of other settings.
 
-    A new record replaces the old one of its run.
+    A new record replaces the old one of its run. Arms with equal settings get the same record, each
+    with its own name.
     """
     found = {record_key(record): record for record in (*old, *new)}
     pairs, arms = (list(dict.fromkeys(names)) for names in zip(*((r.pair, r.arm) for r in runs)))
     ordered = sorted(runs, key=lambda run: (pairs.index(run.pair), arms.index(run.arm)))
-    wanted = [run.key for run in ordered]
-    others = [record for key, record in found.items() if key not in set(wanted)]
-    return [found[key] for key in wanted if key in found], others
+    wanted = {run.key for run in runs}
+    others = [record for key, record in found.items() if key not in wanted]
+    return [found[run.key] | {"arm": run.arm} for run in ordered if run.key in found], others
 
 
-def record_key(record: Record) -> tuple[str, str, int, str]:
+def record_key(record: Record) -> tuple[str, str]:
     """The `Run.key` of the run that a record describes."""
-    return record["pair"], record["arm"], record["seed"], record["settings_digest"]
+    return record["pair"], record["settings_digest"]
 
 
 def values(records: Sequence[Record], arm: str, pair: str, measure: str) -> dict[int, float]:

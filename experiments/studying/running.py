@@ -1,14 +1,9 @@
-"""Run the missing parts of a study, a few processes side by side, each on its own cores."""
+"""What of a study is missing, how long it takes, and in which order it is carried out."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -16,6 +11,7 @@ from typing import NamedTuple
 from coworld_jax.data import read_metadata
 from coworld_jax.envs.suites import find_jittable
 from coworld_jax.records.files import CONFIG, SUMMARY
+from coworld_jax.workdir import read_config
 from experiments.studying.commands import (
     LOG,
     agent_directory,
@@ -26,47 +22,41 @@ from experiments.studying.commands import (
     train_command,
 )
 from experiments.studying.lengths import check_lengths
+from experiments.studying.processes import Job, carry_out_jobs
 from experiments.studying.results import is_finished, reported_times, wall_time
-from experiments.studying.study import Data, Run, Study, runs_of, shared_beginnings
-
-_POLL = 0.5  # seconds between two looks at the processes
-_PATIENCE = 60.0  # seconds that they have to save and end
-
-
-class Job(NamedTuple):
-    """One command to carry out."""
-
-    name: str
-    command: list[str]
-    log: Path
-
-
-class RunningJob(NamedTuple):
-    """A job and its process."""
-
-    job: Job
-    process: subprocess.Popen[bytes]
-    slot: int
-    since: float
+from experiments.studying.study import (
+    BUDGET_CORES,
+    Data,
+    Run,
+    Study,
+    distinct,
+    runs_of,
+    shared_beginnings,
+)
 
 
 class Plan(NamedTuple):
     """What a study consists of, and what of it is there."""
 
-    runs: list[Run]
+    runs: list[Run]  # one for each row of the report; equal ones have the same place
     seconds: dict[Path, float]  # wall time of each finished run; keys are places
     datasets: list[Data]
     collected: list[Data]
 
     @property
     def finished(self) -> list[Run]:
-        """Runs that have ended."""
+        """Runs that have ended, for all arms that have them."""
         return [run for run in self.runs if run.place in self.seconds]
 
     @property
+    def distinct(self) -> list[Run]:
+        """Runs to be trained: those that several arms have in common count once."""
+        return distinct(self.runs)
+
+    @property
     def missing(self) -> list[Run]:
-        """Runs that have not ended."""
-        return [run for run in self.runs if run.place not in self.seconds]
+        """Distinct runs that have not ended."""
+        return [run for run in self.distinct if run.place not in self.seconds]
 
     @property
     def shared(self) -> dict[Path, Path]:
@@ -116,13 +106,31 @@ def minutes_by_arm(study: Study, plan: Plan) -> dict[str, float | None]:
     }
 
 
-def time_left(study: Study, plan: Plan, processes: int) -> str:
-    """How long the missing runs are expected to take; collections are not counted."""
+def expected_hours(study: Study, plan: Plan, runs: Sequence[Run], processes: int) -> float | None:
+    """What ``runs`` take with so many processes; None until one of each of their arms is known."""
     minutes = minutes_by_arm(study, plan)
-    known = [minutes[run.arm] for run in plan.missing]
-    if any(value is None for value in known):
-        return "the time is unknown until a run of each arm is finished"
-    return f"{sum(value or 0.0 for value in known) / 60.0 / processes:.1f} h"
+    known = [value for run in runs if (value := minutes[run.arm]) is not None]
+    return sum(known) / 60.0 / processes if len(known) == len(runs) else None
+
+
+def time_left(study: Study, plan: Plan, processes: int) -> str:
+    """How long the missing runs are expected to take, as a clause; collections are not counted."""
+    hours = expected_hours(study, plan, plan.missing, processes)
+    if hours is None:
+        return "the time left is unknown until a run of each arm is finished"
+    return f"about {hours:.1f} h of runs are left"
+
+
+def budget(study: Study, plan: Plan) -> str:
+    """A sentence: whether all runs, those that are finished included, fit into the budget."""
+    if study.hours is None:
+        return "No budget was set."
+    said = f"Budget: {study.hours:g} h on {BUDGET_CORES} CPU cores"
+    hours = expected_hours(study, plan, plan.distinct, BUDGET_CORES)
+    if hours is None:
+        return f"{said}; how long the runs take is unknown until a run of each arm is finished."
+    sentence = f"{said}. All runs together are expected to take {hours:.1f} h there"
+    return f"{sentence}, which exceeds the budget." if hours > study.hours else f"{sentence}."
 
 
 def carry_out(
@@ -137,7 +145,8 @@ def carry_out(
 
     The phases that several arms of a seed have in common are trained once, before them. Ctrl-C,
     SIGTERM or a closed terminal stops all processes at their next checkpoint, or kills them after a
-    minute; the same call continues.
+    minute. Where this process is killed, they are killed with it (`child`). The same call
+    continues; it loses at most what a run did after its last checkpoint.
 
     Args:
         study: whose runs are wanted.
@@ -155,31 +164,25 @@ def carry_out(
     """
     plan = make_plan(study, root, reported)
     check_lengths(plan.missing)
-    failed = _do(_collections(root, plan), processes, _nothing)
-    missing = [run for run in plan.missing if run.data is None or run.data.name not in failed]
-    if together and study.seeds > 1:
-        here = _times(root, plan.runs)
-        elsewhere = {run.place.parent for run in plan.finished if run.place not in here}
-        jobs, missing = _seeds_together(root, study, missing, elsewhere)
-        failed |= _do(jobs, processes, _nothing)
-    shared = plan.shared
-    failed |= _do(_beginnings(root, missing, shared), processes, _nothing)
-    ready = [run for run in missing if _can_start(root, run, _beginning(shared, run))]
 
     def now() -> Plan:
         return plan._replace(seconds=plan.seconds | _times(root, plan.runs))
 
-    def left() -> str:
-        return f"; {time_left(study, now(), processes)} left"
+    def carried_out(jobs: Sequence[Job]) -> dict[str, Path]:
+        return carry_out_jobs(jobs, processes, lambda: time_left(study, now(), processes))
 
-    jobs = [_training(root, run, _beginning(shared, run)) for run in ready]
-    failed |= _do(jobs, processes, left)
+    failed = carried_out(_collections(root, plan))
+    missing = [run for run in plan.missing if run.data is None or run.data.name not in failed]
+    if together and study.seeds > 1:
+        here = _times(root, plan.runs)
+        elsewhere = {run.place.parent for run in plan.finished if run.place not in here}
+        jobs, missing = _seeds_together(root, plan, missing, elsewhere)
+        failed |= carried_out(jobs)
+    shared = plan.shared
+    failed |= carried_out(_beginnings(root, missing, shared))
+    ready = [run for run in missing if _can_start(root, run, _beginning(shared, run))]
+    failed |= carried_out([_training(root, run, _beginning(shared, run)) for run in ready])
     return failed | {str(run.place): root / run.place / LOG for run in now().missing}
-
-
-def _nothing() -> str:
-    """What there is to say of the time left: nothing."""
-    return ""
 
 
 def _can_start(root: Path, run: Run, beginning: Path | None) -> bool:
@@ -217,121 +220,33 @@ def _beginnings(root: Path, missing: Sequence[Run], shared: Mapping[Path, Path])
 
 
 def _seeds_together(
-    root: Path, study: Study, missing: Sequence[Run], elsewhere: Collection[Path]
+    root: Path, plan: Plan, missing: Sequence[Run], elsewhere: Collection[Path]
 ) -> tuple[list[Job], list[Run]]:
-    """A job for each arm and pair whose tasks are jittable, and the runs of the others.
+    """A job for each method and settings whose tasks are jittable, and the runs of the others.
 
     Args:
-        elsewhere: places of arms that have seeds of an earlier report; their other seeds are
+        elsewhere: folders of runs that have seeds of an earlier report; their other seeds are
             trained one by one.
     """
-    arms: dict[Path, Run] = {}
+    seeds = Counter(run.place.parent for run in plan.distinct)
+    folders: dict[Path, Run] = {}
     others = []
     for run in missing:
         tasks = {*run.config.source, run.config.target} - {""}
         jittable = all(find_jittable(task) is not None for task in tasks)
         if jittable and run.place.parent not in elsewhere:
-            arms[run.place.parent] = run
+            folders[run.place.parent] = run
         else:
             others.append(run)
-    jobs = [
-        Job(str(place), seeds_command(root, run, study.seeds_of(run.arm)), root / place / LOG)
-        for place, run in arms.items()
-    ]
-    return jobs, others
+    return [_joint(root, run, seeds[place]) for place, run in folders.items()], others
+
+
+def _joint(root: Path, run: Run, seeds: int) -> Job:
+    """A job that trains so many seeds in one process, or as many as a study has begun there."""
+    place = run.place.parent
+    begun = read_config(root / place).run.seeds if (root / place / CONFIG).exists() else 0
+    return Job(str(place), seeds_command(root, run, max(begun, seeds)), root / place / LOG)
 
 
 def _training(root: Path, run: Run, beginning: Path | None) -> Job:
     return Job(str(run.place), train_command(root, run, beginning), root / run.place / LOG)
-
-
-def _do(jobs: Sequence[Job], processes: int, left: Callable[[], str]) -> dict[str, Path]:
-    """Carry ``jobs`` out, so many at a time.
-
-    Args:
-        left: says how long the rest takes, for the line that announces an ended job.
-
-    Returns:
-        The log of each job that failed, by its name.
-    """
-    waiting, failed = list(jobs), {}
-    running: list[RunningJob] = []
-    with _stops() as stopped:
-        try:
-            while (waiting or running) and not stopped:
-                _begin_some(waiting, running, processes)
-                time.sleep(_POLL)
-                for ended in [begun for begun in running if begun.process.poll() is not None]:
-                    running.remove(ended)
-                    if ended.process.returncode:
-                        failed[ended.job.name] = ended.job.log
-                    minutes = (time.monotonic() - ended.since) / 60.0
-                    how = "failed" if ended.process.returncode else "done"
-                    count = f"{len(jobs) - len(waiting) - len(running)} of {len(jobs)}"
-                    _say(f"{ended.job.name}: {how} after {minutes:.1f} min; {count}{left()}.")
-        finally:
-            _end(running)
-        if stopped:
-            raise KeyboardInterrupt
-    return failed
-
-
-def _begin_some(waiting: list[Job], running: list[RunningJob], processes: int) -> None:
-    """Move jobs from ``waiting`` to ``running`` while slots are free; one job for each workdir."""
-    for slot in range(processes):
-        busy = {begun.job.log for begun in running}
-        ready = [job for job in waiting if job.log not in busy]
-        if ready and all(begun.slot != slot for begun in running):
-            waiting.remove(ready[0])
-            running.append(_begin(ready[0], slot, processes))
-
-
-def _begin(job: Job, slot: int, processes: int) -> RunningJob:
-    """Start a job; its output goes to its log, and its threads to the cores of its slot."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    _say(f"{job.name}: started; its log is {job.log}.")
-    with job.log.open("ab") as log:
-        process = subprocess.Popen(
-            job.command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        own = cores[slot::processes]
-        if own:
-            os.sched_setaffinity(process.pid, own)
-    return RunningJob(job, process, slot, time.monotonic())
-
-
-@contextmanager
-def _stops() -> Iterator[list[int]]:
-    """A list that gets each signal to stop."""
-    stopped: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: stopped.append(number))
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    }
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _end(running: Sequence[RunningJob]) -> None:
-    """Ask the processes to save and end; kill those that have not ended after a minute."""
-    if not running:
-        return
-    for begun in running:
-        begun.process.send_signal(signal.SIGTERM)
-    _say(f"Waiting for {len(running)} processes to save.")
-    deadline = time.monotonic() + _PATIENCE
-    for begun in running:
-        try:
-            begun.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            begun.process.kill()
-            begun.process.wait()
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -26,6 +26,9 @@ NO_HIGHER_MEAN = (
 NEGATIVE = "A negative result, as defined before the first run:"
 """What stands before `Study.refuted` on a page."""
 
+BUDGET_CORES = 2
+"""CPU cores that the budget of a study is meant for."""
+
 
 class Arm(NamedTuple):
     """One row of a table: a method with its settings."""
@@ -77,24 +80,32 @@ class Run(NamedTuple):
     text: str  # value of --config
     settings: tuple[str, ...]
     data: Data | None  # None for a method that learns in simulators alone
-    group: str  # pair, dataset and size, as a folder
+
+    @property
+    def group(self) -> str:
+        """What it learns from, as a folder: its dataset, or else its simulators."""
+        return slug(" ".join(self.config.source)) if self.data is None else self.data.name
 
     @property
     def place(self) -> Path:
-        """The workdir below the root. Studies with a common root share the runs that are equal."""
-        return Path("runs", self.group, slug(self.arm), f"seed_{self.seed}")
+        """The workdir below the root, by data, method, settings and seed.
+
+        Equal runs have the same place, in whatever arms and studies they are. Such a run is trained
+        once for all of them.
+        """
+        digest = digest_of(_deciding(replace(self.config, seed=0)))
+        folder = f"{slug(self.config.method)}-{digest[:8]}"
+        return Path("runs", self.group, folder, f"seed_{self.seed}")
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all settings that decide the result."""
-        flat = flatten(self.config)
-        kept = {path: value for path, value in flat.items() if path not in CHANGEABLE}
-        return digest_of(kept)
+        """SHA-256 of all settings that decide the result, the seed among them."""
+        return digest_of(_deciding(self.config))
 
     @property
-    def key(self) -> tuple[str, str, int, str]:
-        """Identifies the run within its study, and its settings."""
-        return self.pair, self.arm, self.seed, self.digest
+    def key(self) -> tuple[str, str]:
+        """Identifies what the run measures, within its study; equal runs of two arms share it."""
+        return self.pair, self.digest
 
     @property
     def beginning(self) -> tuple[Path, Config] | None:
@@ -120,6 +131,7 @@ class Study(NamedTuple):
     seeds: int
     size: str
     minutes: float | None = None  # of a run on one CPU core, until one of its arm is finished
+    hours: float | None = None  # budget of all runs on `BUDGET_CORES`; None where none was set
     measure: str = "return_mean"  # key of a record, see `studying.results`
     further: tuple[str, ...] = ()  # measures that have a table of their own beside it
     baseline: str = ""  # name of the arm that others are compared with; the first one if empty
@@ -148,8 +160,15 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def _deciding(config: Config) -> dict[str, Any]:
+    """The settings that decide what a run measures, by path; no data, which `Run.group` names."""
+    ended = config.run.last_phase != ""  # before the plan's end
+    left_out = CHANGEABLE - ({"run.last_phase"} if ended else set())
+    return {path: value for path, value in flatten(config).items() if path not in left_out}
+
+
 def slug(name: str) -> str:
-    """``name`` as a folder: ``DV2 Finetune + EWC`` is ``dv2_finetune_ewc``."""
+    """``name`` as a folder: ``dmc/walker_walk`` is ``dmc_walker_walk``."""
     letters = "".join(c.lower() if c.isalnum() else " " for c in name)
     return "_".join(letters.split())
 
@@ -203,7 +222,6 @@ def _run(study: Study, pair: Pair, arm: Arm, seed: int) -> Run:
         pair.best,
         f"{file}:{study.size}",
     )
-    group = f"{slug(pair.name)}-{pair.until}-{study.size}"
     return Run(
         pair=pair.name,
         arm=arm.name,
@@ -212,7 +230,6 @@ def _run(study: Study, pair: Pair, arm: Arm, seed: int) -> Run:
         text=f"{file}:{text}",
         settings=(*settings, f"seed={seed}"),
         data=data if offline else None,
-        group=group,
     )
 
 
@@ -223,10 +240,18 @@ def _config(suite: str, text: str, settings: tuple[str, ...]) -> Config:
     return override(resolve(module.get_config(text)), list(settings))
 
 
-def shared_beginnings(runs: Sequence[Run]) -> dict[Path, list[Run]]:
-    """The runs by the beginning that they share with another one."""
-    found: dict[Path, list[Run]] = {}
+def distinct(runs: Sequence[Run]) -> list[Run]:
+    """One run for each place: what arms with equal settings have in common is trained once."""
+    found: dict[Path, Run] = {}
     for run in runs:
+        found.setdefault(run.place, run)
+    return list(found.values())
+
+
+def shared_beginnings(runs: Sequence[Run]) -> dict[Path, list[Run]]:
+    """The distinct runs by the beginning that they share with another one."""
+    found: dict[Path, list[Run]] = {}
+    for run in distinct(runs):
         beginning = run.beginning
         if beginning is not None:
             found.setdefault(beginning[0], []).append(run)
