@@ -90,7 +90,8 @@ def test_a_page_has_a_table_for_each_further_measure(tmp_path):
     runs = [run for run in runs_of(study) if run.pair == DOOR and run.arm.startswith("CoWorld")]
     kept = [
         record(run.arm, run.pair, 1.0, run.seed, settings_digest=run.digest, data_digest="",
-               value_bias=2.0 + run.seed, cumulative_bias=11.5 + run.seed, curve=[], updates=1, wall_time=1.0)
+               value_bias=2.0 + run.seed, cumulative_bias=11.5 + run.seed, curve=[], updates=1,
+               wall_time=1.0)
         for run in runs
     ]  # fmt: skip
     del kept[0]["cumulative_bias"]  # an earlier record
