@@ -29,15 +29,33 @@ def is_size(setting: str) -> bool:
     return is_length or path.startswith("network.") or path == "learning.batch"
 
 
+def is_number(setting: str) -> bool:
+    """Whether the value of a setting is a number, and no word or switch."""
+    try:
+        float(setting.partition("=")[2])
+    except ValueError:
+        return False
+    return True
+
+
+def kind(arm: Arm) -> tuple[str, ...]:
+    """What an arm does: its method, several sources or one, and its switches; no numbers."""
+    left_out = [s for s in arm.settings if is_size(s) or is_number(s) or s.startswith("source=")]
+    return arm.method, arm.ending, *(s for s in arm.settings if s not in left_out)
+
+
 def made_tiny(study: Study) -> Study:
-    """A study with one seed, its first pair and two arms, all tiny."""
-    arms = {arm.name: arm for arm in (study.arms[0], study.arms[-1])}
+    """A study with one seed, its first pair and the first arm of each `kind`, all tiny.
+
+    Arms that differ from these in numbers or in the names of their sources are left out.
+    """
+    arms = {kind(arm): arm for arm in reversed(study.arms)}
     return study._replace(
         arms=tuple(
             arm._replace(
                 settings=(*tiny_settings(arm.method), *(s for s in arm.settings if not is_size(s)))
             )
-            for arm in arms.values()
+            for arm in reversed(arms.values())
         ),
         pairs=study.pairs[:1],
         seeds=1,
