@@ -119,6 +119,14 @@ def places(study: Study, *arms: str) -> set[Path]:
     return {run.place for run in runs_of(study) if not arms or run.arm in arms}
 
 
+def test_a_study_may_leave_out_the_seeds_that_chose_its_pair():
+    study = find_study("planar_ablation")
+    of_coworld = [run for run in runs_of(study) if run.arm == "CoWorld"]
+    assert [run.seed for run in of_coworld] == list(range(8, 28))
+    shared = {run.place for run in runs_of(find_study("planar_transfer"))}
+    assert [run.seed for run in of_coworld if run.place in shared] == list(range(8, 20))
+
+
 def test_pairs_of_other_data_or_sizes_have_other_workdirs():
     (arm, *_), transfer = TINY.arms, find_study("planar_transfer")
     medium = transfer._replace(arms=(arm,))  # whose settings say nothing of the size

@@ -18,6 +18,7 @@ STUDY = Study(
     arms=tuple(arm._replace(settings=(*arm.settings, *COWORLD)) for arm in ABLATIONS),
     pairs=(offline_pair("reach_desk"),),
     seeds=20,
+    first_seed=8,
     size="planar",
     minutes=8.0,
     hours=8.0,

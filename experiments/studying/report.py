@@ -97,8 +97,8 @@ def write_report(name: str, study: Study, root: Path, out: Path) -> list[Path]:
 def _further_pictures(
     name: str, study: Study, root: Path, out: Path, finished: Sequence[Run]
 ) -> tuple[list[Path], list[str]]:
-    """Those that need the workdirs of seed 0, and sentences on what they show."""
-    first = [run for run in finished if run.seed == 0]
+    """Those that need the workdirs of the first seed, and sentences on what they show."""
+    first = [run for run in finished if run.seed == study.first_seed]
     strips = [run for run in first if (root / run.place / ROLLOUT).exists()]
     drawn, facts = [], []
     if study.strips and strips:

@@ -152,7 +152,8 @@ def carry_out(
         study: whose runs are wanted.
         root: directory of its data and runs.
         processes: side by side.
-        together: train the seeds of an arm in one process where all its tasks are jittable.
+        together: train the seeds of an arm in one process where all its tasks are jittable; those
+            of a study whose first seed is not 0 are trained one by one.
         reported: see `make_plan`.
 
     Returns:
@@ -173,7 +174,7 @@ def carry_out(
 
     failed = carried_out(_collections(root, plan))
     missing = [run for run in plan.missing if run.data is None or run.data.name not in failed]
-    if together and study.seeds > 1:
+    if together and study.seeds > 1 and study.first_seed == 0:
         here = _times(root, plan.runs)
         elsewhere = {run.place.parent for run in plan.finished if run.place not in here}
         jobs, missing = _seeds_together(root, plan, missing, elsewhere)

@@ -130,6 +130,7 @@ class Study(NamedTuple):
     pairs: tuple[Pair, ...]
     seeds: int
     size: str
+    first_seed: int = 0  # above 0 where earlier seeds chose what the study asks
     minutes: float | None = None  # of a run on one CPU core, until one of its arm is finished
     hours: float | None = None  # budget of all runs on `BUDGET_CORES`; None where none was set
     measure: str = "return_mean"  # key of a record, see `studying.results`
@@ -198,12 +199,12 @@ def runs_of(study: Study) -> Iterator[Run]:
     Raises:
         ValueError: a pair or a setting that does not exist.
     """
-    for seed in range(study.seeds):
+    for index in range(study.seeds):
         for pair in study.pairs:
             for arm in study.arms:
-                if seed >= study.seeds_of(arm.name):
+                if index >= study.seeds_of(arm.name):
                     continue
-                run = _run(study, pair, arm, seed)
+                run = _run(study, pair, arm, study.first_seed + index)
                 if run.data is None or run.config.target not in run.config.source:
                     yield run
 
