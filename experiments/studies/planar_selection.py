@@ -3,7 +3,7 @@
 No setting trains one of several sources less than the others. The arm ``with a blind source`` has
 one in its place whose encoder cannot learn: ``reach+zoom=0.01`` is the task reach, drawn so small
 that all its pictures look alike. Its encoder stays about as flat as it began; the metrics
-``target/model/entropy_*`` show it. The greatest possible entropy is that of 128 equal shares, 4.852.
+``target/model/entropy_*`` show it. The greatest possible entropy is 4.852, of 128 equal shares.
 
 What it shows: whether a source that knows nothing of pictures is chosen for its flat softmax. What
 it does not show: how a source would do that was merely trained for a shorter time, which knows
