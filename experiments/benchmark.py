@@ -21,7 +21,7 @@
 * ``suite``: the updates of BUILD.md's table, one after another.
 * ``layers``: each convolution in each of its forms.
 * ``loop``: the whole training loop on a real task, and where its time goes.
-* ``run``: a whole run, evaluations included, in turns with the same in another setting.
+* ``run``: a whole run, evaluations included, interleaved with it in a second setting.
 * ``hosts``: two processes that train one run: their updates, agreements and exchanges.
 * ``profile``: the operations that an update spends most of its time in.
 * ``flops``: the counted arithmetic of an update, part by part, and the bytes of its gradients.

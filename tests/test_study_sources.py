@@ -56,7 +56,7 @@ def test_a_choice_is_shown_with_what_it_rests_on():
         [record("x", "p", 1.0, **more), record("x", "p", 1.0, 1, **old), record("y", "p", 1.0)]
     )
     # 0.5 ± 12.706 * 0.25: the interval ends at 0 and 1. One run has no interval.
-    none = "[no interval]"
+    none = "[no interval], n=1"
     assert [row[2:-1] for row in rows] == [
         ["a", "2", "0.50 [0.00, 1.00]", f"0.1 {none}", f"4 {none}", f"-5 {none}"],
         ["b", "2", "0.50 [0.00, 1.00]", f"0.3 {none}", f"2 {none}", ""],

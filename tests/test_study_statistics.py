@@ -27,6 +27,10 @@ def test_pairs_weigh_alike_in_the_mean_whatever_their_seeds():
     assert share.value == (1 / 4 + 1.0) / 2
 
 
+def test_equal_values_have_no_interval():
+    assert f"{statistics.mean([np.full(3, 0.1)])}" == "0.10 [no interval]"
+
+
 @pytest.mark.parametrize("seeds, pairs", [(3, 1), (7, 1), (9, 3), (10, 3), (20, 3)])
 def test_with_as_many_seeds_on_every_pair_the_interquartile_mean_is_scipys(seeds, pairs):
     scores = list(np.random.default_rng(seeds).normal(size=(pairs, seeds)))
@@ -35,10 +39,10 @@ def test_with_as_many_seeds_on_every_pair_the_interquartile_mean_is_scipys(seeds
 
 
 def test_the_interval_of_the_interquartile_mean_by_hand():
-    # -9 and 90 are moved to the ends of the middle: 1 1 2 2, of variance 1/3. Half of the three
-    # degrees of freedom are left.
+    # -9 and 90 are moved to the ends of the middle: 1 1 2 2, of variance 1/3. Two scores are kept,
+    # so that one degree of freedom is left.
     estimate = statistics.interquartile_mean([np.array([-9.0, 1.0, 2.0, 90.0])])
-    half = stats.t.ppf(0.975, 1.5) * (1 / 3 / 4) ** 0.5 / 0.5
+    half = stats.t.ppf(0.975, 1) * (1 / 3 / 4) ** 0.5 / 0.5
     assert estimate == pytest.approx((1.5, 1.5 - half, 1.5 + half))
 
 

@@ -1,4 +1,4 @@
-"""Is the useful one of three sources chosen, and does an under-trained one win?
+"""Is the useful one of three sources chosen, or a blind one for its flat softmax?
 
 No setting trains one of several sources less than the others. The arm ``with a blind source`` has
 one in its place whose encoder cannot learn: ``reach+zoom=0.01`` is the task reach, drawn so small
@@ -38,7 +38,7 @@ STUDY = Study(
     refuted=(
         "of the choice: reach is chosen in at most half of the updates of multi-source, or the"
         " interval of the best single source's difference to multi-source lies above 0. Of the"
-        " fear: the blind source is chosen in less than a third of the updates."
+        " second question: the blind source is chosen in less than a third of the updates."
     ),
     arms=(
         several("multi-source", *SOURCES.values()),

@@ -16,6 +16,8 @@ from experiments.studying.lengths import known_plan, reads_only_the_target
 from experiments.studying.results import Record, record_key
 from experiments.studying.study import Run
 
+_TRAINS_NOTHING = ("select", "measure")  # names of phases
+
 
 class Clock(NamedTuple):
     """How the updates of a study's records count."""
@@ -59,7 +61,8 @@ def updates_in(plan: Sequence[Phase], domain: str, updates: int) -> int:
     own = 0
     for phase in plan:
         made = min(phase.updates, updates)
-        trains = domain in phase.reads and (domain in phase.scores or phase.reads == (domain,))
+        own_data = domain in phase.reads and (domain in phase.scores or phase.reads == (domain,))
+        trains = own_data and phase.name not in _TRAINS_NOTHING
         own += made * trains
         updates -= made
     return own

@@ -73,7 +73,7 @@ def _curves(axis: Axes, study: Study, pair: Pair, records: Sequence[Record], clo
 
 
 def _measures(axis: Axes, study: Study, records: Sequence[Record]) -> None:
-    """The study's measure of each arm: a dot with its interval for each pair, from the left."""
+    """The study's measure of each arm: a dot with its interval for each pair, from the top."""
     for row, arm in enumerate(study.arms):
         for step, pair in enumerate(study.pairs):
             found = list(values(records, arm.name, pair.name, study.measure).values())

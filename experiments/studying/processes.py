@@ -61,6 +61,9 @@ def carry_out_jobs(jobs: Sequence[Job], processes: int, left: Callable[[], str])
                 time.sleep(_POLL)
                 for ended in [begun for begun in running if begun.process.poll() is not None]:
                     running.remove(ended)
+                    if ended.process.returncode and _is_taken(ended.job, announced):
+                        waiting.append(ended.job)  # another process was first to lock its workdir
+                        continue
                     if ended.process.returncode:
                         failed[ended.job.name] = ended.job.log
                     minutes = (time.monotonic() - ended.since) / 60.0

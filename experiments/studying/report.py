@@ -170,7 +170,8 @@ def _compared(study: Study, records: Sequence[Record]) -> list[str]:
     """The arms compared with the baseline on each pair, and over all pairs."""
     baseline, parts = study.baseline_arm.name, []
     if len(study.arms) > 1:
-        of = f" of the {_COMPARED[study.measure]}" if study.measure in _COMPARED else ""
+        compared = "return" if study.ratio else _COMPARED.get(study.measure)
+        of = f" of the {compared}" if compared else ""
         parts += [
             f"Difference{of} to {baseline}, mean with its 95 % interval. Where both arms have two "
             "seeds or more in common, those n seeds are paired:",
@@ -201,8 +202,8 @@ def _further_tables(study: Study, records: Sequence[Record], clock: Clock) -> li
         ]
     if study.share is not None:
         parts += [
-            "When an evaluation first reached it, median over seeds with its 95 % interval, which "
-            "needs six seeds:",
+            f"When an evaluation first reached {study.share:.0%} of the reference, median over "
+            "seeds with its 95 % interval, which needs six seeds:",
             tables.times(study, records, clock),
         ]
     selection, watched = choices(records), tables.grouped(records, "last_metrics")

@@ -46,7 +46,7 @@ Datasets = Mapping[str, Mapping[str, Any]]  # by name, and by `data_digest`
 
 
 def is_finished(root: Path, run: Run) -> bool:
-    """Whether a run has made all that the study wants; one that was shorter goes on.
+    """Whether a run has made all that the study wants.
 
     Raises:
         ValueError: its workdir belongs to a run with other settings.

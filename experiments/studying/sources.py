@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import nan
 from pathlib import Path
 
@@ -34,15 +34,19 @@ def choices(records: Sequence[Record]) -> Table:
         ]
         names = dict.fromkeys(name for found in [shares, *figures] for one in found for name in one)
         for name in names:
-            cells = [_share(shares, name), *(_mean(found, name) for found in figures)]
+            cells = [_share(shares, name), *(mean_cell(found, name) for found in figures)]
             paper = "chosen" if chosen_source(f"{pair}-multi") == name else ""
             rows.append([pair, arm, name, str(len(own)), *cells, paper])
     return ["pair", "arm of the study", "source", "n", "share", *BY_SOURCE.values(), "paper"], rows
 
 
-def _mean(found: Sequence[dict[str, float]], name: str) -> str:
+def mean_cell(found: Sequence[Mapping[str, float]], name: str) -> str:
+    """The mean with its interval of what is called ``name``, and its n where some runs lack it."""
     values = [one[name] for one in found if name in one]
-    return f"{statistics.mean([np.array(values)]):.3g}" if values else ""
+    if not values:
+        return ""
+    fewer = f", n={len(values)}" if len(values) < len(found) else ""
+    return f"{statistics.mean([np.array(values)]):.3g}{fewer}"
 
 
 def _share(found: Sequence[dict[str, float]], name: str) -> str:

@@ -103,7 +103,9 @@ def interquartile_mean(scores: Scores) -> Estimate:
     middle, share = values[kept], float(weights[kept].sum())
     value = float(middle @ weights[kept]) / share
     moved = [np.clip(part, middle[0], middle[-1]) / share for part in scores]
-    return _student(value, moved, len(scores), known=share)
+    count = len(values)
+    known = (share * count - 1.0) / (count - 1.0) if count > 1 else 1.0
+    return _student(value, moved, len(scores), known=known)
 
 
 def optimality_gap(scores: Scores) -> Estimate:
@@ -200,9 +202,9 @@ def _student(value: float, parts: Scores, pairs: int, known: float = 1.0) -> Est
         return Estimate(value, nan, nan)
     freedom = known * np.array([len(part) - 1 for part in parts])
     variances = np.array([part.var(ddof=1) / len(part) for part in parts]) / pairs**2
-    total = float(variances.sum())
-    if total == 0.0:
+    if all(np.ptp(part) == 0.0 for part in parts):
         return Estimate(value, nan, nan)
+    total = float(variances.sum())
     half = _quantile(variances, freedom) * total**0.5
     return Estimate(value, value - half, value + half)
 

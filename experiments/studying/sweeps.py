@@ -38,7 +38,11 @@ def sweeps(study: Study, runs: Sequence[Run]) -> Sweeps:
 
 def is_number(text: str) -> bool:
     """Whether ``text`` is written as a number."""
-    return text.replace(".", "", 1).isdigit()
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def draw_sweeps(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import inf
+from math import inf, nan
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from experiments.studying import statistics
 from experiments.studying.clock import Clock
 from experiments.studying.published import published, published_average
 from experiments.studying.results import WATCHED, Datasets, Record, scores, values
+from experiments.studying.sources import mean_cell
 from experiments.studying.statistics import Estimate, Scores
 from experiments.studying.study import Arm, Pair, Study
 
@@ -115,7 +116,12 @@ def _average(
     if not study.ratio:
         return statistics.mean(own), count
     others = found(study.ratio)
-    return statistics.ratio(own, others) if all(map(len, others)) else None, count
+    if not all(map(len, others)):
+        return None, count
+    if arm.name == study.ratio:
+        known = min(part.mean() for part in others) > 0.0
+        return Estimate(1.0, nan, nan) if known else None, count
+    return statistics.ratio(own, others), count
 
 
 def differences(study: Study, records: Sequence[Record]) -> str:
@@ -210,9 +216,7 @@ def last_metrics(groups: Groups) -> str:
     """The last of the metrics `WATCHED`; empty where a method or a setting has no such term."""
     rows = []
     for (pair, arm), found in groups.items():
-        cells = [[one[name] for one in found if name in one] for name in WATCHED]
-        means = [f"{statistics.mean([np.array(cell)]):.3g}" if cell else "" for cell in cells]
-        rows.append([pair, arm, str(len(found)), *means])
+        rows.append([pair, arm, str(len(found)), *(mean_cell(found, name) for name in WATCHED)])
     return table(["pair", _ARM, "n", *WATCHED.values()], rows)
 
 
