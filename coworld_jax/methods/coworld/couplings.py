@@ -188,7 +188,7 @@ def distances(terms: jax.Array, axis_name: str | None) -> jax.Array:
     return averaged(jnp.mean(jax.lax.stop_gradient(terms), axis=(1, 2)), axis_name)
 
 
-def rivals(
+def selection_metrics(
     coworld: CoWorld, near: jax.Array, embed: jax.Array, source_embeds: jax.Array
 ) -> Metrics:
     """What a choice among sources rests on, to be logged, without gradient.
@@ -251,7 +251,7 @@ def target_update(
         if by_batch:
             near = distances(every, axis_name)
             aligned = every[jnp.argmin(near)]
-            logged = rivals(coworld, near, seen.embed, others)
+            logged = selection_metrics(coworld, near, seen.embed, others)
         if coupling.state_alignment:
             return Terms({"alignment": aligned}, logged=logged)
         # Measured all the same: what a run with coupling A is compared with.
@@ -327,5 +327,5 @@ def select_update(
     assert state.distances is not None
     mean = jnp.where(count == 0, 0.0, state.distances)
     mean = mean + (near - mean) / (count + 1)
-    logged = averaged(rivals(coworld, near, embed, others), axis_name)
+    logged = averaged(selection_metrics(coworld, near, embed, others), axis_name)
     return replace(state, distances=mean), prefixed("model", logged)
