@@ -11,6 +11,7 @@ import tiny
 from coworld_jax.config import flatten
 from experiments.studying import running
 from experiments.studying.study import Arm, Pair, Reference, Study
+from experiments.studying.sweeps import is_number
 
 ROOT = Path(__file__).resolve().parent.parent
 _OWN = {"method", "seed", "source", "target", "data"}
@@ -29,19 +30,14 @@ def is_size(setting: str) -> bool:
     return is_length or path.startswith("network.") or path == "learning.batch"
 
 
-def is_number(setting: str) -> bool:
-    """Whether the value of a setting is a number, and no word or switch."""
-    try:
-        float(setting.partition("=")[2])
-    except ValueError:
-        return False
-    return True
-
-
 def kind(arm: Arm) -> tuple[str, ...]:
     """What an arm does: its method, several sources or one, and its switches; no numbers."""
-    left_out = [s for s in arm.settings if is_size(s) or is_number(s) or s.startswith("source=")]
-    return arm.method, arm.ending, *(s for s in arm.settings if s not in left_out)
+
+    def is_left_out(setting: str) -> bool:
+        path, _, value = setting.partition("=")
+        return is_size(setting) or is_number(value) or path == "source"
+
+    return arm.method, arm.ending, *(s for s in arm.settings if not is_left_out(s))
 
 
 def made_tiny(study: Study) -> Study:

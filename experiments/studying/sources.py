@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import nan
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from coworld_jax.evaluation.pictures import save_figure
 from experiments.studying import statistics
 from experiments.studying.published import chosen_source, published
-from experiments.studying.results import BY_SOURCE, Record, values
+from experiments.studying.results import BY_SOURCE, Record
 from experiments.studying.statistics import Estimate
 from experiments.studying.study import Arm, Study
+from experiments.studying.tables import ARM, average, mean_cell
 
 Table = tuple[list[str], list[list[str]]]  # head, and rows
 
@@ -37,16 +38,7 @@ def choices(records: Sequence[Record]) -> Table:
             cells = [_share(shares, name), *(mean_cell(found, name) for found in figures)]
             paper = "chosen" if chosen_source(f"{pair}-multi") == name else ""
             rows.append([pair, arm, name, str(len(own)), *cells, paper])
-    return ["pair", "arm of the study", "source", "n", "share", *BY_SOURCE.values(), "paper"], rows
-
-
-def mean_cell(found: Sequence[Mapping[str, float]], name: str) -> str:
-    """The mean with its interval of what is called ``name``, and its n where some runs lack it."""
-    values = [one[name] for one in found if name in one]
-    if not values:
-        return ""
-    fewer = f", n={len(values)}" if len(values) < len(found) else ""
-    return f"{statistics.mean([np.array(values)]):.3g}{fewer}"
+    return ["pair", ARM, "source", "n", "share", *BY_SOURCE.values(), "paper"], rows
 
 
 def _share(found: Sequence[dict[str, float]], name: str) -> str:
@@ -70,14 +62,8 @@ def multiples(study: Study, records: Sequence[Record], arms: Sequence[Arm]) -> n
 
     NaN where a run is missing, or where the mean of the other is not positive.
     """
-    found = np.full((len(study.pairs), len(arms)), nan)
-    for row, pair in enumerate(study.pairs):
-        base = list(values(records, study.ratio, pair.name, study.measure).values())
-        for column, arm in enumerate(arms):
-            own = list(values(records, arm.name, pair.name, study.measure).values())
-            if own and base and np.mean(base) > 0.0:
-                found[row, column] = np.mean(own) / np.mean(base)
-    return found
+    each = [[average(study, records, arm, [pair])[0] for arm in arms] for pair in study.pairs]
+    return np.array([[nan if one is None else one.value for one in row] for row in each])
 
 
 def published_multiples(study: Study, arms: Sequence[Arm]) -> np.ndarray:

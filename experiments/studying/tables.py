@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf, nan
 
 import numpy as np
@@ -11,14 +11,13 @@ from experiments.studying import statistics
 from experiments.studying.clock import Clock
 from experiments.studying.published import published, published_average
 from experiments.studying.results import WATCHED, Datasets, Record, scores, values
-from experiments.studying.sources import mean_cell
 from experiments.studying.statistics import Estimate, Scores
 from experiments.studying.study import Arm, Pair, Study
 
 Groups = dict[tuple[str, str], list[dict[str, float]]]  # by pair and arm
 
 _COLUMNS = 8  # pairs side by side, at most
-_ARM = "arm of the study"  # the head of a column; a pair may be named arm
+ARM = "arm of the study"  # the head of a column; a pair may be named arm
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -31,7 +30,7 @@ def _grid(study: Study, arms: Sequence[Arm], cell: Callable[[Arm, Pair], str]) -
     """A line for each arm and a column for each pair, or the other way round for many pairs."""
     rows: list[tuple[str, list[str]]]
     if len(study.pairs) <= _COLUMNS:
-        head = [_ARM, *(pair.name for pair in study.pairs)]
+        head = [ARM, *(pair.name for pair in study.pairs)]
         rows = [(arm.name, [cell(arm, pair) for pair in study.pairs]) for arm in arms]
     else:
         head = ["pair", *(arm.name for arm in arms)]
@@ -89,7 +88,7 @@ def by_pair(study: Study, records: Sequence[Record]) -> str:
     """Each arm on each pair; the paper's value beside ours."""
 
     def cell(arm: Arm, pair: Pair) -> str:
-        own, count = _average(study, records, arm, [pair])
+        own, count = average(study, records, arm, [pair])
         printed = published(study.table, arm, pair.name)
         text = "–" if own is None else f"{own}, n={count}"
         if printed is None:
@@ -100,7 +99,7 @@ def by_pair(study: Study, records: Sequence[Record]) -> str:
     return _grid(study, study.arms, cell)
 
 
-def _average(
+def average(
     study: Study, records: Sequence[Record], arm: Arm, pairs: Sequence[Pair]
 ) -> tuple[Estimate | None, int]:
     """The measure of an arm, mean over pairs, and its runs; None where it has none on a pair."""
@@ -158,8 +157,8 @@ def over_pairs(study: Study, records: Sequence[Record]) -> str:
     several, rows = len(study.pairs) > 1, []
     names = [pair.name for pair in study.pairs]
     for arm in study.arms:
-        average, _ = _average(study, records, arm, study.pairs)
-        if average is None:
+        overall, _ = average(study, records, arm, study.pairs)
+        if overall is None:
             continue
         if is_scored(study):
             parts = [np.array(list(by_seed.values())) for by_seed in scores(study, records, arm)]
@@ -167,7 +166,7 @@ def over_pairs(study: Study, records: Sequence[Record]) -> str:
             cells = list(map(str, found))
         else:
             printed = published_average(study.table, arm, names)
-            cells = [_beside(str(average), None if printed is None else f"{printed:.5g}")]
+            cells = [_beside(str(overall), None if printed is None else f"{printed:.5g}")]
         if several and len(study.arms) > 1:
             is_base = arm == study.baseline_arm
             cells.append("" if is_base else _improvement(study, records, arm, study.pairs))
@@ -175,7 +174,7 @@ def over_pairs(study: Study, records: Sequence[Record]) -> str:
     head = ["interquartile mean", "optimality gap"] if is_scored(study) else ["average over pairs"]
     if several and len(study.arms) > 1:
         head.append("probability of improvement")
-    return table([_ARM, *head], rows) if rows and (several or is_scored(study)) else ""
+    return table([ARM, *head], rows) if rows and (several or is_scored(study)) else ""
 
 
 def times(study: Study, records: Sequence[Record], clock: Clock) -> str:
@@ -199,7 +198,7 @@ def times(study: Study, records: Sequence[Record], clock: Clock) -> str:
                      f"{statistics.median(np.array(minutes)):.1f}"]  # fmt: skip
             shown = [cell.replace("inf", "never") for cell in cells]
             rows.append([pair.name, arm.name, reached, *shown])
-    head = ["pair", _ARM, f"seeds that reach {study.share:.0%} of the reference"]
+    head = ["pair", ARM, f"seeds that reach {study.share:.0%} of the reference"]
     return table([*head, clock.label, "minutes"], rows)
 
 
@@ -212,12 +211,21 @@ def grouped(records: Sequence[Record], key: str) -> Groups:
     return groups
 
 
+def mean_cell(found: Sequence[Mapping[str, float]], name: str) -> str:
+    """The mean with its interval of what is called ``name``, and its n where some runs lack it."""
+    values = [one[name] for one in found if name in one]
+    if not values:
+        return ""
+    fewer = f", n={len(values)}" if len(values) < len(found) else ""
+    return f"{statistics.mean([np.array(values)]):.3g}{fewer}"
+
+
 def last_metrics(groups: Groups) -> str:
     """The last of the metrics `WATCHED`; empty where a method or a setting has no such term."""
     rows = []
     for (pair, arm), found in groups.items():
         rows.append([pair, arm, str(len(found)), *(mean_cell(found, name) for name in WATCHED)])
-    return table(["pair", _ARM, "n", *WATCHED.values()], rows)
+    return table(["pair", ARM, "n", *WATCHED.values()], rows)
 
 
 def datasets(records: Sequence[Record], data: Datasets) -> str:
