@@ -10,8 +10,8 @@ however many seeds it has: a score weighs ``1 / (pairs · seeds of its pair)``.
   length also where a share is 0 or 1. That of a share covers at least 92 %, often more than 98.
 * The median has an interval of order statistics.
 
-All of them are formulas without random draws, which cover as they should from three seeds on; the
-bootstrap's percentiles need more.
+All of them are formulas without random draws. The tests measure how many true values the intervals
+cover, with 8 and with 20 seeds.
 
 Sources: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
 NeurIPS 2021, for what is estimated; Tukey and McLaughlin, Sankhyā A 25 (1963), for the trimmed
