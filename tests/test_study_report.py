@@ -24,7 +24,7 @@ def _record(run, value, **other):
         "arm": run.arm, "pair": run.pair, "seed": run.seed, "return_mean": value,
         "value_bias": value, "updates": 8, "wall_time": 60.0, "selection": {}, "last_metrics": {},
         "curve": [[4, value], [8, value]], "digest": "", "settings_digest": run.digest,
-        "data_digest": "", **other,
+        "dataset": run.key[1], "data_digest": "", **other,
     }  # fmt: skip
 
 

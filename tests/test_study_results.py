@@ -20,7 +20,7 @@ def test_new_records_replace_those_of_their_run_and_others_stand_apart():
 
     def record(run, value, digest=None):
         return {"pair": run.pair, "arm": run.arm, "seed": run.seed, "return_mean": value,
-                "settings_digest": digest or run.digest}  # fmt: skip
+                "dataset": run.key[1], "settings_digest": digest or run.digest}  # fmt: skip
 
     old, newer = record(online, 1.0), record(online, 2.0)
     stranger = record(online, 3.0, "of other settings")
@@ -33,7 +33,9 @@ def test_a_record_counts_for_all_arms_with_its_settings():
     cloning, online = TINY.arms
     runs = list(runs_of(TINY._replace(arms=(online, cloning, online._replace(name="again")))))
     run = next(run for run in runs if run.arm == "again")
-    kept = {"pair": run.pair, "arm": "an old name", "seed": 0, "settings_digest": run.digest}
+    pair, dataset, digest = run.key
+    kept = {"pair": pair, "arm": "an old name", "seed": 0}
+    kept |= {"dataset": dataset, "settings_digest": digest}
     assert merged([kept], [], runs)[0] == [kept | {"arm": "online"}, kept | {"arm": "again"}]
 
 

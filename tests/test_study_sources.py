@@ -36,11 +36,11 @@ RECORDS = [
 def test_the_map_has_multiples_of_the_mean_and_the_best_single_source(tmp_path):
     arms = [arm for arm in MAP.arms if arm.name in (BUTTON, WINDOW)]
     found = multiples(MAP, RECORDS, arms)
-    # 600 / 200 and 50 / 200; nothing elsewhere.
+    # 600 / 200 and 50 / 200; nothing elsewhere. The errors of 600 and 200 are 100 each.
     np.testing.assert_allclose(found[0], [3.0, 0.25])
     assert np.isnan(found[1:]).all()
     head, rows = best_sources(MAP, RECORDS)
-    assert len(head) == 5 and rows[0] == [DOOR, BUTTON, "3.00", BUTTON, "1.85"]
+    assert len(head) == 5 and rows[0] == [DOOR, BUTTON, "3.00 [-10.27, 16.27], n=2", BUTTON, "1.85"]
     assert rows[1] == [BUTTON, "–", "–", "drawer-close", "1.15"]
     here, paper = draw_map(tmp_path / "map.png", MAP, RECORDS)
     assert [text.get_text() for text in here.texts] == ["3.00", "0.25", "4.00"]
@@ -89,7 +89,8 @@ def test_a_page_has_a_table_for_each_further_measure(tmp_path):
     study = find_study("figure_5b")
     runs = [run for run in runs_of(study) if run.pair == DOOR and run.arm.startswith("CoWorld")]
     kept = [
-        record(run.arm, run.pair, 1.0, run.seed, settings_digest=run.digest, data_digest="",
+        record(run.arm, run.pair, 1.0, run.seed, dataset=run.key[1],
+               settings_digest=run.digest, data_digest="",
                value_bias=2.0 + run.seed, cumulative_bias=11.5 + run.seed, curve=[], updates=1,
                wall_time=1.0)
         for run in runs

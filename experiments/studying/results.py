@@ -2,10 +2,11 @@
 
 A record is ``{"arm", "pair", "seed", "return_mean", "value_bias", "updates", "wall_time",
 "selection", "by_source", "cumulative_bias", "last_metrics", "curve", "digest", "settings_digest",
-"data_digest"}``: the last evaluation, its number of updates, seconds, the share of the updates in
-which each source was chosen, what `source_figures` finds, the last values of `WATCHED`, all
-evaluations as ``[updates, return]``, and the SHA-256 of the state, of the settings and of the
-data's fingerprint. Records that were written earlier lack some of these.
+"dataset", "data_digest"}``: the last evaluation, its number of updates, seconds, the share of the
+updates in which each source was chosen, what `source_figures` finds, the last values of `WATCHED`,
+all evaluations as ``[updates, return]``, the SHA-256 of the state and of the settings, the name of
+the dataset ("" for none) and the SHA-256 of its fingerprint. Records that were written earlier lack
+some of these.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ def read_record(root: Path, run: Run) -> Record:
         "curve": [[int(at), float(value)] for at, value in zip(curve.updates, curve.mean)],
         "digest": summary["state_digest"],
         "settings_digest": run.digest,
+        "dataset": "" if run.data is None else run.data.name,
         "data_digest": _data_digest(workdir),
     }
 
@@ -211,9 +213,9 @@ def merged(
     return [found[run.key] | {"arm": run.arm} for run in ordered if run.key in found], others
 
 
-def record_key(record: Record) -> tuple[str, str]:
+def record_key(record: Record) -> tuple[str, str, str]:
     """The `Run.key` of the run that a record describes."""
-    return record["pair"], record["settings_digest"]
+    return record["pair"], record["dataset"], record["settings_digest"]
 
 
 def values(records: Sequence[Record], arm: str, pair: str, measure: str) -> dict[int, float]:

@@ -73,16 +73,17 @@ def published_multiples(study: Study, arms: Sequence[Arm]) -> np.ndarray:
 
 
 def best_sources(study: Study, records: Sequence[Record]) -> Table:
-    """The best single source of each target and its multiple, ours and the paper's."""
+    """The best single source of each target and its multiple with n, ours and the paper's."""
     arms = [arm for arm in study.arms if is_single(arm)]
-    ours, paper = multiples(study, records, arms), published_multiples(study, arms)
-
-    def best(row: np.ndarray) -> list[str]:
-        if np.isnan(row).all():
-            return ["–", "–"]
-        return [arms[int(np.nanargmax(row))].name, f"{np.nanmax(row):.2f}"]
-
-    rows = [[pair.name, *best(a), *best(b)] for pair, a, b in zip(study.pairs, ours, paper)]
+    rows = []
+    for pair, paper in zip(study.pairs, published_multiples(study, arms)):
+        found = [(arm.name, *average(study, records, arm, [pair])) for arm in arms]
+        known = [(one.value, name, f"{one:.2f}, n={n}") for name, one, n in found if one]
+        ours = max(known)[1:] if known else ("–", "–")
+        printed = ("–", "–")
+        if not np.isnan(paper).all():
+            printed = (arms[int(np.nanargmax(paper))].name, f"{np.nanmax(paper):.2f}")
+        rows.append([pair.name, *ours, *printed])
     return ["target", "best source", "multiple", "paper", "multiple"], rows
 
 

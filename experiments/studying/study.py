@@ -103,9 +103,9 @@ class Run(NamedTuple):
         return digest_of(_deciding(self.config))
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> tuple[str, str, str]:
         """Identifies what the run measures, within its study; equal runs of two arms share it."""
-        return self.pair, self.digest
+        return self.pair, "" if self.data is None else self.data.name, self.digest
 
     @property
     def beginning(self) -> tuple[Path, Config] | None:
