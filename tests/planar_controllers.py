@@ -56,21 +56,14 @@ def _reach(dials: Dials, state: jax.Array) -> jax.Array:
 
 
 def _push(dials: Dials, state: jax.Array) -> jax.Array:
-    position, velocity, puck, _, place = state.reshape(5, 2)
-    if dials.goal in ("body", "touch"):
-        return _go(dials, position, velocity, place if dials.goal == "body" else puck)
-    way = (place - puck) / jnp.maximum(jnp.linalg.norm(place - puck), 1e-3)
-    relative = position - puck
-    along, across = relative @ way, relative - (relative @ way) * way
-    behind = puck - 1.15 * push.TOUCH * way
-    # Beside the puck or before it: round it first, at a distance.
-    side = across / jnp.maximum(jnp.linalg.norm(across), 1e-3)
-    around = puck + 1.4 * push.TOUCH * side - 0.6 * push.TOUCH * way
-    aligned = (along < 0.0) & (jnp.linalg.norm(across) < 0.12)
-    through = puck - 0.6 * push.TOUCH * way
-    to = jnp.where(aligned, through, jnp.where(along < -0.5 * push.TOUCH, behind, around))
-    arrived = jnp.linalg.norm(place - puck) < 0.04
-    return _go(dials, position, velocity, jnp.where(arrived, position, to))
+    position, velocity, ring, _, place = state.reshape(5, 2)
+    if dials.goal in ("body", "middle"):
+        return _go(dials, position, velocity, place if dials.goal == "body" else ring)
+    way = place - ring
+    left = jnp.linalg.norm(way)
+    # Against the side of the ring that is nearer to the place, until it is there.
+    to = ring + (push.SLACK + jnp.minimum(left, 0.3)) * way / jnp.maximum(left, 1e-3)
+    return _go(dials, position, velocity, jnp.where(left < 0.04, position, to))
 
 
 def _arm(dials: Dials, state: jax.Array) -> jax.Array:

@@ -85,7 +85,7 @@ def test_an_option_replaces_that_of_the_variant():
         ("planar/reech", "No task 'planar/reech'; did you mean 'planar/reach'"),
         ("planar/reach+palette=mauve", "no palette 'mauve'; known: day, night, desk"),
         ("planar/reach+texture=fur", "no texture 'fur'; known: plain, checks"),
-        ("planar/reach+goal=puck", "planar/reach has no goal 'puck'; known: body"),
+        ("planar/reach+goal=ring", "planar/reach has no goal 'ring'; known: body"),
         ("planar/reach+dead=3", "has 3 limbs, counted from 0: dead=3 is none"),
         ("planar/arm+dead=-1", "dead=-1 is no whole number from 0 on"),
         ("planar/arm+delay=0", "delay=0 is no whole number from 1 on"),
@@ -135,38 +135,45 @@ def test_the_lever_of_a_joint_is_the_slope_of_the_height():
     np.testing.assert_allclose(arm._lever(angle), jax.grad(arm.height)(angle), atol=1e-6)
 
 
-def test_the_puck_rests_until_it_is_touched_and_then_moves_away():
+def test_the_ring_rests_until_it_is_touched_and_then_goes_along():
     environment = make("planar/push+gravity=3.6")
     start = environment.reset(jax.random.key(0))
     begin = start._replace(
-        body=Body(jnp.array([-0.9, 0.1]), jnp.zeros(2)),
-        puck=Body(jnp.array([0.0, 0.0]), jnp.zeros(2)),
+        body=Body(jnp.array([-0.2, 0.1]), jnp.zeros(2)),
+        ring=Body(jnp.array([0.0, 0.0]), jnp.zeros(2)),
     )
     # To the right and up, against the slope: the first thruster pushes up, the third down right.
     actions = np.tile(np.float32([0.9, -0.8, 0.8]), (25, 1))
     states = play("planar/push+gravity=3.6", actions, begin=begin).states
-    gaps = np.array([float(push.gap(s)) for s in states])
-    pucks = np.stack([s.puck.position for s in states])
-    first = int((gaps < 1e-3).argmax())
-    assert 3 < first < 20
-    assert (pucks[:first] == 0.0).all()
-    assert pucks[-1][0] > 0.2
-    centres = np.stack([s.body.position - s.puck.position for s in states])
-    assert np.linalg.norm(centres, axis=1).min() > push.TOUCH - 1e-5  # they never overlap
+    apart = np.array([float(push.middle_distance(s)) for s in states])
+    rings = np.stack([s.ring.position for s in states])
+    first = int((apart > push.SLACK - 1e-3).argmax())
+    assert 1 < first < 15
+    assert (rings[:first] == 0.0).all()
+    assert rings[-1][0] > 0.2
+    assert apart.max() < push.SLACK + 1e-5  # the body stays inside
+
+
+def test_the_body_cannot_leave_a_ring_that_a_wall_holds():
+    actions = np.tile(np.float32([0.0, -1.0, 1.0]), (60, 1))  # to the right
+    states = play("planar/push", actions, seed=1).states
+    right = np.array([[s.ring.position[0], s.body.position[0]] for s in states])
+    assert right[-1, 0] == right[:, 0].max() and right[-1, 0] == right[-9, 0]
+    np.testing.assert_allclose(right[-1, 1] - right[-1, 0], push.SLACK, atol=1e-2)
 
 
 def test_a_collision_keeps_momentum_and_gains_no_energy():
-    body = Body(jnp.array([-0.4, 0.0]), jnp.array([1.0, 0.3]))
-    puck = Body(jnp.array([0.0, 0.1]), jnp.array([-0.2, 0.0]))
-    after = push.collide(body, puck)
-    total = body.velocity + puck.velocity
+    ring = Body(jnp.array([0.0, 0.1]), jnp.array([-0.2, 0.0]))
+    body = Body(ring.position + jnp.array([push.SLACK, 0.05]), jnp.array([1.0, 0.3]))
+    after = push.collide(body, ring)
+    total = body.velocity + ring.velocity
     np.testing.assert_allclose(after[0].velocity + after[1].velocity, total, atol=1e-6)
 
     def energy(pair):
         return float(sum((one.velocity**2).sum() for one in pair))
 
-    assert energy(after) < energy((body, puck)) - 0.1
-    normal = (puck.position - body.position) / np.linalg.norm(puck.position - body.position)
+    assert energy(after) < energy((body, ring)) - 0.1
+    normal = (body.position - ring.position) / np.linalg.norm(body.position - ring.position)
     np.testing.assert_allclose((after[0].velocity - after[1].velocity) @ normal, 0.0, atol=1e-6)
 
 
@@ -236,17 +243,16 @@ def test_the_place_is_the_same_in_every_episode_unless_it_may_be_anywhere(scene)
 
 
 def test_goals_change_the_reward_and_nothing_else():
-    puck, body, touch = (play(f"planar/push{goal}") for goal in ("", "+goal=body", "+goal=touch"))
-    np.testing.assert_array_equal(puck.vectors, body.vectors)
-    np.testing.assert_array_equal(puck.vectors, touch.vectors)
+    goals = ("", "+goal=body", "+goal=middle")
+    ring, body, middle = (play(f"planar/push{goal}") for goal in goals)
+    np.testing.assert_array_equal(ring.vectors, body.vectors)
+    np.testing.assert_array_equal(ring.vectors, middle.vectors)
     body_place = np.linalg.norm(body.vectors[1:, :2] - body.vectors[1:, 8:], axis=1)
     np.testing.assert_allclose(body.rewards, 1 - body_place / 1.2, atol=1e-6)
-    body_puck = np.linalg.norm(body.vectors[1:, :2] - body.vectors[1:, 4:6], axis=1)
-    gap = np.maximum(body_puck - push.TOUCH, 0.0)
-    np.testing.assert_allclose(touch.rewards, 1 - gap / 0.6, atol=1e-6)
-    puck_place = np.linalg.norm(puck.vectors[1:, 4:6] - puck.vectors[1:, 8:], axis=1)
-    expected = 0.7 * (1 - puck_place / 0.5) + 0.3 * touch.rewards
-    np.testing.assert_allclose(puck.rewards, expected, atol=1e-5)
+    apart = np.linalg.norm(body.vectors[1:, :2] - body.vectors[1:, 4:6], axis=1)
+    np.testing.assert_allclose(middle.rewards, 1 - apart / push.SLACK, atol=1e-5)
+    ring_place = np.linalg.norm(ring.vectors[1:, 4:6] - ring.vectors[1:, 8:], axis=1)
+    np.testing.assert_allclose(ring.rewards, 1 - ring_place / 0.6, atol=1e-5)
     place = play("planar/arm").vectors[:, -3:-1]
     assert np.ptp(place, axis=0).max() > 0.1
     assert np.ptp(play("planar/arm_still").vectors[:, -3:-1], axis=0).max() == 0.0

@@ -16,7 +16,7 @@ from experiments.studying.study import Arm, Study
 
 SOURCES = {
     "reach": "planar/reach",
-    "push_touch": "planar/push_touch",
+    "push_middle": "planar/push_middle",
     "reach_desk": "planar/reach_desk",
 }
 BLIND = "planar/reach+zoom=0.01"
@@ -42,7 +42,7 @@ STUDY = Study(
     ),
     arms=(
         several("multi-source", *SOURCES.values()),
-        several("with a blind source", SOURCES["reach"], SOURCES["push_touch"], BLIND),
+        several("with a blind source", SOURCES["reach"], SOURCES["push_middle"], BLIND),
         *(Arm(name, "coworld", (f"source={task}", *COWORLD)) for name, task in SOURCES.items()),
     ),
     pairs=(offline_pair("reach_downhill"),),

@@ -86,7 +86,7 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
         links = [capsule(view, ends[i], ends[i + 1], _LINK_RADIUS) for i in range(joints)]
         canvas = paint(canvas, view, union(links), colours.limb)
         knobs = [disc(view, ends[i], _JOINT_RADIUS) for i in range(joints) if alive[i]]
-        canvas = paint(canvas, view, union(knobs), colours.puck)
+        canvas = paint(canvas, view, union(knobs), colours.second)
         tip = disc(view, ends[joints], _TIP_RADIUS)
         canvas = paint(canvas, view, tip, colours.body)
         return pixels(paint(canvas, view, tip + _TIP_RADIUS / 2, colours.body_core))

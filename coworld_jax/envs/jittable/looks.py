@@ -28,8 +28,7 @@ class Palette(NamedTuple):
     body: Colour
     body_core: Colour
     limb: Colour
-    puck: Colour
-    puck_core: Colour
+    second: Colour  # of the ring that is pushed, and of the joints
 
 
 _PALETTES = {
@@ -42,8 +41,7 @@ _PALETTES = {
         body=(214, 76, 42),
         body_core=(250, 168, 120),
         limb=(52, 58, 70),
-        puck=(46, 96, 196),
-        puck_core=(142, 180, 244),
+        second=(46, 96, 196),
     ),
     "night": Palette(
         ground=(26, 30, 52),
@@ -54,8 +52,7 @@ _PALETTES = {
         body=(120, 220, 240),
         body_core=(30, 110, 150),
         limb=(230, 230, 240),
-        puck=(230, 110, 200),
-        puck_core=(130, 40, 110),
+        second=(230, 110, 200),
     ),
     "desk": Palette(
         ground=(176, 130, 84),
@@ -66,8 +63,7 @@ _PALETTES = {
         body=(70, 74, 84),
         body_core=(160, 166, 178),
         limb=(240, 200, 60),
-        puck=(40, 140, 110),
-        puck_core=(150, 220, 190),
+        second=(40, 140, 110),
     ),
 }
 

@@ -4,7 +4,7 @@ Three scenes seen from above, drawn at 64 x 64, 100 env_steps an episode:
 
 * ``planar/reach``: a body with three thrusters goes to a marked place;
 * ``planar/arm``: the tip of an arm with two joints follows a place that goes round;
-* ``planar/push``: the body of ``reach`` pushes a puck to a place.
+* ``planar/push``: the body of ``reach`` pushes a ring that is around it to a place.
 
 Each gap between a source and a target that the paper's Table 1 names is a dial, an option of the
 task's name: ``planar/reach+camera=30+mirrored``. A variant is a name for some options, and takes
@@ -23,15 +23,15 @@ further ones; an option that is given replaces the variant's.
 | | ``gain=F`` | F times the usual force of each limb | 1 |
 | | ``delay=K`` | an action has its effect K env_steps late | 0 |
 | | ``dead=I`` | thruster or joint I, counted from 0, does nothing and is not drawn | none |
-| task | ``goal=NAME`` | arm: orbit, still; push: puck, body, touch | the first |
+| task | ``goal=NAME`` | arm: orbit, still; push: ring, body, middle | the first |
 | | ``anywhere`` | the place is another one in each episode, which is harder | |
 | action size | ``extra`` | one thruster or joint more | |
 | reward | ``reward=F`` | F times the usual reward | 1 |
 | | ``sparse`` | 500 for each env_step with success, otherwise 0; times ``reward`` | |
 | action noise | ``noise=W`` | ``a + W * n`` is executed where the agent chose ``a`` | 0 |
 
-``goal=still``: the place rests. ``goal=body``: the body goes to the place, and the puck only lies
-about. ``goal=touch``: the body goes to the puck.
+``goal=still``: the place rests. ``goal=body``: the body itself goes to the place. ``goal=middle``:
+the body goes to the ring's middle.
 
 Without ``anywhere`` a task has one place (that of ``arm`` goes one round, from anywhere). A small
 agent whose replay holds few episodes has seen as few places: its model does not predict the reward
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 _SIMULATOR_STEPS = 100  # of an episode
 # Scene: its limbs without ``extra``, and its goals, the usual one first.
 _LIMBS = {"arm": 2, "push": 3, "reach": 3}
-_GOALS = {"arm": ("orbit", "still"), "push": ("puck", "body", "touch"), "reach": ("body",)}
+_GOALS = {"arm": ("orbit", "still"), "push": ("ring", "body", "middle"), "reach": ("body",)}
 PALETTES = ("day", "night", "desk")
 TEXTURES = ("plain", "checks", "stripes", "rings")
 
@@ -81,7 +81,7 @@ VARIANTS = {
     # Another task of the same scene, as Meta-World's.
     "arm_still": "arm+goal=still",
     "push_body": "push+goal=body",
-    "push_touch": "push+goal=touch",
+    "push_middle": "push+goal=middle",
     # Another look, camera, action size and scale of reward, as Meta-World to RoboDesk.
     "arm_desk": f"arm+{_DESK}",
     "push_desk": f"push+{_DESK}",
