@@ -1,11 +1,11 @@
-"""Table 12: how long each method trains."""
+"""Table 12: how long each method trains, and how long an episode takes."""
 
 from experiments.studies.table_2 import BASELINES, EWC
 from experiments.studying.study import Arm, Pair, Study
 
 STUDY = Study(
     title="Table 12: training time",
-    question="How long does each method train, on this machine?",
+    question="How long does each method train on this machine, and how long does an episode take?",
     refuted="none; it is a measurement.",
     arms=(
         *BASELINES,
@@ -16,6 +16,7 @@ STUDY = Study(
     seeds=1,
     size="paper",
     measure="minutes",
+    further=("episode_seconds",),
     table="table_12",
     baseline="CoWorld",
 )

@@ -44,6 +44,12 @@ def published_rows(table: str) -> list[str]:
     return list(_tables()[table]["rows"])
 
 
+def further_table(table: str, measure: str) -> str:
+    """The table of a further measure beside ``table``; "" where the paper prints none."""
+    name = f"{table}_{measure}"
+    return name if name in _tables() else ""
+
+
 def notes(table: str) -> list[str]:
     """What to know about a table of the paper."""
     return list(_tables()[table]["notes"]) if table else []

@@ -10,7 +10,7 @@ from experiments.studying import tables
 from experiments.studying.clock import Clock, make_clock
 from experiments.studying.latents import draw_latents
 from experiments.studying.pictures import draw
-from experiments.studying.published import notes, published, published_average
+from experiments.studying.published import further_table, notes, published, published_average
 from experiments.studying.results import (
     Record,
     merged,
@@ -32,6 +32,7 @@ _UNITS = {
     "episode whose return is nearly complete",
     "cumulative_bias": "Sum of an episode's values less its discounted return (Figure 5b)",
     "minutes": "Minutes of a run",
+    "episode_seconds": "Seconds of an episode in evaluations, first calls and simulator included",
 }
 _BETTER = {
     "return_mean": "has a higher return",
@@ -198,7 +199,7 @@ def _further_tables(study: Study, records: Sequence[Record], clock: Clock) -> li
     for measure in study.further:
         parts += [
             f"{_UNITS[measure]}, mean over n seeds with its 95 % interval:",
-            tables.by_pair(study._replace(measure=measure, table="", ratio=""), records),
+            tables.by_pair(study._replace(measure=measure, table=further_table(study.table, measure), ratio=""), records),
         ]
     if study.share is not None:
         parts += [

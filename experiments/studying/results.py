@@ -1,12 +1,12 @@
 """What the finished runs of a study measured, as records: read from workdirs, kept as JSON.
 
 A record is ``{"arm", "pair", "seed", "return_mean", "value_bias", "updates", "wall_time",
-"selection", "by_source", "cumulative_bias", "last_metrics", "curve", "digest", "settings_digest",
-"dataset", "data_digest"}``: the last evaluation, its number of updates, seconds, the share of the
-updates in which each source was chosen, what `source_figures` finds, the last values of `WATCHED`,
-all evaluations as ``[updates, return]``, the SHA-256 of the state and of the settings, the name of
-the dataset ("" for none) and the SHA-256 of its fingerprint. Records that were written earlier lack
-some of these.
+"episode_seconds", "selection", "by_source", "cumulative_bias", "last_metrics", "curve", "digest",
+"settings_digest", "dataset", "data_digest"}``: the last evaluation, its number of updates, seconds
+of the run and of an episode in evaluations, the share of the updates in which each source was
+chosen, what `source_figures` finds, the last values of `WATCHED`, all evaluations as ``[updates,
+return]``, the SHA-256 of the state and of the settings, the name of the dataset ("" for none) and
+the SHA-256 of its fingerprint. Records that were written earlier lack some of these.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ def read_record(root: Path, run: Run) -> Record:
         "value_bias": last["value_bias"] if "value_bias" in last else None,
         "updates": summary["updates"],
         "wall_time": summary["wall_time"],
+        "episode_seconds": episode_seconds(workdir, summary),
         "selection": _by_task(run, chosen[domain]) if domain in chosen else {},
         "by_source": source_figures(run, workdir, last) if domain in chosen else {},
         "cumulative_bias": last["cumulative_bias"] if "cumulative_bias" in last else None,
@@ -141,6 +142,15 @@ def last_metrics(workdir: Path) -> dict[str, float]:
     for line in read_metrics(workdir / FILE_NAME):
         found |= {name: line[name] for name in WATCHED if name in line}
     return found
+
+
+def episode_seconds(workdir: Path, summary: Mapping[str, Any]) -> float:
+    """Seconds of all evaluations of a finished run, by their episodes."""
+    episodes = sum(
+        len(summary["evaluations"][domain]["returns"]) * len(read_curve([workdir], domain).updates)
+        for domain in summary["evaluations"]
+    )
+    return float(summary["seconds"]["evaluation"]) / episodes
 
 
 def _data_digest(workdir: Path) -> str:
@@ -223,12 +233,13 @@ def values(records: Sequence[Record], arm: str, pair: str, measure: str) -> dict
 
     Args:
         measure: ``minutes``, ``absolute_bias``, or a key of the records. Earlier records have no
-            ``cumulative_bias``.
+            ``cumulative_bias`` and no ``episode_seconds``.
     """
     of = {
         "minutes": lambda record: record["wall_time"] / 60.0,
         "absolute_bias": lambda r: None if r["value_bias"] is None else abs(r["value_bias"]),
         "cumulative_bias": lambda record: record.get("cumulative_bias"),
+        "episode_seconds": lambda record: record.get("episode_seconds"),
     }
     read = of[measure] if measure in of else lambda record: record[measure]
     found = {r["seed"]: read(r) for r in records if r["arm"] == arm and r["pair"] == pair}
