@@ -18,6 +18,7 @@ from experiments.studying.tables import is_scored
 
 _COLUMNS = 3
 _PANEL = (4.2, 3.2)  # inches
+_SCORE = "score: 0 random play, 1 reference"
 _STYLES = ("-", "--", ":", "-.")  # for more arms than colours
 
 
@@ -73,13 +74,17 @@ def _curves(axis: Axes, study: Study, pair: Pair, records: Sequence[Record], clo
 
 
 def _measures(axis: Axes, study: Study, records: Sequence[Record]) -> None:
-    """The study's measure of each arm: a dot with its interval for each pair, from the top."""
+    """The measure of each arm, or its score: a dot with its interval for each pair, from the top.
+
+    Pairs differ in the scale of their returns; scores share one axis.
+    """
+    scored = is_scored(study)
     for row, arm in enumerate(study.arms):
-        for step, pair in enumerate(study.pairs):
-            found = list(values(records, arm.name, pair.name, study.measure).values())
+        returns = [values(records, arm.name, pair.name, study.measure) for pair in study.pairs]
+        for step, found in enumerate(scores(study, records, arm) if scored else returns):
             if not found:
                 continue
-            point = statistics.mean([np.array(found)])
+            point = statistics.mean([np.array(list(found.values()))])
             height = -row - 0.6 * step / max(1, len(study.pairs))
             color, _ = _look(row)
             axis.plot([point.low, point.high], [height, height], color=color, linewidth=1.4)
@@ -88,7 +93,7 @@ def _measures(axis: Axes, study: Study, records: Sequence[Record]) -> None:
     axis.set_yticks([-row for row in range(len(study.arms))])
     axis.set_yticklabels([arm.name for arm in study.arms], fontsize=7)
     axis.set_title("last evaluation, pairs from top to bottom", fontsize=9)
-    axis.set_xlabel(study.measure, fontsize=8)
+    axis.set_xlabel(_SCORE if scored else study.measure.replace("_", " "), fontsize=8)
     axis.tick_params(axis="x", labelsize=7)
 
 
@@ -104,5 +109,5 @@ def _profiles(axis: Axes, study: Study, records: Sequence[Record]) -> None:
         low, high = [s.low for s in shares], [s.high for s in shares]
         axis.fill_between(thresholds, low, high, color=color, alpha=0.15, linewidth=0)
     axis.set_title("share of runs above a score", fontsize=9)
-    axis.set_xlabel("score: 0 random play, 1 reference", fontsize=8)
+    axis.set_xlabel(_SCORE, fontsize=8)
     axis.tick_params(labelsize=7)
