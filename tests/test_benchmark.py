@@ -147,6 +147,9 @@ def test_a_whole_run_is_compared_with_another_setting():
     assert figures["updates"] == 4 * 4 and figures["eval_episodes"] > 0
     ratio = figures["seconds_against"] / figures["seconds"]
     assert figures["against_over_given"] == pytest.approx(ratio)
+    # The updates are a part of the given run, and the evaluations another.
+    updates_alone = figures["seconds"] / figures["wall_over_updates"]
+    assert updates_alone + figures["evaluation_seconds"] < figures["seconds"]
 
 
 def test_a_comparison_of_runs_asks_for_a_second_setting():

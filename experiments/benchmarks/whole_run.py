@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import truediv
 from statistics import median
 from typing import Any
 
@@ -18,13 +19,15 @@ def measure(given: Config, against: Config, updates: int, turns: int) -> dict[st
 
     Returns:
         ``against_over_given`` is the ratio of the wall times without compilation, each the median
-        of its runs; ``evaluation_seconds`` is what learning waited for evaluations in the first
-        run of the given setting.
+        of its runs. ``wall_over_updates`` is the wall time of the given setting over the time of
+        its updates alone, the median of its runs. ``evaluation_seconds`` is what learning waited
+        for evaluations in the first run of the given setting.
     """
     configs = [short_run(config, updates) for config in (given, against)]
     summaries = run_all(configs * turns)
     walls = [summary["wall_time"] - summary["seconds"]["compile"] for summary in summaries]
     ours, others = median(walls[::2]), median(walls[1::2])
+    updates_alone = [summary["seconds"]["update"] for summary in summaries[::2]]
     return {
         "updates": summaries[0]["updates"],
         "env_steps": summaries[0]["env_steps"],
@@ -32,5 +35,6 @@ def measure(given: Config, against: Config, updates: int, turns: int) -> dict[st
         "seconds": ours,
         "seconds_against": others,
         "against_over_given": others / ours,
+        "wall_over_updates": median(map(truediv, walls[::2], updates_alone)),
         "evaluation_seconds": summaries[0]["seconds"]["evaluation"],
     }
