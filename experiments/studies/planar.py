@@ -75,4 +75,5 @@ STUDY = Study(
     size="planar",
     share=0.8,
     minutes=8.0,
+    hours=4.0,
 )

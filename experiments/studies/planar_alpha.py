@@ -27,5 +27,6 @@ STUDY = Study(
     first_seed=8,
     size="planar",
     minutes=3.0,
+    hours=3.0,
     baseline="alpha 2",
 )
