@@ -37,10 +37,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 _LONGEST_FILES = (
-    *("test_contract.py", "test_train.py", "test_methods_model_based.py", "test_coworld.py"),
-    *("test_device.py", "test_study_running.py", "test_world_model.py", "test_users_run.py"),
-    *("test_digests.py", "test_parallel.py", "test_envs_pool.py", "test_collect.py"),
-    *("test_envs_options.py", "test_collect_online.py", "test_methods_model_free.py"),
+    *("test_contract.py", "test_train.py", "test_offline_dv2.py", "test_coworld.py"),
+    *("test_device.py", "test_lompo.py", "test_study_running.py", "test_world_model.py"),
+    *("test_users_run.py", "test_digests.py", "test_parallel.py", "test_envs_pool.py"),
+    *("test_collect.py", "test_envs_options.py"),
+    *("test_collect_online.py", "test_methods_model_free.py"),
 )
 
 

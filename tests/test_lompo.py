@@ -1,7 +1,7 @@
-"""Offline DV2, LOMPO and LOMPO Finetune: heads, penalties, buffers, and what stays as it is.
+"""LOMPO and LOMPO Finetune: heads, buffers, made-up steps, the change of domain.
 
 Whole runs of these methods are in test_train_methods.py, what they share with all others in
-test_contract.py.
+test_contract.py. Settings that are refused are here for Offline DV2, too.
 """
 
 from __future__ import annotations
@@ -16,31 +16,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from tiny_ensembles import (
+    assert_two_devices_learn_as_one_does,
+    drawn_and_trained,
+    fresh,
+    method_of,
+)
 
 from coworld_jax import fields, parallel
 from coworld_jax.agents import ensemble, lompo
-from coworld_jax.agents.dreamer.world_model import without_stats
 from coworld_jax.agents.lompo import buffer, updates
-from coworld_jax.agents.offline_dv2 import agent as offline
-from coworld_jax.agents.offline_dv2 import behavior
-from coworld_jax.method import TARGET, Domain, Method, TrainState, init_train_state
+from coworld_jax.method import TARGET, Domain
 from coworld_jax.methods import METHODS
 from coworld_jax.records.leaves import state_digest
 from coworld_jax.training.scan import run_updates
 from coworld_jax.types import Batch
 
-OFFLINE = tiny.OTHERS["offline_dv2"]
 LOMPO = tiny.OTHERS["lompo"]
 FINETUNE = tiny.OTHERS["lompo_finetune"]
-K = OFFLINE.network.heads
-
-
-@functools.cache
-def offline_agent(penalty: str = "mean_distance", scale: float = 10.0, **learning: Any) -> Any:
-    """The agent, and a fresh state."""
-    settings = replace(OFFLINE.learning, **learning)
-    agent = offline.make_agent(OFFLINE.network, settings, (penalty, scale), tiny.ACTION)
-    return agent, jax.jit(lambda key: offline.init_agent(agent, key))(jax.random.key(1))
+OFFLINE = tiny.OTHERS["offline_dv2"]
 
 
 @functools.cache
@@ -65,30 +59,11 @@ def twins(seed: int) -> Batch:
 # --- heads ----------------------------------------------------------------------------------------
 
 
-def key_that_leaves_out_a_head(rssm: Any) -> tuple[jax.Array, set[int]]:
-    """A key of an update, and the heads that it draws."""
-    for seed in range(50):
-        heads = ensemble.draw_heads(rssm, jax.random.split(jax.random.key(seed))[0], tiny.TIME)
-        if len(set(heads.tolist())) < K:
-            return jax.random.key(seed), set(heads.tolist())
-    raise AssertionError("every key draws all heads")
-
-
-@pytest.mark.parametrize("name", ["offline_dv2", pytest.param("lompo", marks=pytest.mark.slow)])
-def test_only_heads_that_were_drawn_are_trained(name: str) -> None:
-    if name == "lompo":
-        agent, state = lompo_agent()
-        update = updates.update_model
-    else:
-        # Adam's steps have the size of the rate wherever a gradient is; decay would move all.
-        agent, state = offline_agent(free_nats=0.0, weight_decay=0.0)
-        update = offline.update_world_model
-    key, drawn = key_that_leaves_out_a_head(agent.model.rssm)
-    after, _ = jax.jit(functools.partial(update, agent))(state, tiny.batch(0), key)
-    old, new = (s.model["rssm"]["params"]["prior_heads"] for s in (state, after))
-    for layer, leaf in old.items():
-        changed = [bool(jnp.any(leaf[k] != new[layer][k])) for k in range(K)]
-        assert changed == [k in drawn for k in range(K)], layer
+@pytest.mark.slow
+def test_only_heads_that_were_drawn_are_trained() -> None:
+    drawn, trained = drawn_and_trained(*lompo_agent(), updates.update_model)
+    for layer, heads in trained.items():
+        assert heads == drawn, layer
 
 
 def test_each_step_is_predicted_by_its_own_head() -> None:
@@ -108,90 +83,6 @@ def test_each_step_is_predicted_by_its_own_head() -> None:
         every = priors(params, seen.post.deter[t])
         np.testing.assert_allclose(seen.prior["mean"][t], every["mean"][head], rtol=1e-5, atol=1e-6)
         assert not np.allclose(seen.prior["mean"][t], every["mean"][head - 1])
-
-
-# --- Offline DV2 ----------------------------------------------------------------------------------
-
-
-@functools.cache
-def observed() -> Any:
-    """What a fresh agent filters from a batch; the penalty has no part in it."""
-    agent, state = offline_agent()
-    run = jax.jit(lambda model: offline.observe(agent, model, tiny.batch(0), jax.random.key(0)))
-    return run(state.model)[0]
-
-
-def actor_gradient(penalty: str, scale: float) -> tuple[Any, dict[str, jax.Array]]:
-    """Of one imagined batch."""
-    agent, state = offline_agent(penalty, scale)
-    rows, horizon = 6, agent.learning.horizon
-    rng = np.random.default_rng(0)
-    rssm, model = agent.model.rssm, {k: state.model[k] for k in ("rssm", "reward")}
-    # Not the first rows: there the recurrent state of a fresh model is zero for all heads.
-    post = without_stats(observed().post)
-    start = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[-rows:], post)
-    noise = tuple(
-        jnp.asarray(rng.uniform(size=(horizon, rows, size)), jnp.float32)
-        for size in (rssm.groups, tiny.ACTION)
-    )
-
-    @jax.jit
-    def gradient(actor: Any) -> tuple[Any, dict[str, jax.Array]]:
-        def mean(actor: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            loss, made = behavior.actor_loss(
-                actor, agent.behavior, state.behavior, model, start, jnp.asarray([1, 2]), noise
-            )
-            return loss.mean(), {name: made[name] for name in ("reward", "plain_reward", "penalty")}
-
-        return jax.grad(mean, has_aux=True)(actor)
-
-    return gradient(state.behavior.actor)
-
-
-@pytest.mark.parametrize(
-    "penalty", ["mean_distance", pytest.param("log_prob", marks=pytest.mark.slow)]
-)
-def test_a_penalty_lowers_rewards_and_steers_the_actor(penalty: str) -> None:
-    free, without = actor_gradient(penalty, 0.0)
-    steered, made = actor_gradient(penalty, 10.0)
-    assert np.all(made["penalty"] > 0.0)
-    wanted = made["plain_reward"] - 10.0 * made["penalty"]
-    np.testing.assert_allclose(made["reward"], wanted, rtol=1e-5)
-    np.testing.assert_array_equal(without["reward"], without["plain_reward"])
-    # A penalty that is no function of the actions would leave the gradient as it is.
-    gap = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), steered, free)
-    assert max(jax.tree.leaves(gap)) > 1e-4
-
-
-def test_no_penalty_is_none() -> None:
-    _, made = actor_gradient("none", 10.0)
-    assert not np.any(made["penalty"])
-    np.testing.assert_array_equal(made["reward"], made["plain_reward"])
-
-
-def test_the_behaviour_leaves_the_model_as_it_is() -> None:
-    agent, state = offline_agent()
-    run = jax.jit(functools.partial(offline.update_behavior, agent))
-    after, _ = run(state, tiny.batch(0), jax.random.key(2), jnp.int32(0))
-    for part in ("model", "model_opt"):
-        assert state_digest(getattr(after, part)) == state_digest(getattr(state, part))
-    old, new = state.behavior, after.behavior
-    assert state_digest(new.actor) != state_digest(old.actor)
-    # The slow critic is copied after the first update, and then not for a while.
-    assert state_digest(new.slow_critic) == state_digest(new.critic)
-    later, _ = run(after, tiny.batch(1), jax.random.key(3), jnp.int32(1))
-    assert state_digest(later.behavior.slow_critic) == state_digest(new.slow_critic)
-    assert state_digest(later.behavior.critic) != state_digest(new.critic)
-
-
-def test_the_first_action_of_a_chunk_counts_for_offline_dv2_not_at_all() -> None:
-    agent, state = offline_agent()
-    chunk = tiny.batch(0)
-    seen = jax.jit(lambda b: offline.observe(agent, state.model, b, jax.random.key(0))[0].feat)
-    other = chunk._replace(action=chunk.action.at[0].add(0.5))
-    np.testing.assert_array_equal(seen(other), seen(chunk))
-    other = chunk._replace(action=chunk.action.at[1].add(0.5))
-    assert not np.array_equal(seen(other), seen(chunk))
 
 
 # --- the ring -------------------------------------------------------------------------------------
@@ -291,16 +182,6 @@ def test_made_up_rewards_are_less_by_the_penalty() -> None:
 
 
 @functools.cache
-def method_of(name: str) -> Method:
-    return METHODS[name].make(tiny.OTHERS[name], tiny.domains())
-
-
-def fresh(method: Method) -> TrainState:
-    """What a run begins with."""
-    return jax.jit(lambda key: init_train_state(method, key))(jax.random.key(5))
-
-
-@functools.cache
 def agent_update() -> Any:
     return jax.jit(method_of("lompo").updates["target agent"])
 
@@ -350,27 +231,10 @@ def test_a_scan_in_pieces_is_the_scan_in_one() -> None:
     assert learn(4) == learn(2, 2)
 
 
-DEVICES = [
-    ("offline_dv2", "behavior"),
-    pytest.param("offline_dv2", "model", marks=pytest.mark.slow),
-    pytest.param("lompo", "target agent", marks=pytest.mark.slow),
-    pytest.param("lompo", "target imagine", marks=pytest.mark.slow),
-    pytest.param("lompo", "target model", marks=pytest.mark.slow),
-]
-
-
-@pytest.mark.parametrize(("name", "update"), DEVICES)
-def test_two_devices_learn_as_one_does(name: str, update: str) -> None:
-    method = method_of(name)
-    found = []
-    for devices in (1, 2):
-        mesh = parallel.make_mesh(devices, method.batch)
-        state, resident = fresh(method), {TARGET: tiny.store(0)}
-        state, resident = parallel.replicate((state, resident), mesh)
-        state, metrics = tiny.scan(method, update, 2, state, resident, {}, mesh)
-        found.append(tiny.copied((state.learnt, metrics)))
-    for one, two in zip(*map(jax.tree.leaves, found), strict=True):
-        np.testing.assert_allclose(two, one, rtol=2e-3, atol=2e-5)
+@pytest.mark.parametrize("update", ["target agent", "target imagine", "target model"])
+@pytest.mark.slow
+def test_two_devices_learn_as_one_does(update: str) -> None:
+    assert_two_devices_learn_as_one_does("lompo", update)
 
 
 def test_devices_that_cannot_share_the_agents_batch_are_told_so() -> None:
