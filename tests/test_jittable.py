@@ -1,12 +1,10 @@
-"""Jittable environments behind the project's doors: pool, stepping, options, a user's own."""
+"""Jittable environments behind the project's doors: pool, stepping, options, the command."""
 
-import dataclasses
 import itertools
 import json
 import os
 import subprocess
 import sys
-import venv
 from concurrent.futures import CancelledError
 from pathlib import Path
 
@@ -20,11 +18,8 @@ from episodes import arrays, assert_same_episode
 from coworld_jax.data import load_episode
 from coworld_jax.envs import (
     EnvironmentPool,
-    JittableEnvironment,
     RandomPolicy,
     Request,
-    jittable,
-    jittable_spec,
     make_environment,
 )
 from coworld_jax.envs.jittable import planar, rollout
@@ -37,7 +32,6 @@ ROOT = Path(__file__).resolve().parent.parent
 TASK = "planar/reach+noise=0.3"
 STEPS = 6
 SEEDS = [3, 2**32 - 1, 7, 3, *range(100, 100 + WIDTH)]  # more than one call holds
-GYMNAX = "experiments.examples.gymnax_pendulum:pendulum"
 
 
 def open_pool(task=TASK, **arguments):
@@ -251,91 +245,6 @@ def test_names_and_requests_need_no_jax():
     assert done.stdout.strip() == "False"
 
 
-# --- a user's own ---------------------------------------------------------------------------------
-
-
-def countdown(request: Request) -> JittableEnvironment:
-    """Counts down from 4 and ends at 0; each step pays the number that it leads to, plus 1."""
-    spec = jittable_spec(request, action_size=2, simulator_steps=9, package="numpy")
-
-    def step(state, action):
-        del action
-        return state - 1, state.astype(jnp.float32), (state > 1).astype(jnp.float32)
-
-    def render(state):
-        return jnp.full((spec.image_size, spec.image_size, 3), state, jnp.uint8)
-
-    return JittableEnvironment(
-        spec,
-        lambda key: 4 + jax.random.randint(key, (), 0, 1),
-        step,
-        render,
-        lambda state: state[None].astype(jnp.float32),
-    )
-
-
-counted = jittable(countdown)
-
-
-@jittable
-def wide(request: Request) -> JittableEnvironment:
-    """Draws frames of another size than the one that is asked for."""
-    environment = countdown(request)
-    return dataclasses.replace(environment, render=lambda state: jnp.zeros((3, 3, 3), jnp.uint8))
-
-
-@jittable
-def nothing(request: Request) -> JittableEnvironment:
-    """Forgets to return."""
-
-
-def test_a_users_own_ends_where_its_task_ends():
-    with EnvironmentPool("test_jittable:counted") as pool:
-        assert type(pool) is JittablePool
-        assert (pool.spec.episode_steps, pool.spec.state_size) == (9, 1)
-        assert set(pool.spec.versions) == {"numpy"}
-        for policy in (RandomPolicy(2), Stepping(RandomPolicy(2))):
-            (episode,) = pool.map([0], policy)
-            assert episode.reward.tolist() == [0, 4, 3, 2, 1]
-            assert episode.discount.tolist() == [1, 1, 1, 1, 0]
-            assert episode.extras["state"][:, 0].tolist() == [4, 3, 2, 1, 0]
-            assert episode.extras["is_terminal"].tolist() == [False] * 4 + [True]
-            assert "success" not in episode.extras
-
-
-def test_an_action_repeat_sums_rewards_up_to_the_end():
-    environment = make_environment("test_jittable:counted+noise=1", action_repeat=3)
-    environment.reset(0)
-    first, second = environment.step(np.zeros(2)), environment.step(np.zeros(2))
-    assert (first.reward, first.discount, first.is_last) == (9.0, 1.0, False)
-    assert (second.reward, second.discount, second.is_last) == (1.0, 0.0, True)
-    once = make_environment("planar/reach", image_size=8)
-    twice = make_environment("planar/reach", image_size=8, action_repeat=2)
-    action = np.float32([0.5, -1.0, 0.2])
-    once.reset(1), twice.reset(1)
-    pair, both = [once.step(action), once.step(action)], twice.step(action)
-    assert both.reward == pytest.approx(pair[0].reward + pair[1].reward)
-    np.testing.assert_allclose(both.extras["state"], pair[1].extras["state"], atol=1e-6)
-    assert (once.spec.episode_steps, twice.spec.episode_steps) == (100, 50)
-
-
-@pytest.mark.parametrize(
-    "name, sentence",
-    [
-        ("wide", "render is uint8 [3, 3, 3], but uint8 [64, 64, 3] is needed"),
-        ("nothing", "returned None, but a JittableEnvironment is needed"),
-        ("countdown", "test_jittable:countdown is jittable: write @jittable above its function"),
-        ("counted+sparse", "this task does not say when it succeeded"),
-        ("counted+delay=1", "test_jittable:counted has no option delay; it has noise, sparse"),
-        ("missing", "module 'test_jittable' has no attribute 'missing'"),
-    ],
-)
-def test_what_is_odd_about_a_users_own_is_told_in_one_sentence(name, sentence):
-    with pytest.raises(ValueError) as raised:
-        make_environment(f"test_jittable:{name}")
-    assert sentence in str(raised.value)
-
-
 # --- commands -------------------------------------------------------------------------------------
 
 
@@ -345,7 +254,7 @@ def test_the_benchmark_measures_a_jittable_task():
     assert 1 < figures["env_steps_per_second"] < 1e7
 
 
-def _command(python, task, out, **environment):
+def collect(python, task, out, **environment):
     return subprocess.run(
         [
             *(python, "-m", "experiments.collect", f"--task={task}", "--policy=random"),
@@ -361,34 +270,10 @@ def _command(python, task, out, **environment):
 
 def test_a_dataset_is_collected_by_the_command(tmp_path):
     # Without a simulator or a screen: nothing asks which OpenGL there is.
-    _command(sys.executable, "planar/push_desk", tmp_path / "out", MUJOCO_GL="none")
+    collect(sys.executable, "planar/push_desk", tmp_path / "out", MUJOCO_GL="none")
     record = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert (record["task"], record["action_size"]) == ("planar/push_desk", 4)
     files = sorted((tmp_path / "out").glob("*.npz"))
     episode = load_episode(files[0])
     assert len(files) == 2 and len(episode.reward) == 101
     assert {"state", "success"} <= set(episode.extras)
-
-
-@pytest.mark.slow
-def test_the_example_of_gymnax_works_in_an_environment_of_its_own(tmp_path):
-    """gymnax asks for another gymnasium than the suites are tested with."""
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = str(tmp_path / "venv" / "bin" / "python")
-    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line]
-    (tmp_path / "pins.txt").write_text(
-        "\n".join(line for line in pins if not line.startswith(("#", "gymnasium")))
-    )
-    install = [python, "-m", "pip", "install", "-q", "-c", str(tmp_path / "pins.txt")]
-    subprocess.run([*install, "-e", f"{ROOT}[train]", "gymnax==1.0.1", "six"], check=True)
-    _command(python, GYMNAX, tmp_path / "out")
-    episode = load_episode(sorted((tmp_path / "out").glob("*.npz"))[0])
-    cosine, sine, _ = episode.extras["state"].T
-    assert len(episode.reward) == 201 and (episode.reward[1:] < 0).all()
-    # The red rod points where the state says: up for an angle of 0, to the left for a quarter.
-    colours = episode.image.astype(float)
-    red = (colours[..., 0] > colours[..., 2] + 60).astype(float)
-    places = np.linspace(-1, 1, 64)
-    across = (red.sum(1) @ places) / red.sum((1, 2))
-    down = (red.sum(2) @ places) / red.sum((1, 2))
-    assert np.corrcoef(across, -sine)[0, 1] > 0.95 and np.corrcoef(down, -cosine)[0, 1] > 0.95

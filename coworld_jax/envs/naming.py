@@ -93,7 +93,7 @@ def _positive(value: str) -> str:
         number = math.nan
     if not (number > 0 and math.isfinite(number)):
         raise ValueError("no positive number, for example 0.1")
-    return f"{number:g}"
+    return _shortest(number)
 
 
 def _number(value: str) -> str:
@@ -103,7 +103,12 @@ def _number(value: str) -> str:
         number = math.nan
     if not math.isfinite(number):
         raise ValueError("no number, for example -0.5")
-    return f"{number:g}"
+    return _shortest(number)
+
+
+def _shortest(number: float) -> str:
+    """The shortest text that reads as ``number``, without a plus, which separates options."""
+    return repr(number).removesuffix(".0").replace("e+", "e")
 
 
 def _from(least: int) -> Callable[[str], str]:

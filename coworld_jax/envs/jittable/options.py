@@ -1,4 +1,6 @@
-"""What any jittable environment can have: a repeat, another reward, noise, a delay.
+"""What a jittable environment can have: a repeat, another reward, noise, a delay.
+
+The planar tasks have all options, a user's own ones ``noise`` and ``sparse``.
 
 Each function takes an environment and gives one back, whose state holds the other's. An action goes
 through the delay, the noise and the repeat, in this order; a reward is summed over the repeat, made
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -74,7 +76,7 @@ class _Repeated(NamedTuple):
 
 
 def repeated(environment: JittableEnvironment, count: int) -> JittableEnvironment:
-    """Each action ``count`` times; rewards are summed up to the task's end, any success counts."""
+    """Each action ``count`` times, up to the task's end; rewards are summed, any success counts."""
 
     def succeeded(state: State) -> jax.Array:
         return jnp.bool_(False) if environment.success is None else environment.success(state)
@@ -85,8 +87,10 @@ def repeated(environment: JittableEnvironment, count: int) -> JittableEnvironmen
         ) -> tuple[tuple[_Repeated, jax.Array, jax.Array], None]:
             before, total, alive = carry
             inner, reward, discount = environment.step(before.inner, action)
-            success = before.success | succeeded(inner)
-            return (_Repeated(inner, success), total + alive * reward, alive * discount), None
+            after = _Repeated(inner, before.success | succeeded(inner))
+            taken = (after, total + reward, alive * discount)
+            # After the task's end nothing changes any more.
+            return jax.tree.map(lambda new, old: jnp.where(alive > 0, new, old), taken, carry), None
 
         begin = (_Repeated(state.inner, jnp.bool_(False)), jnp.float32(0.0), jnp.float32(1.0))
         return jax.lax.scan(once, begin, None, length=count)[0]
@@ -172,7 +176,11 @@ def delayed(environment: JittableEnvironment, count: int) -> JittableEnvironment
     return _around(environment, reset, step)
 
 
-def _around(environment: JittableEnvironment, reset: State, step: State) -> JittableEnvironment:
+def _around(
+    environment: JittableEnvironment,
+    reset: Callable[[jax.Array], State],
+    step: Callable[[State, jax.Array], tuple[State, jax.Array, jax.Array]],
+) -> JittableEnvironment:
     """An environment whose states hold those of ``environment`` as ``inner``."""
     success = environment.success
     return JittableEnvironment(
