@@ -3,16 +3,17 @@
     python -m experiments.study list
     python -m experiments.study plan planar_transfer --root=DIR
     python -m experiments.study run planar_transfer --root=DIR --processes=2
-    python -m experiments.study report planar_transfer --root=DIR --out=experiments/results
+    python -m experiments.study report planar_transfer --root=DIR
     python -m experiments.study commands planar_transfer --root=DIR
 
 A study is a file of `experiments.studies`. ``plan`` prints its runs, the time that they are
 expected to take, and its budget. ``run`` collects and trains what is missing below ``--root``; it
 can be stopped or killed at any time, and the same command continues. ``report`` writes NAME.md,
 NAME.png and NAME.json from the finished runs and from an earlier NAME.json, and says what is
-missing. ``commands`` prints one complete training command a line, for a cluster; with ``--of=data``
-those of the datasets, which come first. A run that several arms or studies have in common is
-trained once below a root.
+missing. The pages of this repository are made with ``--out=experiments/results``. ``commands``
+prints one complete training command a line, for a cluster; with ``--of=data`` those of the
+datasets, which come first. A run that several arms or studies have in common is trained once below
+a root.
 """
 
 from __future__ import annotations
@@ -48,7 +49,11 @@ _PROCESSES = flags.DEFINE_integer(
     lower_bound=1,
 )
 _OF = flags.DEFINE_enum("of", "runs", ["runs", "data"], "Which commands are printed.")
-_OUT = flags.DEFINE_string("out", "experiments/results", "Directory of the report.")
+_OUT = flags.DEFINE_string(
+    "out",
+    None,
+    "Directory of the report; ROOT/results, if not given. An earlier report is added to.",
+)
 _TOGETHER = flags.DEFINE_boolean(
     "together",
     None,
@@ -95,7 +100,8 @@ def main(arguments: Sequence[str]) -> None:
         elif command == "run":
             _run(study, root, _report(rest[0]))
         else:
-            for path in write_report(rest[0], study, root, as_path(_OUT.value)):
+            out = root / "results" if _OUT.value is None else as_path(_OUT.value)
+            for path in write_report(rest[0], study, root, out):
                 print(path)
 
 
@@ -180,11 +186,17 @@ def _processes() -> int:
 
 @functools.cache
 def _accelerated() -> bool:
-    """Whether runs here use an accelerator; asked in a process that does not keep it open."""
+    """Whether runs here use an accelerator; asked in a process that does not keep it open.
+
+    Raises:
+        ValueError: jax does not start, for example on the platform of JAX_PLATFORMS.
+    """
     program = "import jax; print(jax.default_backend())"
     command = [sys.executable, "-c", program]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return said.strip() != "cpu"
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"jax does not start: {done.stderr.strip().splitlines()[-1]}")
+    return done.stdout.strip() != "cpu"
 
 
 if __name__ == "__main__":

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_study import TINY, collected, made_tiny
+from tiny_study import ROOT, TINY, collected, made_tiny
 
 from coworld_jax.config import flatten, override
+from coworld_jax.data.metadata import write_metadata
 from experiments.config_flags import normalise
 from experiments.studying import running
 from experiments.studying.commands import as_line, beginning_command, train_command
 from experiments.studying.lengths import check_lengths
-from experiments.studying.published import notes, published, published_rows
+from experiments.studying.published import notes, published
 from experiments.studying.report import write_report
 from experiments.studying.strips import read_frames
 from experiments.studying.study import (
@@ -55,7 +56,9 @@ def test_every_published_row_of_a_table_is_reached_by_an_arm():
                 if published(study.table, arm, pair.name) is not None
             }
             reached.setdefault(study.table, set()).update(found)
-    assert {table: set(published_rows(table)) - rows for table, rows in reached.items()} == {
+    tables = json.loads((ROOT / "experiments/studying/published.json").read_text())
+    unreached = {table: set(tables[table]["rows"]) - rows for table, rows in reached.items()}
+    assert unreached == {
         table: {"R3M (expert data)"} if table == "table_11" else set() for table in reached
     }  # R3M's own demonstrations are not among our datasets
 
@@ -246,3 +249,16 @@ def test_each_study_runs_at_a_tiny_size(name, common_root, tmp_path):
         assert (common_root / place / "summary.json").exists()
     for path in write_report(name, study, common_root, tmp_path):
         assert path.stat().st_size > 0
+
+
+def test_a_dataset_that_ends_at_another_return_is_refused(tmp_path):
+    (data,) = running.make_plan(TINY, tmp_path).datasets
+    directory = tmp_path / "data" / data.name
+    directory.mkdir(parents=True)
+    sizes = {"action_size": 3, "action_repeat": 1, "image_size": 64}
+    policy = {"agent": "dreamer", "return": data.best / 3}
+    write_metadata(directory, {"task": data.task, "profile": "fast", "policy": policy} | sizes)
+    assert running.make_plan(TINY, tmp_path).collected == [data]
+    higher = TINY._replace(pairs=(TINY.pairs[0]._replace(best=-900.0),))
+    with pytest.raises(ValueError, match=r"up to the return -333\.3, but this study wants -300"):
+        running.make_plan(higher, tmp_path)

@@ -17,9 +17,9 @@ STUDY = Study(
     question=(
         "Does each method, trained on a medium-expert dataset of planar/reach_downhill, earn more "
         "there than random play? The margin, set before the first run: a quarter of the way from "
-        "random play to the scripted controller, a return of 16. All agents of DreamerV2, also the "
-        "one that collected the dataset, have the depth 6 and the batch 16 that size planar had "
-        "when the first runs were made."
+        "random play to the scripted controller, a return of 16. The agents of DreamerV2 have "
+        "the depth 6 and the batch 16 that size planar had when the first runs were made. So had "
+        "the agent that collected the dataset 43661b91; a new collection uses the present size."
     ),
     refuted=(
         "a method whose mean over seeds is below 16. Such a method is looked into, and what is "

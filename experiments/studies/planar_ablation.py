@@ -8,8 +8,9 @@ STUDY = Study(
     title="Ablations on the planar suite",
     question=(
         "Which coupling lowers the return on reach_desk? planar_transfer found CoWorld's largest "
-        "effect there, in units of the score, and it was a loss. Its seeds 0 to 7 chose this pair, "
-        "so that this study takes others, 8 to 27. Four comparisons are made, each at 95 %: one "
+        "effect there, in units of the score, and it was a loss. This pair was chosen when it had "
+        "the seeds 0 to 7, so that this study takes the seeds 8 to 27. Its CoWorld runs of the "
+        "seeds 8 to 19 are also in planar_transfer. Four comparisons are made, each at 95 %: one "
         "interval of four lies above 0 by chance in up to 10 % of such studies."
     ),
     refuted=(

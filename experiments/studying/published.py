@@ -39,11 +39,6 @@ def published_average(table: str, arm: Arm, pairs: Sequence[str]) -> float | Non
     return sum(found) / len(found) if pairs and len(found) == len(pairs) else None
 
 
-def published_rows(table: str) -> list[str]:
-    """Names of a table's rows, as the paper writes them."""
-    return list(_tables()[table]["rows"])
-
-
 def further_table(table: str, measure: str) -> str:
     """The table of a further measure beside ``table``; "" where the paper prints none."""
     name = f"{table}_{measure}"

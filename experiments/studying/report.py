@@ -178,7 +178,8 @@ def _compared(study: Study, records: Sequence[Record]) -> list[str]:
             "seeds or more in common, those n seeds are paired:",
             tables.differences(study, records),
             f"Probability of improvement: how probably a run {_BETTER[study.measure]} than one of "
-            f"{baseline}, with its 95 % interval, by the same seeds:",
+            f"{baseline}, with its 95 % interval. Where seeds are paired, runs of different seeds "
+            "are compared:",
             tables.improvements(study, records),
         ]
     together = tables.over_pairs(study, records)
@@ -197,9 +198,10 @@ def _further_tables(study: Study, records: Sequence[Record], clock: Clock) -> li
     """Tables that only some studies have; before the pictures."""
     parts = [_BEST, tables.table(*best_sources(study, records))] if study.ratio else []
     for measure in study.further:
+        beside = further_table(study.table, measure)
         parts += [
             f"{_UNITS[measure]}, mean over n seeds with its 95 % interval:",
-            tables.by_pair(study._replace(measure=measure, table=further_table(study.table, measure), ratio=""), records),
+            tables.by_pair(study._replace(measure=measure, table=beside, ratio=""), records),
         ]
     if study.share is not None:
         parts += [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from math import isclose
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from coworld_jax.data import read_metadata
 from coworld_jax.envs.suites import find_jittable
 from coworld_jax.records.files import CONFIG, SUMMARY
 from coworld_jax.workdir import read_config
+from experiments.collecting.online import SHARES
 from experiments.studying.commands import (
     LOG,
     agent_directory,
@@ -38,7 +40,7 @@ from experiments.studying.study import (
 class Plan(NamedTuple):
     """What a study consists of, and what of it is there."""
 
-    runs: list[Run]  # one for each row of the report; equal ones have the same place
+    runs: list[Run]  # one for each pair, arm and seed; equal ones have the same place
     seconds: dict[Path, float]  # wall time of each finished run; keys are places
     datasets: list[Data]
     collected: list[Data]
@@ -80,14 +82,36 @@ def make_plan(study: Study, root: Path, reported: Path | None = None) -> Plan:
         reported: JSON file of an earlier report; its runs with the same settings count as finished.
 
     Raises:
-        ValueError: a workdir below ``root`` belongs to a run with other settings, or there is no
-            such report.
+        ValueError: a workdir or a dataset below ``root`` has other settings, or there is no such
+            report.
     """
     runs = list(runs_of(study))
     datasets = list(dict.fromkeys(run.data for run in runs if run.data is not None))
-    collected = [data for data in datasets if read_metadata(data_directory(root, data)) is not None]
+    collected = [data for data in datasets if _is_collected(root, data)]
     earlier = {} if reported is None else reported_times(runs, reported)
     return Plan(runs, earlier | _times(root, runs), datasets, collected)
+
+
+def _is_collected(root: Path, data: Data) -> bool:
+    """Whether a dataset is complete. One that was put there from elsewhere may have any return.
+
+    Raises:
+        ValueError: it was collected up to another return than the study wants.
+    """
+    directory = data_directory(root, data)
+    record = read_metadata(directory)
+    if record is None:
+        return False
+    policy = record["policy"] if "policy" in record else {}
+    if data.best is None or "return" not in policy:
+        return True
+    reached, wanted = policy["return"], data.best * SHARES[data.until]
+    if not isclose(reached, wanted):
+        raise ValueError(
+            f"{directory} was collected up to the return {reached:.4g}, but this study wants "
+            f"{wanted:.4g}: choose another --root."
+        )
+    return True
 
 
 def _times(root: Path, runs: Sequence[Run]) -> dict[Path, float]:

@@ -30,6 +30,10 @@ BUDGET_CORES = 2
 """CPU cores that the budget of a study is meant for."""
 
 
+MEASURES = ("return_mean", "value_bias", "minutes")
+"""What `Study.measure` may be."""
+
+
 class Arm(NamedTuple):
     """One row of a table: a method with its settings."""
 
@@ -133,7 +137,7 @@ class Study(NamedTuple):
     first_seed: int = 0  # above 0 where earlier seeds chose what the study asks
     minutes: float | None = None  # of a run on one CPU core, until one of its arm is finished
     hours: float | None = None  # budget of all runs on `BUDGET_CORES`; None where none was set
-    measure: str = "return_mean"  # key of a record, see `studying.results`
+    measure: str = "return_mean"  # one of `MEASURES`
     further: tuple[str, ...] = ()  # measures that have a table of their own beside it
     baseline: str = ""  # name of the arm that others are compared with; the first one if empty
     settings: tuple[str, ...] = ()  # of all arms
@@ -183,11 +187,15 @@ def find_study(name: str) -> Study:
     """The study of ``experiments/studies/NAME.py``.
 
     Raises:
-        ValueError: no such study; the nearest name is given.
+        ValueError: no such study, and the nearest name is given; or its measure does not exist.
     """
     if name not in study_names():
         raise ValueError(f"Unknown study {name}: {closest(name, list(study_names()))}")
     study: Study = importlib.import_module(f"experiments.studies.{name}").STUDY
+    if study.measure not in MEASURES:
+        raise ValueError(
+            f"The study {name} measures {study.measure}: choose one of {', '.join(MEASURES)}."
+        )
     return study
 
 

@@ -199,7 +199,7 @@ def times(study: Study, records: Sequence[Record], clock: Clock) -> str:
             shown = [cell.replace("inf", "never") for cell in cells]
             rows.append([pair.name, arm.name, reached, *shown])
     head = ["pair", ARM, f"seeds that reach {study.share:.0%} of the reference"]
-    return table([*head, clock.label, "minutes"], rows)
+    return table([*head, clock.label, "minutes, by that share of its updates"], rows)
 
 
 def grouped(records: Sequence[Record], key: str) -> Groups:
