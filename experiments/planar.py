@@ -2,8 +2,9 @@
 
     python -m experiments.planar --out=experiments/results/planar
 
-A page has two rows: the scene as it is without options, and the task; the same seed, and the same
-actions as far as both take them. `experiments/results/planar_suite.md` shows the pages.
+The page of a variant has two rows: the scene as it is without options, and the task; the same seed,
+and the same actions as far as both take them. The page of a scene has one row.
+`experiments/results/planar_suite.md` shows the pages.
 """
 
 from __future__ import annotations

@@ -34,10 +34,6 @@ class Controller:
         """Nothing to remember."""
         return ()
 
-    def episode(self, seed: int):
-        """The same, for a pool that steps."""
-        return lambda state: self.act((), (), state)[1]
-
 
 def _thrust(dials: Dials, wanted: jax.Array) -> jax.Array:
     """The action whose push is nearest to ``wanted`` ``[2]`` in units of one thruster's force."""

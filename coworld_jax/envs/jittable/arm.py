@@ -1,4 +1,4 @@
-"""``planar/arm``: the tip of an arm follows a place that goes round its foot.
+"""``planar/arm``: the tip of an arm follows a place that goes round its base.
 
 The joints are geared, so that each turns its own rotor's inertia and not the links' behind it:
 
@@ -29,7 +29,7 @@ from coworld_jax.envs.jittable.planar import Dials
 _REACH = 1.0  # units, all links together
 _FORCE = 6.0  # of one joint, rad/s²
 _FRICTION = 3.0  # 1/s
-_ORBIT, _ORBIT_SPEED = 0.7, 0.3  # of the place, units and rad/s, to the left
+_ORBIT, _ORBIT_SPEED = 0.7, 0.3  # of the place, units and rad/s, anticlockwise
 _STILL = 0.8  # rad, where it rests
 _NEAR = 0.15  # success: the tip is that near to the place
 _LINK_RADIUS, _JOINT_RADIUS, _TIP_RADIUS, _PLACE_RADIUS = 0.11, 0.14, 0.2, 0.3
@@ -75,7 +75,7 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
             phase=state.phase + TIME_STEP * state.turn,
             time=state.time + 1,
         )
-        return state, bodies.slope(distance(state)), jnp.float32(1.0)
+        return state, bodies.distance_reward(distance(state)), jnp.float32(1.0)
 
     def render(state: State) -> jax.Array:
         view, colours, ends = look.view, look.colours, link_ends(state.angle)
@@ -109,16 +109,10 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
 
 
 def link_ends(angle: jax.Array) -> jax.Array:
-    """Where the joints are, and last the tip, ``[A + 1, 2]``; the foot is the origin."""
+    """Where the joints are, and last the tip, ``[A + 1, 2]``; the base is the origin."""
     total = jnp.cumsum(angle)
     links = _REACH / angle.shape[0] * jnp.stack([jnp.cos(total), jnp.sin(total)], axis=1)
     return jnp.concatenate([jnp.zeros((1, 2)), jnp.cumsum(links, axis=0)])
-
-
-def height(angle: jax.Array) -> jax.Array:
-    """Sum of the heights of the links' middles."""
-    ends = link_ends(angle)[:, 1]
-    return jnp.sum(ends[1:] + ends[:-1]) / 2
 
 
 def _lever(angle: jax.Array) -> jax.Array:

@@ -86,13 +86,13 @@ def draw(canvas: Canvas, look: Look, dials: Dials, body: Body) -> Canvas:
     return paint(canvas, look.view, distance + RADIUS / 2, look.colours.body_core)
 
 
-def slope(distance: jax.Array, reach: float = 1.2) -> jax.Array:
-    """The reward of a distance in units: ``1 - distance / reach``, steep everywhere.
+def distance_reward(distance: jax.Array, zero_at: float = 1.2) -> jax.Array:
+    """``1 - distance / zero_at``, of a distance in units: the same gradient everywhere.
 
     A narrow reward such as ``exp(-(distance / 0.35)²)`` is flat far away, and a small agent does
     not leave the corner that its first actor drifts into.
     """
-    return 1.0 - distance / reach
+    return 1.0 - distance / zero_at
 
 
 def length(vector: jax.Array) -> jax.Array:

@@ -1,8 +1,8 @@
 """What an environment of pure functions is.
 
-The form is that of gymnax, brax and jax-envelope without their observation: ``reset`` takes a key,
-``step`` a state and an action, nothing resets itself, and the time limit is the caller's. A reward
-and a discount come back in place of their ``Info`` or ``done``, as everywhere in this project.
+As in gymnax and brax, an environment is pure functions. Unlike gymnax's, ``step`` takes no key and
+nothing resets itself. The time limit is the caller's. A reward and a discount come back in place of
+their ``info`` or ``done``, as everywhere in this project.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class JittableEnvironment:
         spec: what the environment is. An episode has ``spec.episode_steps`` steps, or fewer where
             a discount is 0; ``step`` counts none of them and may be called after the end.
         reset: key -> state.
-        step: state, action float32 ``[A]`` in [-1, 1] -> state, reward float32 ``[]`` summed over
-            the action repeat, discount float32 ``[]``, 0 where the task ended.
+        step: state, action float32 ``[A]`` in [-1, 1] -> state, reward float32 ``[]`` of this
+            step, discount float32 ``[]``, 0 where the task ended. `options.apply` adds the action
+            repeat.
         render: state -> uint8 ``[image_size, image_size, 3]``, row 0 at the top.
         state_vector: state -> float32 ``[N]``, with ``N = spec.state_size``.
         success: state -> bool ``[]``, whether the last step succeeded; None: not defined.

@@ -13,7 +13,7 @@ from coworld_jax.envs.jittable.drawing import Canvas, Colour, View, make_view
 from coworld_jax.envs.jittable.planar import Dials
 
 _FINE = 4  # samples of the ground per pixel and axis
-_STRIPE = 0.25  # units, width of a stripe and side of a check
+_STRIPE = 0.25  # units, side of a check; a stripe is 0.7 of it wide
 _CORNER = 1.2  # units, half the side of the arena
 
 
@@ -107,7 +107,7 @@ def _ground(fine: View, colours: Palette, texture: str) -> Canvas:
 
 
 def _waves(view: View, colours: Palette) -> Callable[[jax.Array], Canvas]:
-    """Two waves that move through each other, between the ground's two colours.
+    """Two waves that move through each other, between the ground's colour and the one around it.
 
     ``sin(p + t) = sin(p) cos(t) + cos(p) sin(t)``: no sine is computed for each pixel.
     """

@@ -7,7 +7,7 @@
 
     @jittable
     def ball(request: Request) -> JittableEnvironment:
-        spec = jittable_spec(request, action_size=2, simulator_steps=100, package="my_tasks")
+        spec = jittable_spec(request, action_size=2, simulator_steps=100, package="jax")
         return JittableEnvironment(spec, reset, step, render, state_vector)
 
 and then ``--task=my_tasks:ball``. The mark says, before anything is made, that no worker process is
@@ -72,7 +72,8 @@ def jittable_spec(
         action_size: coordinates of an action.
         simulator_steps: of an episode, where the request leaves it open.
         action_repeat: where the request leaves it open.
-        package: installed, whose version is recorded.
+        package: an installed distribution, whose version is recorded; ``jax`` if the task has none
+            of its own.
     """
     repeat, episode_steps = request.counts(action_repeat, simulator_steps)
     return EnvironmentSpec(

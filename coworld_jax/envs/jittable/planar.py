@@ -33,9 +33,9 @@ further ones; an option that is given replaces the variant's.
 ``goal=still``: the place rests. ``goal=body``: the body itself goes to the place. ``goal=middle``:
 the body goes to the ring's middle.
 
-Without ``anywhere`` a task has one place (that of ``arm`` goes one round, from anywhere). A small
-agent whose replay holds few episodes has seen as few places: its model does not predict the reward
-of others, and the agent does not learn in minutes.
+Without ``anywhere`` a task has one place (that of ``arm`` goes half round a circle and starts
+anywhere on it). A small agent whose replay holds few episodes has seen as few places: its model
+does not predict the reward of others, and the agent does not learn in minutes.
 """
 
 from __future__ import annotations
@@ -129,6 +129,11 @@ def check(task: TaskName) -> None:
         raise ValueError(
             f"planar/{scene} has one moving background, without files: write +background, not "
             f"+background={options['background']}."
+        )
+    if "background" in options and "texture" in dict(task.options):
+        raise ValueError(
+            f"planar/{scene}: +background covers the ground, so that +texture would not be seen: "
+            "leave one of them out."
         )
     limbs = action_size(scene, options)
     if "dead" in options and int(options["dead"]) >= limbs:

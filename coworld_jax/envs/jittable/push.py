@@ -1,8 +1,8 @@
 """``planar/push``: the body pushes a ring that is around it to the marked place.
 
-Body and ring have the same mass. Where the body meets the ring, both lose the speed at which they
-closed in, and the ring is moved along. Friction stops the ring, and holds it on a slope: it rests
-until it is touched. Walls of its own stop it before the body would reach one.
+Body and ring have the same mass. Their collisions are perfectly inelastic: afterwards both have the
+same velocity along the line between their centres. Friction stops the ring, and holds it on a
+slope: it rests until it is touched. Walls of its own stop it before the body would reach one.
 
 Reward: ``1 - ring's centre to place / 0.6``. With ``goal=body`` it is ``1 - body to place / 1.2``,
 with ``goal=middle`` ``1 - body to ring's centre / 0.28``, which is 0 where they touch.
@@ -32,11 +32,11 @@ _RING_RADIUS = 0.6  # of the middle of its band
 _RING_BAND = 0.08  # half the width of the band
 SLACK = _RING_RADIUS - _RING_BAND - RADIUS  # distance of the centres at which body and ring touch
 _RING_START = 0.5  # the largest coordinate of the ring's centre at the start
-_RING_WALL = 0.55  # and later
+_RING_WALL = 0.55  # the largest coordinate of the ring's centre
 _FRICTION = 8.0  # of the ring, 1/s
 _PLACE = (0.3, 0.25)
 _PLACE_RADIUS = 0.32
-_NEAR = {"ring": 0.15, "body": 0.15, "middle": 0.1}  # success: that near
+_NEAR = {"ring": 0.15, "body": 0.15, "middle": 0.1}  # success: the distance is below this
 _TINY = 1e-6
 
 
@@ -53,7 +53,7 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
     """The task under ``dials``; state vector: body, ring (position, velocity), place."""
     look, goal = make_look(dials, spec.image_size), dials.goal or "ring"
     measure = {"ring": ring_distance, "body": body_distance, "middle": middle_distance}[goal]
-    reach = {"ring": 0.6, "body": 1.2, "middle": SLACK}[goal]
+    zero_at = {"ring": 0.6, "body": 1.2, "middle": SLACK}[goal]
 
     def reset(key: jax.Array) -> State:
         key_body, key_ring, key_place = jax.random.split(key, 3)
@@ -67,7 +67,7 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
         body = bodies.accelerate(dials, state.body, action)
         body, ring = collide(body, _slide(dials, state.ring))
         state = State(body, ring, state.place, state.time + 1)
-        return state, bodies.slope(measure(state), reach), jnp.float32(1.0)
+        return state, bodies.distance_reward(measure(state), zero_at), jnp.float32(1.0)
 
     def success(state: State) -> jax.Array:
         return measure(state) < _NEAR[goal]
@@ -77,7 +77,7 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
         place = disc(look.view, state.place, _PLACE_RADIUS)
         canvas = paint(canvas, look.view, place, colours.place)
         canvas = paint(canvas, look.view, place + 0.08, colours.place_core)
-        ring = abs(disc(look.view, state.ring.position, _RING_RADIUS)) - _RING_BAND
+        ring = jnp.abs(disc(look.view, state.ring.position, _RING_RADIUS)) - _RING_BAND
         canvas = paint(canvas, look.view, ring, colours.second)
         return pixels(bodies.draw(canvas, look, dials, state.body))
 

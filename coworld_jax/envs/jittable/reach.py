@@ -42,7 +42,7 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
     def step(state: State, action: jax.Array) -> tuple[State, jax.Array, jax.Array]:
         body = bodies.accelerate(dials, state.body, action)
         state = State(body, state.place, state.time + 1)
-        return state, bodies.slope(distance(state)), jnp.float32(1.0)
+        return state, bodies.distance_reward(distance(state)), jnp.float32(1.0)
 
     def render(state: State) -> jax.Array:
         canvas, colours = look.ground(state.time), look.colours
