@@ -41,7 +41,7 @@ STUDY = Study(
         "values v_T are lower on all three pairs: dreamer overestimates by 3.5 on arm and CoWorld "
         "does not, but on reach_downhill CoWorld underestimates by 1.6. What speaks against the "
         "hypothesis: at the end of the runs on reach_desk, v_T lies above v_S in few states (3 %), "
-        "and half of planar_ablation's seeds say that A does harm there rather than C.",
+        "and planar_ablation, which is not finished, finds harm in A there and none in C.",
         "Limits: the data end where the mean return of ten successive training episodes reaches a "
         "third of the reference. On arm and reach_desk random play reaches that third (27.7 and "
         "2.93): their datasets are 10 and 13 episodes of random play, since the agent that "
