@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from coworld_jax.data.metadata import read_json, read_metadata, write_json
-from coworld_jax.evaluation.comparison import read_curve
+from coworld_jax.evaluation.comparison import Curve, read_curve
 from coworld_jax.evaluation.selection import candidate_means
 from coworld_jax.method import TARGET, source_names
 from coworld_jax.records.files import DATA, SUMMARY
@@ -85,8 +85,9 @@ def read_record(root: Path, run: Run) -> Record:
     """The record of a finished run."""
     workdir = root / run.place
     summary = read_json(workdir / SUMMARY)
-    domain = TARGET if TARGET in summary["evaluations"] else next(iter(summary["evaluations"]))
-    last, curve = summary["evaluations"][domain], read_curve([workdir], domain)
+    curves = {domain: read_curve([workdir], domain) for domain in summary["evaluations"]}
+    domain = TARGET if TARGET in curves else next(iter(curves))
+    last, curve = summary["evaluations"][domain], curves[domain]
     chosen = summary["selection"]
     return {
         "arm": run.arm,
@@ -96,7 +97,7 @@ def read_record(root: Path, run: Run) -> Record:
         "value_bias": last["value_bias"] if "value_bias" in last else None,
         "updates": summary["updates"],
         "wall_time": summary["wall_time"],
-        "episode_seconds": episode_seconds(workdir, summary),
+        "episode_seconds": _episode_seconds(summary, curves),
         "selection": _by_task(run, chosen[domain]) if domain in chosen else {},
         "by_source": source_figures(run, workdir, last) if domain in chosen else {},
         "cumulative_bias": last["cumulative_bias"] if "cumulative_bias" in last else None,
@@ -144,11 +145,11 @@ def last_metrics(workdir: Path) -> dict[str, float]:
     return found
 
 
-def episode_seconds(workdir: Path, summary: Mapping[str, Any]) -> float:
+def _episode_seconds(summary: Mapping[str, Any], curves: Mapping[str, Curve]) -> float:
     """Seconds of all evaluations of a finished run, by their episodes."""
     episodes = sum(
-        len(summary["evaluations"][domain]["returns"]) * len(read_curve([workdir], domain).updates)
-        for domain in summary["evaluations"]
+        len(summary["evaluations"][domain]["returns"]) * len(curve.updates)
+        for domain, curve in curves.items()
     )
     return float(summary["seconds"]["evaluation"]) / episodes
 

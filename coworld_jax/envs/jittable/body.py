@@ -49,7 +49,12 @@ def directions(dials: Dials) -> np.ndarray:
 
 def start(key: jax.Array) -> Body:
     """A body at rest, anywhere."""
-    return Body(jax.random.uniform(key, (2,), minval=-0.8, maxval=0.8), jnp.zeros(2))
+    return Body(anywhere(key, 0.8), jnp.zeros(2))
+
+
+def anywhere(key: jax.Array, largest: float) -> jax.Array:
+    """A point ``[2]`` whose coordinates lie in ``[-largest, largest]``."""
+    return jax.random.uniform(key, (2,), minval=-largest, maxval=largest)
 
 
 def accelerate(dials: Dials, body: Body, action: jax.Array) -> Body:

@@ -130,7 +130,7 @@ def check(task: TaskName) -> None:
             f"planar/{scene} has one moving background, without files: write +background, not "
             f"+background={options['background']}."
         )
-    if "background" in options and "texture" in dict(task.options):
+    if "background" in options and task.chosen("texture") is not None:
         raise ValueError(
             f"planar/{scene}: +background covers the ground, so that +texture would not be seen: "
             "leave one of them out."

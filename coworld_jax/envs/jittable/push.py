@@ -36,7 +36,6 @@ _RING_WALL = 0.55  # the largest coordinate of the ring's centre
 _FRICTION = 8.0  # of the ring, 1/s
 _PLACE = (0.3, 0.25)
 _PLACE_RADIUS = 0.32
-_NEAR = {"ring": 0.15, "body": 0.15, "middle": 0.1}  # success: the distance is below this
 _TINY = 1e-6
 
 
@@ -52,14 +51,18 @@ class State(NamedTuple):
 def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
     """The task under ``dials``; state vector: body, ring (position, velocity), place."""
     look, goal = make_look(dials, spec.image_size), dials.goal or "ring"
-    measure = {"ring": ring_distance, "body": body_distance, "middle": middle_distance}[goal]
-    zero_at = {"ring": 0.6, "body": 1.2, "middle": SLACK}[goal]
+    # What the reward measures, where it is 0, and below which distance the task succeeds.
+    measure, zero_at, near = {
+        "ring": (ring_distance, 0.6, 0.15),
+        "body": (body_distance, 1.2, 0.15),
+        "middle": (middle_distance, SLACK, 0.1),
+    }[goal]
 
     def reset(key: jax.Array) -> State:
         key_body, key_ring, key_place = jax.random.split(key, 3)
-        ring = _anywhere(key_ring, _RING_START)
-        place = _anywhere(key_place, _RING_WALL) if dials.anywhere else jnp.array(_PLACE)
-        body = ring + _anywhere(key_body, SLACK / math.sqrt(2.0))
+        ring = bodies.anywhere(key_ring, _RING_START)
+        place = bodies.anywhere(key_place, _RING_WALL) if dials.anywhere else jnp.array(_PLACE)
+        body = ring + bodies.anywhere(key_body, SLACK / math.sqrt(2.0))
         still = jnp.zeros(2)
         return State(Body(body, still), Body(ring, still), place, jnp.int32(0))
 
@@ -70,7 +73,7 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
         return state, bodies.distance_reward(measure(state), zero_at), jnp.float32(1.0)
 
     def success(state: State) -> jax.Array:
-        return measure(state) < _NEAR[goal]
+        return measure(state) < near
 
     def render(state: State) -> jax.Array:
         canvas, colours = look.ground(state.time), look.colours
@@ -103,11 +106,6 @@ def collide(body: Body, ring: Body) -> tuple[Body, Body]:
     apart = bodies.length(between)
     left = jnp.maximum(apart - SLACK, 0.0) * between / jnp.maximum(apart, _TINY)
     return Body(body.position - left, body.velocity - lost), pushed
-
-
-def _anywhere(key: jax.Array, largest: float) -> jax.Array:
-    """A point whose coordinates are at most ``largest``, ``[2]``."""
-    return jax.random.uniform(key, (2,), minval=-largest, maxval=largest)
 
 
 def _slide(dials: Dials, ring: Body) -> Body:

@@ -34,9 +34,7 @@ def make(dials: Dials, spec: EnvironmentSpec) -> JittableEnvironment:
 
     def reset(key: jax.Array) -> State:
         key_body, key_place = jax.random.split(key)
-        place = jnp.array(_PLACE)
-        if dials.anywhere:
-            place = jax.random.uniform(key_place, (2,), minval=-0.8, maxval=0.8)
+        place = bodies.anywhere(key_place, 0.8) if dials.anywhere else jnp.array(_PLACE)
         return State(bodies.start(key_body), place, jnp.int32(0))
 
     def step(state: State, action: jax.Array) -> tuple[State, jax.Array, jax.Array]:
