@@ -244,7 +244,7 @@ def restore_run(workdir: str | Path, *, best: bool = False) -> RestoredRun:
     if config.run.seeds > 1:
         raise ValueError(
             f"{workdir} holds {config.run.seeds} seeds: name the folder of one, such as "
-            f"{seed_directory(workdir, config.seed)}."
+            f"{seed_directory(workdir, config.seed)}, or give load_policy a seed."
         )
     with Checkpointer(workdir / CHECKPOINTS, read_only=True) as checkpoints:
         step = checkpoints.best_step() if best else checkpoints.latest_step()

@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 pair=${1:-walker}
 case $pair in
 walker)
-    bash launch/setup_env.sh || {
+    bash launch/setup_env.sh +envs,dev || {
         [[ $? -eq 3 ]] || exit 1
         echo "quickstart: MuJoCo cannot draw here, so the planar pair is shown instead"
         pair=planar

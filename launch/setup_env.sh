@@ -4,6 +4,7 @@
 #   bash launch/setup_env.sh               # CPU, simulators, development tools
 #   bash launch/setup_env.sh envs,dev,cuda # the extras of setup.py, by name; remembered
 #   bash launch/setup_env.sh dev           # without simulators, which the planar suite does not need
+#   bash launch/setup_env.sh +envs,dev     # in addition to those that are there
 #
 # Safe to run again: pip runs only when the dependencies, the extras or the interpreter changed.
 # PYTHON=/path/to/python3.12 chooses the interpreter of a new environment.
@@ -43,7 +44,7 @@ make_venv() {
 install() {
     local extras=$1 stamp=.venv/coworld_jax.stamp wanted
     wanted="$extras $(cat setup.py constraints.txt \
-        <(.venv/bin/python -c 'import sys; print(sys.version, sys.prefix)') | sha256sum)"
+        <(.venv/bin/python -c 'import sys; print(sys.version, sys.prefix)') | cksum)"
     if [[ -f $stamp && $(<"$stamp") == "$wanted" ]]; then
         say "dependencies are up to date ($extras)"
         return
@@ -53,6 +54,10 @@ install() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
         --constraint constraints.txt --editable ".[$extras]"
     printf '%s\n' "$wanted" >"$stamp"
+}
+
+join() { # NAMES NAMES: lists with commas, each name once
+    tr ',' '\n' <<<"$1,$2" | sed '/^$/d' | awk '!seen[$0]++' | paste -s -d ',' -
 }
 
 # Headless rendering: EGL, then OSMesa, tried in a process of its own.
@@ -84,6 +89,9 @@ suitable .venv/bin/python \
     || die ".venv holds $(.venv/bin/python --version); remove .venv and run this again."
 remembered=$(cut -d ' ' -f 1 .venv/coworld_jax.stamp 2>/dev/null || true)
 extras=${1:-${remembered:-envs,dev}}
+if [[ $extras == +* ]]; then
+    extras=$(join "$remembered" "${extras#+}")
+fi
 install "$extras"
 if [[ ,$extras, == *,envs,* ]]; then
     renders || { install_renderers; renders; } \

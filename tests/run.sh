@@ -9,5 +9,5 @@
 # Two processes share the files; a file's tests stay together, as they share what they compile.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bash launch/setup_env.sh
+bash launch/setup_env.sh +envs,dev
 exec .venv/bin/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@"

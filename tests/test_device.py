@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import replace
 
@@ -14,8 +15,9 @@ from coworld_jax import parallel
 from coworld_jax.config import Config
 from coworld_jax.records.files import seed_directories
 from coworld_jax.records.metrics import read_metrics
-from coworld_jax.training import fleet, seeds, together
+from coworld_jax.training import fleet, runtime, seeds, together
 from coworld_jax.training.loop import train
+from coworld_jax.training.run import open_ground, open_run
 from coworld_jax.workdir import load_policy, restore_run
 
 SEEDS = 3
@@ -113,10 +115,52 @@ def test_devices_share_the_seeds(many, tmp_path):
     assert summary["seeds"] == [0, 1]
 
 
+@pytest.mark.slow
+def test_all_seeds_at_once_learn_what_they_learn_one_after_another(many, tmp_path, monkeypatch):
+    """An accelerator takes them at once; here a CPU does."""
+    at_once = functools.partial(fleet.over_seeds, vectorised=True)
+
+    def over_seeds(program, *, vectorised, mesh):
+        assert not vectorised
+        return at_once(program, mesh=mesh)
+
+    monkeypatch.setattr(fleet, "over_seeds", over_seeds)
+    train(of_many(2), tmp_path)
+    for seed in range(2):
+        folder = f"seed_{seed}"
+        for got, want in zip(leaves(tmp_path / folder), leaves(many[0] / folder), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_runs_of_other_settings_share_a_program(alone, tmp_path):
+    """A learning rate, the discount and the scale of the KL are its arguments, by run."""
+    first = config("device")
+    numbers = {"model_learning_rate": 1e-3, "discount": 0.9, "kl_scale": 0.3}
+    learning = replace(first.settings.learning, **numbers)
+    second = replace(first, settings=replace(first.settings, learning=learning))
+    with (
+        runtime.StopRequest() as stop,
+        open_ground(first, shares_batch=False) as ground,
+        open_run(first, tmp_path / "first", ground, stop=stop) as one,
+        open_run(second, tmp_path / "second", ground, stop=stop) as two,
+    ):
+        one.restore(), two.restore()
+        assert together.carry_out_together([one, two], stop)
+    train(second, tmp_path / "by itself")
+    for folder, wanted in (("first", alone[0]), ("second", tmp_path / "by itself")):
+        for got, want in zip(leaves(tmp_path / folder), leaves(wanted), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+    pairs = zip(leaves(tmp_path / "first"), leaves(tmp_path / "second"))
+    assert any(np.abs(one - two).max() > 1e-2 for one, two in pairs)
+
+
 def test_every_seed_is_a_workdir_and_all_have_a_summary(many):
     workdir, summary = many
     assert summary["seeds"] == [0, 1, 2] and summary["failures"] == {}
     assert json.loads((workdir / "summary.json").read_text())["updates"] == 8
+    own = [json.loads((workdir / f"seed_{s}/summary.json").read_text()) for s in range(SEEDS)]
+    assert summary["wall_time"] == max(seed["wall_time"] for seed in own)
     assert (workdir / "pictures/source_returns.png").exists()
     actions = [
         load_policy(workdir, seed=seed).episode(0)(np.zeros((64, 64, 3), np.uint8))
@@ -192,3 +236,12 @@ def test_what_programs_cannot_carry_out_is_said(tmp_path):
     gym = replace(config("device"), source=("dmc/walker_walk",))
     with pytest.raises(ValueError, match="because dmc/walker_walk is not jittable: use --config"):
         train(gym, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_host_says_why_it_carries_a_jittable_run_out(tmp_path, capfd):
+    summary = train(config("auto"), tmp_path, until=lambda returns: len(returns["source"]) > 1)
+    assert summary is None
+    assert "The host carries the run out step by step, because it may end early." in (
+        capfd.readouterr().err
+    )

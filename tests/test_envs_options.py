@@ -54,8 +54,8 @@ def test_a_name_has_one_spelling():
     "name, sentence",
     [
         (f"{DOOR}+nosie=1", "no option 'nosie' of tasks; known: "),
-        (f"{DOOR}+noise", "noise= is no positive number"),
-        (f"{DOOR}+noise=nan", "noise=nan is no positive number"),
+        (f"{DOOR}+noise", "noise= is no number from 1e-6 to 1e6"),
+        (f"{DOOR}+noise=nan", "noise=nan is no number from 1e-6 to 1e6"),
         (f"{DOOR}+sparse=1", "sparse=1 is a switch, which takes no value"),
         (f"{DOOR}+sparse+sparse", "the option sparse is given twice"),
         (f"{DOOR}+corrected", f"{DOOR} has no option corrected; it has noise, sparse"),

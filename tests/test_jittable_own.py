@@ -1,4 +1,4 @@
-"""A user's own jittable environment: how it is named, what it does, and what is odd about it."""
+"""A user's own jittable environment: how it is named, what it does, and which are refused."""
 
 import dataclasses
 import subprocess
@@ -89,6 +89,14 @@ def test_an_action_repeat_sums_rewards_up_to_the_end():
     assert both.reward == pytest.approx(pair[0].reward + pair[1].reward)
     np.testing.assert_allclose(both.extras["state"], pair[1].extras["state"], atol=1e-6)
     assert (once.spec.episode_steps, twice.spec.episode_steps) == (100, 50)
+
+
+def test_a_repeat_leaves_the_success_at_the_start_as_it_is():
+    request = Request("test_jittable_own:counted", "full", 64, 2, None)
+    for value in (True, False):
+        told = dataclasses.replace(countdown(request), success=lambda state, v=value: jnp.bool_(v))
+        twice = options.repeated(told, 2)
+        assert bool(twice.success(twice.reset(jax.random.key(0)))) is value
 
 
 def test_nothing_changes_after_the_end_within_a_repeat():

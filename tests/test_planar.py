@@ -1,6 +1,8 @@
 """The planar suite: its physics against its own laws, its pictures against NumPy, its dials."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,9 @@ from coworld_jax.envs.jittable.looks import make_look
 from coworld_jax.envs.jittable.planar import Dials
 from coworld_jax.envs.suites import check_request
 from experiments.planar_pages import film, page
+from experiments.studies.planar import REFERENCES
 
+PAGE = Path(__file__).resolve().parent.parent / "experiments/results/planar_suite.md"
 SCENES = ("planar/arm", "planar/push", "planar/reach")
 
 
@@ -73,6 +77,18 @@ def test_every_name_can_be_made_and_has_the_stated_sizes():
     assert sizes == usual | desks
 
 
+def test_the_page_has_the_dials_of_the_docstring_and_the_returns_of_the_studies():
+    page = PAGE.read_text()
+    rows = {line.replace("``", "`") for line in planar.__doc__.splitlines() if line.count("|") == 5}
+    assert len(rows) == 19 and not rows - set(page.splitlines())
+    found = re.findall(r"^\| `(\w+)` \| (-?[\d.]+) ± [\d.]+ \| ([\d.]+) ±", page, re.MULTILINE)
+    assert {name: (float(low), float(high)) for name, low, high in found} == REFERENCES
+
+
+def test_both_profiles_draw_the_same_and_have_one_name():
+    assert {make("planar/reach").spec.profile, make("planar/arm").spec.profile} == {"fast"}
+
+
 def test_an_option_replaces_that_of_the_variant():
     task = planar.parse_task("planar/reach_downhill+gravity=-2+mirrored")
     assert planar.resolve(task) == ("reach", {"gravity": "-2", "mirrored": ""})
@@ -86,11 +102,11 @@ def test_an_option_replaces_that_of_the_variant():
         ("planar/reach+palette=mauve", "no palette 'mauve'; known: day, night, desk"),
         ("planar/reach+texture=fur", "no texture 'fur'; known: plain, checks"),
         ("planar/reach+goal=ring", "planar/reach has no goal 'ring'; known: body"),
-        ("planar/reach+dead=3", "has 3 limbs, counted from 0: dead=3 is none"),
+        ("planar/reach+dead=3", "has 3 limbs, counted from 0: there is no limb 3 that could be"),
         ("planar/arm+dead=-1", "dead=-1 is no whole number from 0 on"),
         ("planar/arm+delay=0", "delay=0 is no whole number from 1 on"),
-        ("planar/arm+camera=left", "camera=left is no number, for example -0.5"),
-        ("planar/arm+zoom=-1", "zoom=-1 is no positive number"),
+        ("planar/arm+camera=left", "camera=left is no number from -1e6 to 1e6, for example -0.5"),
+        ("planar/arm+zoom=-1", "zoom=-1 is no number from 1e-6 to 1e6"),
         ("planar/arm+background=films", "one moving background, without files"),
         ("planar/arm+background+texture=checks", r"\+background covers the ground"),
         ("planar/arm+corrected", "planar/arm has no option corrected"),

@@ -72,7 +72,9 @@ def total_bytes() -> int:
 
 def usable_cores() -> int:
     """Cores that this process may run on: fewer than the machine's under Slurm or taskset."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def format_bytes(count: float) -> str:

@@ -76,6 +76,9 @@ def is_own(text: str) -> bool:
     return not parse_task(text).suite
 
 
+_LARGEST = 1e6  # simulators compute in float32
+
+
 def _switch(value: str) -> str:
     if value:
         raise ValueError("a switch, which takes no value")
@@ -91,8 +94,8 @@ def _positive(value: str) -> str:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not (number > 0 and math.isfinite(number)):
-        raise ValueError("no positive number, for example 0.1")
+    if not 1.0 / _LARGEST <= number <= _LARGEST:
+        raise ValueError("no number from 1e-6 to 1e6, for example 0.1")
     return _shortest(number)
 
 
@@ -101,8 +104,8 @@ def _number(value: str) -> str:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
-        raise ValueError("no number, for example -0.5")
+    if not abs(number) <= _LARGEST:
+        raise ValueError("no number from -1e6 to 1e6, for example -0.5")
     return _shortest(number)
 
 

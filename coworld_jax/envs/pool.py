@@ -247,7 +247,7 @@ class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
         self.close()
 
     def _serve(self, worker: WorkerProcess, started: Future[EnvironmentSpec]) -> None:
-        """A thread's life: start the worker, then collect until told to end."""
+        """What a thread does: start the worker, then collect until told to end."""
         self._fulfil(started, worker, "its start", lambda: worker.spec)
         while (job := self._jobs.get()) is not None:
             if self._keeper.closed:

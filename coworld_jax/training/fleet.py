@@ -59,6 +59,11 @@ def obstacle(ground: Ground, run: RunConfig) -> str:
     return ""
 
 
+def all_jittable(ground: Ground) -> bool:
+    """Whether every simulator of a run is a function of jax."""
+    return all(isinstance(pool, JittablePool) for pool in ground.pools.values())
+
+
 def chooses_device(config: Config, reason: str) -> bool:
     """Whether programs carry a run out, and not the host.
 

@@ -7,6 +7,8 @@ all play and updates up to the next evaluation or checkpoint (`fleet`), for one 
 
 From the command to the jitted step there are three hops: `train` opens the run and walks through
 its events, `events.handle` carries one out, and `learner` calls the compiled program of a phase.
+Where one program plays as well, they are `together.carry_out_together`, which walks through
+stretches of events, `fleet.Fleet.carry_out`, and the program of a stretch (`device`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from coworld_jax import hosts
 from coworld_jax.config import Config
 from coworld_jax.training import report, runtime
 from coworld_jax.training.events import handle, leave, stop_early
-from coworld_jax.training.fleet import chooses_device, obstacle
+from coworld_jax.training.fleet import all_jittable, chooses_device, obstacle
 from coworld_jax.training.plan import Collect, Learn
 from coworld_jax.training.run import Run, announce, open_run
 from coworld_jax.training.seeds import train_seeds
@@ -71,9 +73,13 @@ def _train_one(
 ) -> dict[str, Any] | None:
     """`train` for one seed."""
     with open_run(config, workdir, stop=stop) as run:
-        reason = "it may end early" if until is not None else obstacle(run.ground, config.run)
+        reason = obstacle(run.ground, config.run)
+        if not reason and until is not None:
+            reason = "it may end early"
         by_device = chooses_device(config, reason)
         announce(run.progress, run.ground)
+        if reason and all_jittable(run.ground):
+            run.progress.message(f"The host carries the run out step by step, because {reason}.")
         run.restore()
         finished = carry_out_together([run], stop) if by_device else carry_out(run, stop, until)
         return report.summarise(run) if finished else None

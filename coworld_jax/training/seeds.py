@@ -7,7 +7,6 @@ trains all seeds (`training.device`); elsewhere one seed follows another.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -71,7 +70,6 @@ def train_seeds(
     """
     check_start(config)
     hosts.on_first(lambda: check_config(workdir, config))
-    began = time.monotonic()
     with ExitStack() as resources:
         own_workdir(workdir, resources)
         failures = hosts.on_first(lambda: read_failures(workdir))
@@ -98,7 +96,8 @@ def train_seeds(
         return None
     if not summaries:
         raise NonFiniteError(f"All seeds have failed: {'; '.join(failures.values())}")
-    seconds = time.monotonic() - began
+    times = [own["wall_time"] for own in summaries.values()]
+    seconds = max(times) if by_device else sum(times)
     return hosts.on_first(lambda: _summarise(config, workdir, summaries, failures, seconds))
 
 

@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 
 def stretches(events: Iterable[Event]) -> Iterator[Stretch]:
-    """The events of an agenda in stretches. Random play is in one without work: the host plays."""
+    """The events of an agenda in stretches. The host plays at random, between two of them."""
     work: list[Step] = []
     then: list[Event] = []
     for event in events:

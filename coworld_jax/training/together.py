@@ -36,43 +36,44 @@ def carry_out_together(runs: Sequence[Run], stop: runtime.StopRequest) -> bool:
     Raises:
         NonFiniteError: the run is the only one.
     """
+    fleet = Fleet(runs)
+    agendas = [stretches(run.events(full_length=True)) for run in runs]
+    ahead = [next(agenda, None) for agenda in agendas]
     try:
-        return _carry_out_together(runs, stop)
+        while any(ahead):
+            part = _furthest_behind(runs, ahead)
+            stretch = ahead[part.index(True)]
+            assert stretch is not None
+            if stretch.work and stop.agreed():
+                for run in runs:
+                    if not run.failure:
+                        stop_early(run)
+                return False
+            results, seconds = _carry_out(fleet, stretch, part)
+            for index, run in enumerate(runs):
+                if part[index]:
+                    goes_on = _record(run, stretch, results[index], seconds, alone=len(runs) == 1)
+                    ahead[index] = next(agendas[index], None) if goes_on else None
+        fleet.hand_back()
     except Stopped:
         for run in runs:
             leave(run)
         return False
-
-
-def _carry_out_together(runs: Sequence[Run], stop: runtime.StopRequest) -> bool:
-    fleet = Fleet(runs)
-    agendas = [stretches(run.events(full_length=True)) for run in runs]
-    ahead = [next(agenda, None) for agenda in agendas]
-    while any(ahead):
-        part = _furthest_behind(runs, ahead)
-        stretch = ahead[part.index(True)]
-        assert stretch is not None
-        if stretch.work and stop.agreed():
-            for run in runs:
-                if not run.failure:
-                    stop_early(run)
-            return False
-        stopwatch = runs[part.index(True)].stopwatch
-        before = stopwatch.spent("update")  # compilation is no part of it
-        results: Sequence[Iterator[Any]] = [iter(()) for _ in runs]
-        if stretch.work:
-            results = fleet.carry_out(stretch, part)
-        elif any(isinstance(event, RandomPlay) for event in stretch.then):
-            fleet.hand_back()  # the host writes into the replays
-        seconds = stopwatch.spent("update") - before
-        for index, run in enumerate(runs):
-            if part[index]:
-                goes_on = _record_stretch(
-                    run, stretch, results[index], seconds, alone=len(runs) == 1
-                )
-                ahead[index] = next(agendas[index], None) if goes_on else None
-    fleet.hand_back()
     return True
+
+
+def _carry_out(
+    fleet: Fleet, stretch: Stretch, part: Sequence[bool]
+) -> tuple[Sequence[Iterator[Any]], float]:
+    """The results of a stretch, see `Fleet.carry_out`, and its seconds without compilation."""
+    if not stretch.work:
+        if any(isinstance(event, RandomPlay) for event in stretch.then):
+            fleet.hand_back()  # the host writes into the replays
+        return [iter(()) for _ in part], 0.0
+    stopwatch = fleet.runs[part.index(True)].stopwatch
+    before = stopwatch.spent("update")
+    results = fleet.carry_out(stretch, part)
+    return results, stopwatch.spent("update") - before
 
 
 def _furthest_behind(runs: Sequence[Run], ahead: Sequence[Stretch | None]) -> list[bool]:
@@ -84,7 +85,7 @@ def _furthest_behind(runs: Sequence[Run], ahead: Sequence[Stretch | None]) -> li
     return [(place, stretch) == wanted for place, stretch in zip(places, ahead, strict=True)]
 
 
-def _record_stretch(
+def _record(
     run: Run, stretch: Stretch, results: Iterator[Any], seconds: float, *, alone: bool
 ) -> bool:
     """Record the results of a stretch, and do what the host does after it.

@@ -17,10 +17,13 @@ each task is.
 SCENE is ``reach``, ``arm`` or ``push``.
 
     python -m experiments.collect --task=planar/reach_desk --policy=dreamer --updates=2000 \\
-        --config=experiments/configs/planar.py --workdir=runs/reach_desk-data \\
+        --reference=8.8 --config=experiments/configs/planar.py --workdir=runs/reach_desk-data \\
         --out=data/reach_desk
     python -m experiments.train --config=experiments/configs/planar.py:reach_desk \\
         --config.data=data/reach_desk --workdir=runs/reach_desk
+
+The reference is 0.9 times the return of a scripted controller, which
+``experiments/results/planar_suite.md`` has for each task.
 """
 
 from __future__ import annotations

@@ -53,4 +53,4 @@ def pendulum(request: Request) -> JittableEnvironment:
     def state_vector(state: Any) -> jax.Array:
         return jnp.ravel(environment.get_obs(state)).astype(jnp.float32)
 
-    return JittableEnvironment(spec, reset, step, render, state_vector)
+    return JittableEnvironment(spec, reset, step, render, state_vector, may_end=False)

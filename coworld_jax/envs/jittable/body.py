@@ -92,7 +92,7 @@ def draw(canvas: Canvas, look: Look, dials: Dials, body: Body) -> Canvas:
 
 
 def distance_reward(distance: jax.Array, zero_at: float = 1.2) -> jax.Array:
-    """``1 - distance / zero_at``, of a distance in units: the same gradient everywhere.
+    """``1 - distance / zero_at``, of a distance in units: one slope, near and far.
 
     A narrow reward such as ``exp(-(distance / 0.35)²)`` is flat far away, and a small agent does
     not leave the corner that its first actor drifts into.

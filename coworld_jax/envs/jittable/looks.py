@@ -73,7 +73,7 @@ class Look(NamedTuple):
 
     view: View
     colours: Palette
-    ground: Callable[[jax.Array], Canvas]  # time in env_steps, int32 [] -> what lies below
+    ground: Callable[[jax.Array], Canvas]  # simulator steps, int32 [] -> what lies below
 
 
 def make_look(dials: Dials, size: int) -> Look:

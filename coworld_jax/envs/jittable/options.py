@@ -31,7 +31,8 @@ def apply(environment: JittableEnvironment, options: Mapping[str, str]) -> Jitta
         options: of the task's name; those of the scene itself are not looked at.
 
     Raises:
-        ValueError: ``sparse`` where no success is defined, or a function's result has an odd form.
+        ValueError: ``sparse`` where no success is defined, or a function's result has another shape
+            or type than it must have.
     """
     environment = _measured(environment)
     if environment.spec.action_repeat > 1:
@@ -81,6 +82,10 @@ def repeated(environment: JittableEnvironment, count: int) -> JittableEnvironmen
     def succeeded(state: State) -> jax.Array:
         return jnp.bool_(False) if environment.success is None else environment.success(state)
 
+    def reset(key: jax.Array) -> _Repeated:
+        inner = environment.reset(key)
+        return _Repeated(inner, succeeded(inner))
+
     def step(state: _Repeated, action: jax.Array) -> tuple[_Repeated, jax.Array, jax.Array]:
         def once(
             carry: tuple[_Repeated, jax.Array, jax.Array], _: None
@@ -97,7 +102,7 @@ def repeated(environment: JittableEnvironment, count: int) -> JittableEnvironmen
 
     return JittableEnvironment(
         environment.spec,
-        lambda key: _Repeated(environment.reset(key), jnp.bool_(False)),
+        reset,
         step,
         lambda state: environment.render(state.inner),
         lambda state: environment.state_vector(state.inner),

@@ -8,11 +8,12 @@
     @jittable
     def ball(request: Request) -> JittableEnvironment:
         spec = jittable_spec(request, action_size=2, simulator_steps=100, package="jax")
-        return JittableEnvironment(spec, reset, step, render, state_vector)
+        return JittableEnvironment(spec, reset, step, render, state_vector, may_end=False)
 
 and then ``--task=my_tasks:ball``. The mark says, before anything is made, that no worker process is
-needed; the module is imported by the program itself. `experiments.examples.gymnax_pendulum` wraps
-an environment of gymnax.
+needed; the module is imported by the program itself. ``may_end=False`` says that no discount is 0:
+only then can a whole run be one program. `experiments.examples.gymnax_pendulum` wraps an
+environment of gymnax.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Jittable:
         """Make the environment, under the options and the action repeat of ``request``.
 
         Raises:
-            ValueError: the function returned something else, or functions of odd results.
+            ValueError: the function returned something else, or a result has another shape or type.
         """
         from coworld_jax.envs.jittable import options
 
@@ -65,7 +66,7 @@ def jittable_spec(
     action_repeat: int = 1,
     package: str,
 ) -> EnvironmentSpec:
-    """What an environment is that was asked for by ``request``.
+    """The spec of the environment that ``request`` asks for.
 
     Args:
         request: what the function was called with.

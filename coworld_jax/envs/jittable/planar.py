@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from coworld_jax.envs.jittable.interface import JittableEnvironment
 
 _SIMULATOR_STEPS = 100  # of an episode
+_PROFILE = "fast"  # whatever was asked for: both profiles draw the same
 # Scene: its limbs without ``extra``, and its goals, the usual one first.
 _LIMBS = {"arm": 2, "push": 3, "reach": 3}
 _GOALS = {"arm": ("orbit", "still"), "push": ("ring", "body", "middle"), "reach": ("body",)}
@@ -90,7 +91,7 @@ VARIANTS = {
 
 
 class Dials(NamedTuple):
-    """What the scene itself is told; the module's docstring has their meaning."""
+    """Options of the scene itself; the module's docstring has their meaning."""
 
     camera: float = 0.0
     zoom: float = 1.0
@@ -138,7 +139,8 @@ def check(task: TaskName) -> None:
     limbs = action_size(scene, options)
     if "dead" in options and int(options["dead"]) >= limbs:
         raise ValueError(
-            f"planar/{scene} has {limbs} limbs, counted from 0: dead={options['dead']} is none."
+            f"planar/{scene} has {limbs} limbs, counted from 0: there is no limb "
+            f"{options['dead']} that could be dead."
         )
 
 
@@ -156,7 +158,7 @@ def action_size(scene: str, options: Mapping[str, str]) -> int:
 
 
 def dials(options: Mapping[str, str]) -> Dials:
-    """The options that the scene itself is told."""
+    """The options of a task that the scene itself reads."""
     read: dict[str, Callable[[str], Any]] = {
         **dict.fromkeys(("camera", "zoom", "gravity", "damping", "gain"), float),
         **dict.fromkeys(("palette", "texture", "goal"), str),
@@ -174,7 +176,7 @@ def make(request: Request) -> JittableEnvironment:
     scene, chosen = resolve(parse_task(request.task))
     build = {"arm": arm.make, "push": push.make, "reach": reach.make}[scene]
     spec = jittable_spec(
-        request,
+        request._replace(profile=_PROFILE),
         action_size=action_size(scene, chosen),
         simulator_steps=_SIMULATOR_STEPS,
         package="jax",

@@ -93,7 +93,7 @@ class JittablePool(EnvironmentPool):
             thread.join()
 
     def _play(self) -> None:
-        """A thread's life."""
+        """What a thread does: play jobs until the pool is closed."""
         stepped = SteppedEnvironment(self.environment)
         while jobs := self._take():
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]

@@ -151,7 +151,7 @@ def play(
         return (memory, *_step(environment, state, action)), row
 
     def episode(seed: jax.Array, memory: Memory) -> Row:
-        rows = environment.spec.episode_steps + 1  # the last step is taken in vain
+        rows = environment.spec.episode_steps + 1  # no row holds the result of the last step
         return jax.lax.scan(advance, (memory, *begun(environment, seed)), None, length=rows)[1]
 
     return jax.vmap(episode, out_axes=1)(seeds, memories)
