@@ -136,7 +136,7 @@ def test_all_seeds_at_once_learn_what_they_learn_one_after_another(many, tmp_pat
 def test_runs_of_other_settings_share_a_program(alone, tmp_path):
     """A learning rate, the discount and the scale of the KL are its arguments, by run."""
     first = config("device")
-    numbers = {"model_learning_rate": 1e-3, "discount": 0.9, "kl_scale": 0.3}
+    numbers = {"model_lr": 1e-3, "discount": 0.9, "kl_scale": 0.3}
     learning = replace(first.settings.learning, **numbers)
     second = replace(first, settings=replace(first.settings, learning=learning))
     with (

@@ -55,6 +55,6 @@ def test_programs_learn_what_the_host_does_and_go_on_exactly(data, tmp_path):
     assert scores[0] == pytest.approx(scores[1], rel=1e-3)
 
     half = config("device", data)
-    assert train(replace(half, run=replace(half.run, last_phase=2)), tmp_path / "resumed")
+    assert train(replace(half, run=replace(half.run, last_phase="warm-up")), tmp_path / "resumed")
     resumed = train(config("device", data), tmp_path / "resumed")
     assert resumed["state_digest"] == whole["state_digest"]

@@ -44,7 +44,7 @@ def test_every_command_takes_planar_tasks(tmp_path):
     run(
         *("train", TINY, "--config.source=planar/push_body,planar/push", f"--workdir={work}"),
         *("--config.target=planar/push_desk", f"--config.data={data}"),
-        *("--config.settings.schedule.rounds=1", "--config.run.checkpoint_every=100"),
+        *("--config.schedule.rounds=1", "--config.run.checkpoint_every=100"),
     )
     summary = json.loads((work / "summary.json").read_text())
     assert {"source0", "source1", "target"} <= set(summary["evaluations"])

@@ -3,7 +3,7 @@
 Each run has its workdir, replay, metrics, checkpoints and evaluations, as a run by itself does; one
 run alone is a fleet as well. Only the state and the replays' rows are held together, by a leading
 axis of seeds. Runs may be at different places, for example after a kill in the middle of saving:
-those that are behind go first, until all are level.
+those that are behind go first, until all are at the same place.
 """
 
 from __future__ import annotations

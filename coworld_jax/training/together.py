@@ -27,8 +27,8 @@ def carry_out_together(runs: Sequence[Run], stop: runtime.StopRequest) -> bool:
     """Every event of every run, or, when asked to stop, what is needed to go on later.
 
     Runs may be at different places, for example after a kill in the middle of saving. Those that
-    are behind go first, until all are level. A run with a quantity that is not finite is frozen,
-    and its ``failure`` says why; the others go on.
+    are behind go first. A run with a quantity that is not finite is frozen, and its ``failure``
+    says why; the others go on.
 
     Returns:
         Whether all runs have ended.
