@@ -110,8 +110,8 @@ def _number(value: str) -> str:
 
 
 def _shortest(number: float) -> str:
-    """The shortest text that reads as ``number``, without a plus, which separates options."""
-    return repr(number).removesuffix(".0").replace("e+", "e")
+    """The shortest text that reads as ``number``; up to a million it holds no plus."""
+    return repr(number).removesuffix(".0")
 
 
 def _from(least: int) -> Callable[[str], str]:
