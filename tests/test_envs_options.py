@@ -43,7 +43,7 @@ def test_a_name_has_one_spelling():
     for text in (f"{DOOR}+sparse+noise=1.0", f"{DOOR}+noise=1+sparse", f"{DOOR}+noise=1e0+sparse"):
         assert str(parse_task(text)) == f"{DOOR}+noise=1+sparse"
     large = parse_task("planar/reach+reward=1000000+camera=-12.3456789+noise=1e-6")
-    assert str(large) == "planar/reach+camera=-12.3456789+noise=1e-6+reward=1000000"
+    assert str(large) == "planar/reach+camera=-12.3456789+noise=1e-06+reward=1000000"
     assert parse_task(str(large)) == large
     task = parse_task("my.tasks:own+noise=0.1")
     assert (task.suite, task.name) == ("", "my.tasks:own")
