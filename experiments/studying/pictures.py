@@ -50,7 +50,11 @@ def _look(index: int) -> tuple[str, str]:
 
 
 def _curves(axis: Axes, study: Study, pair: Pair, records: Sequence[Record], clock: Clock) -> None:
-    """Returns over updates: mean over seeds, and its interval as a band."""
+    """Returns over updates: mean over seeds, and its interval as a band.
+
+    The panel is as high as its curves need: few seeds have intervals many times as wide.
+    """
+    bands = []
     for index, arm in enumerate(study.arms):
         curves = [
             {clock(r, at): value for at, value in r["curve"]}
@@ -62,11 +66,15 @@ def _curves(axis: Axes, study: Study, pair: Pair, records: Sequence[Record], clo
         color, style = _look(index)
         means = [p.value for p in points]
         axis.plot(shared, means, label=arm.name, linewidth=1.6, color=color, linestyle=style)
-        low, high = [p.low for p in points], [p.high for p in points]
-        axis.fill_between(shared, low, high, color=color, alpha=0.15, linewidth=0)
+        bands.append((shared, [p.low for p in points], [p.high for p in points], color))
     if pair.reference is not None:
         for value in pair.reference:
             axis.axhline(value, color=GREY, linewidth=0.8, linestyle=":")
+    axis.margins(y=0.25)
+    axis.autoscale_view()
+    axis.autoscale(False, axis="y")
+    for shared, low, high, color in bands:
+        axis.fill_between(shared, low, high, color=color, alpha=0.15, linewidth=0)
     axis.set_title(pair.name, fontsize=9)
     axis.set_xlabel(clock.label, fontsize=8)
     axis.set_ylabel("return", fontsize=8)

@@ -213,7 +213,10 @@ def _further_tables(study: Study, records: Sequence[Record], clock: Clock) -> li
     parts += [_CHOICES, tables.table(*selection)] if selection[1] else []
     parts += [_LAST_VALUES, tables.last_metrics(watched)] if watched else []
     if any(pair.reference for pair in study.pairs):
-        parts.append("Dotted lines in the picture: random play and the reference of the pair.")
+        parts.append(
+            "Dotted lines in the picture: random play and the reference of the pair. Bands are "
+            "95 % intervals; a panel cuts one that is much wider than its curves."
+        )
     return parts
 
 
