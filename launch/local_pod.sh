@@ -8,7 +8,7 @@
 #
 #   bash launch/setup_env.sh
 #   .venv/bin/python -m experiments.collect --task=planar/reach_desk --policy=random \
-#       --episodes=40 --profile=fast --out=data/reach_desk
+#       --episodes=40 --out=data/reach_desk
 #   bash launch/local_pod.sh 2 -- --config=experiments/configs/planar.py:reach_desk \
 #       --config.data=data/reach_desk --workdir=runs/pod
 #   cat runs/pod/summary.json

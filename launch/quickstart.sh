@@ -20,11 +20,7 @@ walker)
     }
     ;;
 planar)
-    if [[ -f .venv/coworld_jax.stamp ]]; then
-        bash launch/setup_env.sh || [[ $? -eq 3 ]]
-    else
-        bash launch/setup_env.sh dev
-    fi
+    bash launch/setup_env.sh +dev || [[ $? -eq 3 ]]
     ;;
 *)
     echo "quickstart: unknown pair $pair; use walker or planar" >&2
@@ -41,7 +37,7 @@ walker)
     ;;
 planar)
     data=data/quickstart_planar workdir=runs/quickstart_planar
-    collect=(--task=planar/reach_desk --episodes=40 --profile=fast)
+    collect=(--task=planar/reach_desk --episodes=40)
     train=(--config=experiments/configs/planar.py:reach_desk
         --config.schedule.pretrain_updates=600 --config.schedule.warmup_target_updates=300
         --config.schedule.warmup_source_updates=100 --config.schedule.rounds=2

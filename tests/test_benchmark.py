@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from executables import executable
 
 from experiments.benchmarks import (
     gpu,
@@ -205,16 +206,15 @@ def test_the_gpu_script_keeps_what_it_has_measured(tmp_path):
     """Its parts fail, are cut off, or print no figures: the table holds all the others."""
     row = {"name": "`small` 16x16, bfloat16", "error": "no memory", "device": "x", "versions": {}}
     costs = {"costs": [{"name": "Decoder", "share": 0.5}]}
-    fake = tmp_path / "python"
-    fake.write_text(
+    fake = executable(
+        tmp_path / "python",
         FAKE.format(
             python=sys.executable,
             row=json.dumps(row),
             profile=json.dumps(costs),
             loop=json.dumps({"wall_over_updates_alone": 1.05}),
-        )
+        ),
     )
-    fake.chmod(0o755)
     out = tmp_path / "out"
 
     def table(**variables):

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from executables import executable
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 60
@@ -32,13 +33,6 @@ print("ready", flush=True)
 while True:
     signal.pause()
 """
-
-
-def executable(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
-    return path
 
 
 def bash(script, *arguments, **settings):

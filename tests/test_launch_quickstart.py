@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from executables import executable
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,10 +30,8 @@ def checkout(tmp_path):
     shutil.copytree(ROOT / "launch", tmp_path / "launch")
     for name in ("setup.py", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    for path, text in ((".venv/bin/python", PYTHON), ("bin/id", ID)):
-        (tmp_path / path).parent.mkdir(parents=True)
-        (tmp_path / path).write_text(text)
-        (tmp_path / path).chmod(0o755)
+    executable(tmp_path / ".venv/bin/python", PYTHON)
+    executable(tmp_path / "bin/id", ID)
     return tmp_path
 
 

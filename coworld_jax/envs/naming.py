@@ -25,6 +25,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+_LARGEST = 1e6  # value of an option: simulators compute in float32
+
 
 class TaskName(NamedTuple):
     """A name taken apart; ``str()`` puts it together again."""
@@ -74,9 +76,6 @@ def parse_task(text: str) -> TaskName:
 def is_own(text: str) -> bool:
     """Whether a task is a user's own, ``module:function``."""
     return not parse_task(text).suite
-
-
-_LARGEST = 1e6  # simulators compute in float32
 
 
 def _switch(value: str) -> str:

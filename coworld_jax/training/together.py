@@ -52,7 +52,9 @@ def carry_out_together(runs: Sequence[Run], stop: runtime.StopRequest) -> bool:
             results, seconds = _carry_out(fleet, stretch, part)
             for index, run in enumerate(runs):
                 if part[index]:
-                    goes_on = _record(run, stretch, results[index], seconds, alone=len(runs) == 1)
+                    goes_on = _record_stretch(
+                        run, stretch, results[index], seconds, alone=len(runs) == 1
+                    )
                     ahead[index] = next(agendas[index], None) if goes_on else None
         fleet.hand_back()
     except Stopped:
@@ -85,7 +87,7 @@ def _furthest_behind(runs: Sequence[Run], ahead: Sequence[Stretch | None]) -> li
     return [(place, stretch) == wanted for place, stretch in zip(places, ahead, strict=True)]
 
 
-def _record(
+def _record_stretch(
     run: Run, stretch: Stretch, results: Iterator[Any], seconds: float, *, alone: bool
 ) -> bool:
     """Record the results of a stretch, and do what the host does after it.

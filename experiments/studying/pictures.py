@@ -71,8 +71,7 @@ def _curves(axis: Axes, study: Study, pair: Pair, records: Sequence[Record], clo
         for value in pair.reference:
             axis.axhline(value, color=GREY, linewidth=0.8, linestyle=":")
     axis.margins(y=0.25)
-    axis.autoscale_view()
-    axis.autoscale(False, axis="y")
+    axis.set_ylim(axis.get_ylim())  # bands do not change it
     for shared, low, high, color in bands:
         axis.fill_between(shared, low, high, color=color, alpha=0.15, linewidth=0)
     axis.set_title(pair.name, fontsize=9)

@@ -40,6 +40,9 @@ _BETTER = {
     "minutes": "takes less time",
 }
 _COMPARED = {"value_bias": "absolute value of the bias"}
+_BANDS = (
+    "Bands in the picture are 95 % intervals; a panel cuts one that is much wider than its curves."
+)
 _LAST_VALUES = (
     "The last values of the target's updates and evaluations, mean over n seeds with its 95 % "
     "interval:"
@@ -213,11 +216,8 @@ def _further_tables(study: Study, records: Sequence[Record], clock: Clock) -> li
     parts += [_CHOICES, tables.table(*selection)] if selection[1] else []
     parts += [_LAST_VALUES, tables.last_metrics(watched)] if watched else []
     if any(pair.reference for pair in study.pairs):
-        parts.append(
-            "Dotted lines in the picture: random play and the reference of the pair. Bands are "
-            "95 % intervals; a panel cuts one that is much wider than its curves."
-        )
-    return parts
+        parts.append("Dotted lines in the picture: random play and the reference of the pair.")
+    return [*parts, _BANDS]
 
 
 def mixed_data(study: Study, records: Sequence[Record]) -> list[str]:
