@@ -66,6 +66,6 @@ setup(
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         "tensorboard": ["tensorboard>=2.18", "tensorboardX>=2.6,<3"],
-        "wandb": ["wandb>=0.19"],
+        "wandb": ["wandb>=0.19.10"],
     },
 )

@@ -129,7 +129,8 @@ class Entry(NamedTuple):
     """A line of the registry."""
 
     # A frozen dataclass; its fields are flags, see `fields`. Its numbers may be traced values: one
-    # that ``make`` or an update compares is declared with `fields.shaping`.
+    # whose value ``make`` or an update needs (``if``, ``range``, NumPy) is declared with
+    # `fields.shaping`.
     settings: type
     make: Callable[[Any, Mapping[str, Domain]], Method]
     # Settings -> domains that the method needs with them; ``source`` stands for all sources.

@@ -83,6 +83,18 @@ def make_seed_mesh(devices: int, seeds: int) -> Mesh | None:
     return None if len(chosen) == 1 else Mesh(np.array(chosen), (AXIS,))
 
 
+def idle_devices(devices: int, seeds: int) -> str:
+    """A sentence if `make_seed_mesh` leaves devices out that it might take; otherwise empty."""
+    mesh, there = make_seed_mesh(devices, seeds), len(_devices(devices))
+    taken = 1 if mesh is None else mesh.size
+    if taken == min(there, seeds):
+        return ""
+    return (
+        f"{taken} of {there} devices train the {seeds} seeds, each equally many: a multiple of "
+        f"{there} for run.seeds uses all."
+    )
+
+
 def check_seeds(seeds: int) -> None:
     """Make sure that the hosts can share seeds equally.
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What BUILD.md's table wants from a GPU, within nine minutes: updates beside what bounds them, the
-# gain of several seeds, the loop, and the largest costs of a profile.
+# gain of several seeds, env_steps of the planar suite, the loop, and the largest costs of a profile.
 #
 #   bash launch/benchmark_gpu.sh [OUT]     # benchmarks/ if not given
 #
@@ -32,6 +32,7 @@ keep() { # NAME: the last line of the input becomes OUT/NAME, if it is an object
 
 run 180 experiments.benchmarks.gpu "$out/rows.jsonl"
 run 120 experiments.benchmarks.gpu "$out/rows.jsonl" --flags="no command buffers"
+[ -e "$out/playing.json" ] || run 100 experiments.benchmarks.playing | keep playing.json
 [ -e "$out/profile.json" ] || XLA_FLAGS="--xla_gpu_enable_command_buffer= ${XLA_FLAGS:-}" \
     run 70 experiments.benchmark profile --preset=released --batch=50 --length=50 --dtype=bfloat16 |
     keep profile.json # a command buffer hides the names of its operations

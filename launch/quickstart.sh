@@ -5,12 +5,17 @@
 #   bash launch/quickstart.sh         # walker_downhill helped by walker_walk, in MuJoCo
 #   bash launch/quickstart.sh planar  # a planar pair, which needs no simulator and no graphics
 #
-# Where nothing renders without a screen, the first shows the planar pair too, and says so.
+# On other systems than Linux, and where nothing renders without a screen, the first shows the
+# planar pair too, and says so.
 # Safe to run again: a finished dataset is kept, an interrupted training run resumes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 pair=${1:-walker}
+if [[ $pair == walker && $(uname) != Linux ]]; then
+    echo "quickstart: the simulators are set up on Linux alone, so the planar pair is shown instead"
+    pair=planar
+fi
 case $pair in
 walker)
     bash launch/setup_env.sh +envs,dev || {

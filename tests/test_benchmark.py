@@ -19,6 +19,7 @@ from experiments.benchmarks import (
     layers,
     limits,
     loop,
+    playing,
     profile,
     timing,
     update,
@@ -175,6 +176,9 @@ def test_one_table_holds_what_a_gpu_must_reach(tmp_path):
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     costs = [{"name": name, "share": 0.25} for name in ("Decoder", "Encoder", "observe", "sample")]
     (tmp_path / "profile.json").write_text(json.dumps({"costs": costs}))
+    rates = {"16": 59_000.4, "1024": 1.2e6}
+    played = {"task": "planar/reach", "env_steps_per_second": rates}
+    (tmp_path / "playing.json").write_text(json.dumps(played))
     (tmp_path / "loop.json").write_text("")  # its time was over
     found = gpu_table.table(tmp_path).splitlines()
     assert found[0] == "a GPU, {'jax': '0.11'}"
@@ -186,6 +190,7 @@ def test_one_table_holds_what_a_gpu_must_reach(tmp_path):
     assert "| not reached |" in table["`small` 16x16, bfloat16"]
     assert "| 8.0 | 6 |" in table["16 seeds over one, `planar` 8x12, bfloat16"]
     assert "| not reached |" in table["64 seeds over one, `planar` 8x12, bfloat16"]
+    assert "| 1,200,000 |  | 1,000,000 |" in table["`planar/reach` env_steps/s, 1024 at once"]
     assert "| not reached | 10 % |" in table["loop over its updates"]
     assert [name for name in table if name.startswith("cost")] == [
         "cost 1: Decoder", "cost 2: Encoder", "cost 3: observe"
@@ -196,6 +201,7 @@ FAKE = """#!/usr/bin/env bash
 case "$2 $3" in
 experiments.benchmarks.gpu_table*) exec {python} "$@" ;;
 experiments.benchmarks.gpu*) echo '{row}' >>"$3"; echo -n '{{"name": "cut o' >>"$3"; exit 1 ;;
+*playing*) echo a line; echo '{playing}' ;;
 *profile) echo a table; echo '{profile}' ;;
 *loop) echo a table; [ -z "${{BROKEN:-}}" ] && echo '{loop}' ;;
 esac
@@ -212,6 +218,7 @@ def test_the_gpu_script_keeps_what_it_has_measured(tmp_path):
             python=sys.executable,
             row=json.dumps(row),
             profile=json.dumps(costs),
+            playing=json.dumps({"task": "planar/reach", "env_steps_per_second": {"16": 7.0}}),
             loop=json.dumps({"wall_over_updates_alone": 1.05}),
         ),
     )
@@ -227,6 +234,7 @@ def test_the_gpu_script_keeps_what_it_has_measured(tmp_path):
 
     first = table(BROKEN="1")
     assert "loop over its updates | not reached" in first and "cost 1: Decoder | 50%" in first
+    assert "`planar/reach` env_steps/s, 16 at once | 7 |" in first
     assert "no memory" in first and "`planar` 8x12, float32 | not reached" in first
     assert "loop over its updates | 5.0%" in table()  # what is missing
     last = table(MINUTES="0")
@@ -252,6 +260,13 @@ def test_rows_of_the_gpu_table_are_measured_beside_their_bounds():
     for row in (one, two):
         bound = max(row["arithmetic_ms"], row["memory_ms"], row["steps_ms"])
         assert row["reached"] == pytest.approx(bound / row["ms"])
+
+
+def test_env_steps_of_one_program_are_those_of_whole_episodes(monkeypatch):
+    monkeypatch.setattr(playing, "seconds", lambda call: float(call().reward.size > 0) / 4.0)
+    assert playing.measure("planar/reach", 3) == 3 * 100 * 4.0
+    with pytest.raises(ValueError, match="dmc/walker_walk is not jittable: use"):
+        playing.measure("dmc/walker_walk", 3)
 
 
 def test_bounds_by_hand():

@@ -49,6 +49,21 @@ def test_seeds_are_the_unit_of_replication(tmp_path):
     assert (tmp_path / "c.png").stat().st_size > 5_000
 
 
+@pytest.mark.parametrize("returns, level", [([-48.0, -20.0], 5.0), ([-11.0, 90.0], 1.0),
+                                            ([3.0, 90.0], -7.0)])  # fmt: skip
+def test_negative_returns_are_shown_whole(tmp_path, returns, level):
+    curve = read_curve([make_run(tmp_path / "1", dict(enumerate(returns, 1)))], "target")
+    low, high = comparison_figure(
+        tmp_path / "c.png", {"one": curve}, levels={"x": level}
+    ).get_ylim()
+    assert low <= min(*returns, level) and max(*returns, level) <= high
+
+
+def test_positive_returns_are_shown_from_zero(tmp_path):
+    curve = read_curve([make_run(tmp_path / "1", {1: 70.0, 2: 90.0})], "target")
+    assert comparison_figure(tmp_path / "c.png", {"one": curve}).get_ylim()[0] == 0.0
+
+
 def test_what_cannot_be_compared_is_said(tmp_path):
     one, two = make_run(tmp_path / "1", {10: 2.0}), make_run(tmp_path / "2", {20: 2.0})
     with pytest.raises(ValueError, match="never evaluated at the same update"):

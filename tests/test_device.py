@@ -7,13 +7,14 @@ import json
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
 from coworld_jax import parallel
 from coworld_jax.config import Config
-from coworld_jax.records.files import seed_directories
+from coworld_jax.records.files import read_failures, seed_directories
 from coworld_jax.records.metrics import read_metrics
 from coworld_jax.training import fleet, runtime, seeds, together
 from coworld_jax.training.loop import train
@@ -102,6 +103,11 @@ def test_seeds_are_not_shared_by_more_devices_than_there_are():
     assert parallel.make_seed_mesh(2, 3) is None and parallel.make_seed_mesh(0, 4).size == 2
     with pytest.raises(ValueError, match="run.devices is 9, but there are 2: use 0"):
         parallel.make_seed_mesh(9, 9)
+
+
+def test_devices_without_a_seed_are_named():
+    assert parallel.idle_devices(0, 4) == "" and parallel.idle_devices(0, 1) == ""
+    assert "1 of 2 devices train the 3 seeds" in parallel.idle_devices(0, 3)
 
 
 @pytest.mark.slow
@@ -198,8 +204,10 @@ def test_an_interrupted_run_of_many_goes_on_to_the_same_states(many, tmp_path, m
 def test_a_seed_that_fails_is_named_and_the_others_go_on(many, tmp_path, monkeypatch, capfd):
     """Its parameters really are no numbers: so are its actions, in the same stretch."""
     take_over = fleet.Fleet._take_over
+    noted = []  # what the workdir says as each stretch begins
 
     def poisoned(self):
+        noted.append(read_failures(tmp_path))
         carry = take_over(self)
         if not int(carry.updates.max()) or self.runs[1].failure:
             return carry
@@ -212,6 +220,7 @@ def test_a_seed_that_fails_is_named_and_the_others_go_on(many, tmp_path, monkeyp
     monkeypatch.setattr(fleet.Fleet, "_take_over", poisoned)
     summary = train(of_many(SEEDS), tmp_path)
     assert summary["seeds"] == [0, 2] and "no longer finite" in summary["failures"]["1"]
+    assert noted == [{}, summary["failures"]]
     assert "seed 1: " in capfd.readouterr().err
     wanted = many[1]["state_digests"]
     assert summary["state_digests"] == {0: wanted[0], 2: wanted[2]}
@@ -234,8 +243,14 @@ def test_replays_of_all_seeds_that_do_not_fit_are_refused_before_anything_is_wri
 
 def test_what_programs_cannot_carry_out_is_said(tmp_path):
     gym = replace(config("device"), source=("dmc/walker_walk",))
-    with pytest.raises(ValueError, match="because dmc/walker_walk is not jittable: use --config"):
+    with pytest.raises(ValueError, match="because dmc/walker_walk is not jittable: change that"):
         train(gym, tmp_path)
+
+
+@pytest.mark.parametrize("use", [lambda x: x > 0 or None, np.exp, lambda x: range(x)])
+def test_a_method_that_needs_the_value_of_a_number_is_told_the_way_out(use):
+    with pytest.raises(ValueError, match="The method mine needs the value .* fields.shaping"):
+        fleet._lower(jax.jit(lambda number: (use(number), number)[1]), (jnp.int32(3),), "mine")
 
 
 @pytest.mark.slow

@@ -57,6 +57,12 @@ def wide(request: Request) -> JittableEnvironment:
 
 
 @jittable
+def flat(request: Request) -> JittableEnvironment:
+    """Describes its state by a number, not by a vector."""
+    return dataclasses.replace(countdown(request), state_vector=jnp.float32)
+
+
+@jittable
 def nothing(request: Request) -> JittableEnvironment:
     """Forgets to return."""
 
@@ -118,6 +124,7 @@ def test_nothing_changes_after_the_end_within_a_repeat():
 @pytest.mark.parametrize(
     "name, sentence",
     [
+        ("flat", "state_vector is float32 [], but float32 [1] is needed"),
         ("wide", "render is uint8 [3, 3, 3], but uint8 [64, 64, 3] is needed"),
         ("nothing", "returned None, but a JittableEnvironment is needed"),
         (

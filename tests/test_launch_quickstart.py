@@ -83,6 +83,14 @@ def test_where_nothing_renders_the_planar_pair_is_shown_and_a_sentence_says_so(c
     assert "sudo apt-get install libegl1" in done.stderr
 
 
+def test_on_other_systems_than_linux_the_planar_pair_is_shown(checkout):
+    executable(checkout / "bin/uname", "#!/usr/bin/env bash\necho Darwin\n")
+    done, calls = quickstart(checkout)
+    assert done.returncode == 0, done.stderr
+    assert installed(calls) == ["dev"] and collected(calls) == ["planar/reach_desk"]
+    assert "set up on Linux alone, so the planar pair is shown instead" in done.stdout
+
+
 def test_an_unknown_pair_is_refused_before_anything_is_installed(checkout):
     done, calls = quickstart(checkout, "cheetah")
     assert done.returncode == 1 and not calls

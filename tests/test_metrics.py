@@ -235,6 +235,7 @@ def test_wandb_goes_on_under_one_name(tmp_path: Path, monkeypatch: pytest.Monkey
     assert begun[0] == begun[1]
     assert begun[0]["project"] == "duo" and begun[0]["config"] == {"seed": 3}
     assert begun[0]["resume"] == "allow" and len(begun[0]["id"]) == 12
+    assert begun[0]["reinit"] == "create_new"  # the writers of many seeds are open side by side
     assert logged[:3] == [
         (("*",), {"step_metric": "updates"}),
         {"updates": 1, "env_steps": 7, "loss": 0.5},

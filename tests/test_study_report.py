@@ -68,7 +68,7 @@ def test_a_page_says_what_the_papers_values_are():
     assert "`small`, which are smaller" in text and "The paper's ± is a standard deviation" in text
     assert "--size" not in text
     full = "\n".join(_beginning("walker_downhill", small._replace(size="paper"), [], []))
-    assert "smaller" not in full and "report walker_downhill --size=paper`" in full
+    assert "smaller" not in full and "run walker_downhill --size=paper --root=DIR`" in full
     none_printed = "\n".join(_beginning("table_11", find_study("table_11"), [], []))
     assert "±" not in none_printed
 

@@ -108,6 +108,7 @@ class MetricsWriter:
                 project=wandb_project,
                 id=self._wandb_id(),
                 resume="allow",
+                reinit="create_new",  # one run for each writer: a process may train many seeds
                 dir=str(self._workdir),
                 config=None if config is None else dict(config),
             )

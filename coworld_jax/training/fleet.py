@@ -42,6 +42,12 @@ from coworld_jax.training.run import Ground, Run
 from coworld_jax.training.stretch import Block, Step, Stretch, fold, unfold
 from coworld_jax.types import Episode
 
+_NEEDS_NUMBERS = (
+    jax.errors.ConcretizationTypeError,  # `if number`
+    jax.errors.TracerArrayConversionError,  # `np.exp(number)`
+    jax.errors.TracerIntegerConversionError,  # `range(number)`
+)
+
 
 def obstacle(ground: Ground, run: RunConfig) -> str:
     """Why a run cannot be carried out by programs of its own; empty if it can."""
@@ -53,7 +59,7 @@ def obstacle(ground: Ground, run: RunConfig) -> str:
     if ground.feed is not None and ground.feed.store is None:
         return "the dataset is streamed"
     if ground.mesh is not None:
-        return "several devices share each batch"
+        return "several devices share each batch (run.devices is not 1)"
     if embeds_once(ground.method.plan, run):
         return "the dataset is embedded once per phase"
     return ""
@@ -75,8 +81,8 @@ def chooses_device(config: Config, reason: str) -> bool:
     """
     if config.run.program == "device" and reason:
         raise ValueError(
-            f"run.program is device, but the host must carry this run out, because {reason}: use "
-            "--config.run.program=auto."
+            f"run.program is device, but the host must carry this run out, because {reason}: "
+            "change that, or use --config.run.program=auto."
         )
     return not reason and config.run.program != "host"
 
@@ -99,6 +105,9 @@ class Fleet:
         self._world = World(first.method, first.ground.make, environments, slots)
         devices = first.config.run.devices if len(runs) > 1 else 1
         self._mesh = parallel.make_seed_mesh(devices, len(runs))
+        idle = parallel.idle_devices(devices, len(runs))
+        if idle:
+            first.progress.message(idle)
         data = None if first.feed is None else first.feed.store
         self._data = parallel.replicate(data, self._mesh)
         self._carry: Carry | None = None  # None while the runs hold their own parts
@@ -269,10 +278,11 @@ def _lower(jitted: jax.stages.Wrapped, arguments: Any, method: str) -> jax.stage
     """
     try:
         return jitted.lower(*arguments)
-    except jax.errors.ConcretizationTypeError as error:
+    except _NEEDS_NUMBERS as error:
         raise ValueError(
-            f"The method {method} decides by a number among its settings what it computes: declare "
-            "that field with fields.shaping, or use --config.run.program=host."
+            f"The method {method} needs the value of a number among its settings while it is "
+            "compiled: compute with jax.numpy, or declare the field with fields.shaping, or use "
+            "--config.run.program=host."
         ) from error
 
 

@@ -146,11 +146,11 @@ def _train_together(
             runs[seed] = resources.enter_context(opened)
             runs[seed].restore()
             counts[seed] = runs[seed].position.updates
-        ended = carry_out_together(list(runs.values()), stop)
-        for seed, run in runs.items():
-            if run.failure:
-                _note_failure(workdir, failures, seed, run.failure)
-        if not ended:
+
+        def note_failure(run: Run) -> None:
+            _note_failure(workdir, failures, run.config.seed, run.failure)
+
+        if not carry_out_together(list(runs.values()), stop, note_failure):
             return None
         return {seed: report.summarise(run) for seed, run in runs.items() if not run.failure}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from coworld_jax.records.finite import NonFiniteError
@@ -23,12 +23,19 @@ from coworld_jax.training.stretch import Stretch, stretches
 from coworld_jax.training.waiting import Stopped
 
 
-def carry_out_together(runs: Sequence[Run], stop: runtime.StopRequest) -> bool:
+def carry_out_together(
+    runs: Sequence[Run],
+    stop: runtime.StopRequest,
+    note_failure: Callable[[Run], None] = lambda run: None,
+) -> bool:
     """Every event of every run, or, when asked to stop, what is needed to go on later.
 
     Runs may be at different places, for example after a kill in the middle of saving. Those that
     are behind go first. A run with a quantity that is not finite is frozen, and its ``failure``
     says why; the others go on.
+
+    Args:
+        note_failure: called as soon as a run has failed.
 
     Returns:
         Whether all runs have ended.
@@ -56,6 +63,8 @@ def carry_out_together(runs: Sequence[Run], stop: runtime.StopRequest) -> bool:
                         run, stretch, results[index], seconds, alone=len(runs) == 1
                     )
                     ahead[index] = next(agendas[index], None) if goes_on else None
+                    if run.failure:
+                        note_failure(run)
         fleet.hand_back()
     except Stopped:
         for run in runs:

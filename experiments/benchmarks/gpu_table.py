@@ -17,7 +17,7 @@ _HEAD = ("what", "measured", "must", "aim", "arithmetic", "memory", "steps", "of
 
 
 def table(directory: Path) -> str:
-    """Markdown, from rows.jsonl, loop.json and profile.json in ``directory``, where they are.
+    """Markdown, from rows.jsonl, playing.json, loop.json and profile.json, where they are.
 
     A row that was not reached says so. The bounds are those of `limits`; the last column is the
     largest of them over the measured time.
@@ -26,6 +26,7 @@ def table(directory: Path) -> str:
     found = {row["name"]: row for row in lines}
     rows = [_row(name, found) for name in (row.name for row in ROWS)]
     rows += [_gain(seeds, found) for seeds in (4, 16, 64)]
+    rows += _playing(read_lines(directory / "playing.json"))
     rows += _loop(read_lines(directory / "loop.json"))
     rows += _costs(read_lines(directory / "profile.json"))
     machine = sorted({f"{row['device']}, {row['versions']}" for row in lines})
@@ -67,6 +68,17 @@ def _gain(seeds: int, found: dict[str, dict[str, Any]]) -> tuple[str, ...]:
     if not one or not several:
         return name, "not reached", must
     return name, f"{seeds * one[0] / min(several):.1f}", must
+
+
+def _playing(figures: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Rendered env_steps per second, for each number of episodes that are played at once."""
+    if not figures:
+        return [("planar env_steps/s", "not reached", "", "1,000,000")]
+    task, rates = figures[-1]["task"], figures[-1]["env_steps_per_second"]
+    return [
+        (f"`{task}` env_steps/s, {episodes} at once", f"{rate:,.0f}", "", "1,000,000")
+        for episodes, rate in rates.items()
+    ]
 
 
 def _loop(figures: list[dict[str, Any]]) -> list[tuple[str, ...]]:

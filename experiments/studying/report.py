@@ -40,6 +40,10 @@ _BETTER = {
     "minutes": "takes less time",
 }
 _COMPARED = {"value_bias": "absolute value of the bias"}
+_REFERENCES = (
+    "Dotted lines in the picture are the mean returns of random play, below, and of the pair's "
+    "reference, above; the reference of a planar task is a scripted controller:"
+)
 _BANDS = (
     "Bands in the picture are 95 % intervals; a panel cuts one that is much wider than its curves."
 )
@@ -142,9 +146,9 @@ def _beginning(
         study.question,
         f"{NEGATIVE} {study.refuted}",
         *study.found,
-        f"Written by `python -m experiments.study report {name}{size}`. {len(records)} of "
-        f"{len(runs)} runs are finished, at size `{study.size}`. "
-        "`experiments/studying/statistics.py` says how the intervals are made.",
+        f"{len(records)} of {len(runs)} runs are finished, at size `{study.size}`. `python -m "
+        f"experiments.study run {name}{size} --root=DIR` makes them, `report` in place of `run` "
+        "writes this page. `experiments/studying/statistics.py` says how the intervals are made.",
         *mixed_data(study, records),
         f"{unit}: mean over n seeds with its 95 % interval.",
         *_of_the_paper(study),
@@ -216,7 +220,7 @@ def _further_tables(study: Study, records: Sequence[Record], clock: Clock) -> li
     parts += [_CHOICES, tables.table(*selection)] if selection[1] else []
     parts += [_LAST_VALUES, tables.last_metrics(watched)] if watched else []
     if any(pair.reference for pair in study.pairs):
-        parts.append("Dotted lines in the picture: random play and the reference of the pair.")
+        parts += [_REFERENCES, tables.references(study)]
     return [*parts, _BANDS]
 
 

@@ -177,6 +177,18 @@ def over_pairs(study: Study, records: Sequence[Record]) -> str:
     return table([ARM, *head], rows) if rows and (several or is_scored(study)) else ""
 
 
+def references(study: Study) -> str:
+    """Returns that scores are measured by."""
+    return table(
+        ["pair", "random play", "reference"],
+        [
+            [pair.name, f"{pair.reference.low:g}", f"{pair.reference.high:g}"]
+            for pair in study.pairs
+            if pair.reference is not None
+        ],
+    )
+
+
 def times(study: Study, records: Sequence[Record], clock: Clock) -> str:
     """When a share of the high reference was first reached in an evaluation, median over seeds."""
     assert study.share is not None

@@ -5,8 +5,9 @@ The joints are geared, so that each turns its own rotor's inertia and not the li
     speed_i' = exp(-friction dt) speed_i + dt (action_i force - gravity dheight/dangle_i)
     angle_i' = angle_i + dt speed_i'
 
-where ``height`` is the sum of the heights of the links' middles. Without drive the energy
-``sum speed²/2 + gravity height`` does not grow. Reward: ``1 - distance / 1.2`` of tip and place.
+where ``height`` is the sum of the heights of the links' middles. Without drive, friction
+consumes the energy ``sum speed²/2 + gravity height``. The time step may add a little to it where
+gravity is strong and friction small. Reward: ``1 - distance / 1.2`` of tip and place.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def _measured(environment: JittableEnvironment) -> JittableEnvironment:
         "step's reward": (reward, (), "float32"),
         "step's discount": (discount, (), "float32"),
         "render": (image, (spec.image_size, spec.image_size, 3), "uint8"),
-        "state_vector": (vector, (*vector.shape[:1],), "float32"),
+        "state_vector": (vector, (vector.size,), "float32"),
     }
     for name, (result, shape, dtype) in forms.items():
         if (result.shape, result.dtype) != (shape, dtype):
