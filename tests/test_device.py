@@ -204,10 +204,14 @@ def test_an_interrupted_run_of_many_goes_on_to_the_same_states(many, tmp_path, m
 def test_a_seed_that_fails_is_named_and_the_others_go_on(many, tmp_path, monkeypatch, capfd):
     """Its parameters really are no numbers: so are its actions, in the same stretch."""
     take_over = fleet.Fleet._take_over
-    noted = []  # what the workdir says as each stretch begins
+    handle, noted = together.handle, []  # what the workdir says while seed 2 goes on
+
+    def handled(run, event):
+        if run.config.seed == 2:
+            noted.append(read_failures(tmp_path))
+        handle(run, event)
 
     def poisoned(self):
-        noted.append(read_failures(tmp_path))
         carry = take_over(self)
         if not int(carry.updates.max()) or self.runs[1].failure:
             return carry
@@ -217,10 +221,11 @@ def test_a_seed_that_fails_is_named_and_the_others_go_on(many, tmp_path, monkeyp
         )
         return carry._replace(learnt=bad)
 
+    monkeypatch.setattr(together, "handle", handled)
     monkeypatch.setattr(fleet.Fleet, "_take_over", poisoned)
     summary = train(of_many(SEEDS), tmp_path)
     assert summary["seeds"] == [0, 2] and "no longer finite" in summary["failures"]["1"]
-    assert noted == [{}, summary["failures"]]
+    assert noted[0] == {} and noted[-1] == summary["failures"]
     assert "seed 1: " in capfd.readouterr().err
     wanted = many[1]["state_digests"]
     assert summary["state_digests"] == {0: wanted[0], 2: wanted[2]}

@@ -16,7 +16,7 @@ from coworld_jax.evaluation.pictures import (
     write_gif,
     write_png,
 )
-from coworld_jax.evaluation.scores import judge_values
+from coworld_jax.evaluation.scores import critic_values, draw, judge_values
 from coworld_jax.evaluation.value_bias import cumulative_bias, discounted_returns, value_bias
 from coworld_jax.method import Player
 from coworld_jax.types import Episode
@@ -80,7 +80,8 @@ def test_every_critic_is_judged_by_what_the_episodes_paid(tmp_path: Path) -> Non
         return Episode(image, action, np.array(reward, np.float32), discount, {})
 
     played = [episode([1.0, 4.0, 0.0, 8.0], 1.0), episode([1.0, 4.0], 0.0)]
-    figures = judge_values(player, (), played, 0, tmp_path / "target", "")
+    values = critic_values(player, (), played, 0)
+    figures = judge_values(player, played, values)
     # G is [2.125, 4.5, 2, 8] and [2, 4]; the last state of the first episode does not count.
     assert figures == pytest.approx(
         {
@@ -90,9 +91,10 @@ def test_every_critic_is_judged_by_what_the_episodes_paid(tmp_path: Path) -> Non
             "above_source": 2 / 6,  # of the visited states, not of the padding
         }
     )
+    draw(player, (), played, values, tmp_path / "target", "")
     assert (tmp_path / "target_value_bias.png").exists()
     mute = player._replace(values=None)
-    assert judge_values(mute, (), played, 0, tmp_path / "target", "") == {}
+    assert judge_values(mute, played, critic_values(mute, (), played, 0)) == {}
 
 
 def test_value_bias_refuses_what_does_not_fit() -> None:

@@ -16,8 +16,9 @@ import tiny
 from record_digests import save_data
 
 from coworld_jax.envs import EnvironmentPool
+from coworld_jax.evaluation import evaluator as evaluating
 from coworld_jax.evaluation.evaluator import Evaluator
-from coworld_jax.evaluation.scores import Marks
+from coworld_jax.evaluation.scores import Marks, submit
 from coworld_jax.method import Method, Player
 from coworld_jax.records.checkpoint import Checkpointer, DamagedCheckpointError
 from coworld_jax.records.metrics import read_metrics
@@ -66,6 +67,30 @@ def test_an_evaluation_is_of_the_state_at_which_it_began(tmp_path):
         one.begin("source", jnp.zeros(2), Marks(8, 80))
         assert one.conclude("source").returns != first.returns
     assert (tmp_path / "a" / "pictures" / "source_rollout.gif").exists()
+
+
+def test_pictures_of_episodes_that_were_played_are_drawn_beside_what_follows(tmp_path, monkeypatch):
+    go_on, drawn = threading.Event(), []
+
+    def draw(*args, **options):
+        assert go_on.wait(30)
+        drawn.append(options["title"])
+        if len(drawn) == 2:
+            raise OSError("the disk is full")
+
+    monkeypatch.setattr(evaluating, "draw", draw)
+    with ThreadPoolExecutor(1) as executor, EnvironmentPool(TASK) as pool:
+        episodes = [future.result() for future in submit(PLAYER, jnp.zeros(2), pool, [1, 2])]
+        one = evaluator(pool, tmp_path, executor)
+        for updates in (7, 8):
+            one.begin("source", jnp.zeros(2), Marks(updates, 70), episodes)
+            found = one.conclude("source")
+            assert found.returns == [float(episode.reward.sum()) for episode in episodes]
+        assert drawn == []
+        go_on.set()
+        with pytest.raises(OSError, match="disk is full"):
+            one.pictures()
+        assert drawn == [TASK, TASK]
 
 
 class Held:

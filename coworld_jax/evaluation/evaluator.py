@@ -19,7 +19,15 @@ from coworld_jax.config import Config
 from coworld_jax.data import share_episodes
 from coworld_jax.envs import EnvironmentPool, episode_seed
 from coworld_jax.evaluation import pictures
-from coworld_jax.evaluation.scores import Evaluation, Marks, judge, submit
+from coworld_jax.evaluation.scores import (
+    Evaluation,
+    Marks,
+    critic_values,
+    draw,
+    judge,
+    score,
+    submit,
+)
 from coworld_jax.evaluation.selection import selection_figure
 from coworld_jax.method import Method, State
 from coworld_jax.records.metrics import FILE_NAME, read_metrics
@@ -65,6 +73,7 @@ class Evaluator:
         self._workdir = workdir
         self._executor = executor
         self._under_way: dict[str, _UnderWay] = {}
+        self._drawings: list[Future[Any]] = []
 
     def seeds(self, domain: str, updates: int) -> list[int]:
         """Of the episodes that score ``domain`` after so many updates of the run."""
@@ -98,8 +107,13 @@ class Evaluator:
         def judged(episodes: Sequence[Episode]) -> Evaluation:
             return judge(player, frozen, episodes, seeds[0], marks, stem, title=pool.spec.task)
 
+        def scored(episodes: Sequence[Episode]) -> Evaluation:
+            values = critic_values(player, frozen, episodes, seeds[0])
+            self._draw(lambda: draw(player, frozen, episodes, values, stem, title=pool.spec.task))
+            return score(player, episodes, values, marks)
+
         if played is not None:
-            self._under_way[domain] = _UnderWay([], lambda: _on_first(judged, played))
+            self._under_way[domain] = _UnderWay([], lambda: _on_first(scored, played))
             return
         numbers = [number for number in range(len(seeds)) if hosts.mine(number)]
         futures = submit(player, frozen, pool, [seeds[number] for number in numbers])
@@ -141,12 +155,28 @@ class Evaluator:
 
     def draw_returns(self, random_returns: Mapping[str, float]) -> None:
         """The curve of all evaluations so far, beside what random actions earn in each source."""
-        pictures.returns_figure(
-            self._workdir / PICTURES / "returns.png",
-            read_metrics(self._workdir / FILE_NAME),
-            random_returns=random_returns,
-            titles={domain: pool.spec.task for domain, pool in self._pools.items()},
+        records = read_metrics(self._workdir / FILE_NAME)
+        titles = {domain: pool.spec.task for domain, pool in self._pools.items()}
+        self._draw(
+            lambda: pictures.returns_figure(
+                self._workdir / PICTURES / "returns.png",
+                records,
+                random_returns=random_returns,
+                titles=titles,
+            )
         )
+
+    def _draw(self, picture: Callable[[], Any]) -> None:
+        """Draw beside what else the run does. One that has failed raises here or in `finish`."""
+        for drawn in [drawing for drawing in self._drawings if drawing.done()]:
+            self._drawings.remove(drawn)
+            drawn.result()
+        self._drawings.append(self._executor.submit(picture))
+
+    def finish(self) -> None:
+        """Wait until all pictures are drawn."""
+        while self._drawings:
+            self._drawings.pop(0).result()
 
     def draw_selection(self) -> dict[str, dict[str, float]]:
         """Which of several domains was chosen over training, drawn and summed up.
@@ -159,7 +189,8 @@ class Evaluator:
         return selection_figure(self._workdir / PICTURES / "selection.png", records)
 
     def pictures(self) -> list[str]:
-        """Paths of all pictures."""
+        """Paths of all pictures, once they are drawn."""
+        self.finish()
         folder = self._workdir / PICTURES
         return sorted(str(path) for path in folder.iterdir()) if folder.exists() else []
 

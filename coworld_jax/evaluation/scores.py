@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,9 @@ _CLIPS = 4  # episodes shown next to each other
 _CONTEXT = 15  # frames that an open-loop prediction has seen
 _HORIZON = 35  # frames that it predicts
 _START = 20  # first frame of an open-loop clip, after the fall of the reset
+
+
+Values = Mapping[str, np.ndarray]  # of critics by name, see `critic_values`
 
 
 class Marks(NamedTuple):
@@ -121,21 +124,75 @@ def judge(
         seed: of the posterior samples.
         title: of the pictures.
     """
+    values = critic_values(player, state, episodes, seed)
+    draw(player, state, episodes, values, stem, title)
+    return score(player, episodes, values, marks)
+
+
+def score(player: Player, episodes: Sequence[Episode], values: Values, marks: Marks) -> Evaluation:
+    """The figures of episodes.
+
+    Args:
+        values: of these episodes, see `critic_values`.
+    """
     returns = [float(np.sum(episode.reward)) for episode in episodes]
-    draw_rollouts(episodes, stem)
-    draw_open_loop(player, state, episodes, stem, title)
     return Evaluation(
         marks=marks,
         returns=returns,
         return_mean=float(np.mean(returns)),
         return_std=float(np.std(returns)),
-        critics=judge_values(player, state, episodes, seed, stem, title),
+        critics=judge_values(player, episodes, values),
     )
 
 
-def judge_values(
-    player: Player, state: State, episodes: Sequence[Episode], seed: int, stem: Path, title: str
-) -> dict[str, float]:
+def draw(
+    player: Player,
+    state: State,
+    episodes: Sequence[Episode],
+    values: Values,
+    stem: Path,
+    title: str,
+) -> None:
+    """The pictures of episodes; see `evaluate`.
+
+    Args:
+        values: of these episodes, see `critic_values`.
+    """
+    draw_rollouts(episodes, stem)
+    draw_open_loop(player, state, episodes, stem, title)
+    if not values:
+        return
+    first = episodes[0]
+    pictures.value_bias_figure(
+        stem.with_name(f"{stem.name}_value_bias.png"),
+        next(iter(values.values()))[: len(first.reward), 0],
+        first.reward,
+        player.discount,
+        terminated=_terminated(first),
+        title=title,
+    )
+
+
+def critic_values(
+    player: Player, state: State, episodes: Sequence[Episode], seed: int
+) -> dict[str, np.ndarray]:
+    """What the player's critics expect on the way through the episodes.
+
+    Args:
+        seed: of the posterior samples.
+
+    Returns:
+        Values ``[T, N]`` of each critic, by name, the own one first; T is the length of the longest
+        episode. Nothing for a player without a critic.
+    """
+    if player.values is None:
+        return {}
+    clips = side_by_side(episodes, player.reads)
+    found = player.values(state, clips.observation, clips.action, make_key(seed))
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+def judge_values(player: Player, episodes: Sequence[Episode], values: Values) -> dict[str, float]:
     """How far the player's critics are from what the episodes pay, mean over them.
 
     * ``value_bias``: the own critic's value less the realised discounted return, see `value_bias`.
@@ -146,21 +203,17 @@ def judge_values(
     * ``above_<name>``: the share of visited states where the own critic lies above that one.
 
     Args:
-        seed: of the posterior samples.
-        stem: ``<stem>_value_bias.png`` shows the first episode.
-        title: of that picture.
+        values: of these episodes, see `critic_values`.
 
     Returns:
         The figures by name, biases in units of the domain's rewards; nothing for a player without
         a critic.
     """
-    if player.values is None:
+    if not values:
         return {}
-    clips = side_by_side(episodes, player.reads)
-    found = player.values(state, clips.observation, clips.action, make_key(seed))
-    values = {name: np.asarray(value) for name, value in found.items()}
     own, *others = values
-    played = list(zip(episodes, clips.rows, strict=True))
+    lengths = [len(episode.reward) for episode in episodes]
+    played = list(zip(episodes, lengths, strict=True))
 
     def bias(critic: str) -> float:
         of = values[critic]
@@ -174,16 +227,7 @@ def judge_values(
         cumulative_bias(values[own][:rows, i], one.reward, player.discount)
         for i, (one, rows) in enumerate(played)
     ]
-    visited = np.arange(max(clips.rows))[:, None] < np.array(clips.rows)
-    first = episodes[0]
-    pictures.value_bias_figure(
-        stem.with_name(f"{stem.name}_value_bias.png"),
-        values[own][: len(first.reward), 0],
-        first.reward,
-        player.discount,
-        terminated=_terminated(first),
-        title=title,
-    )
+    visited = np.arange(max(lengths))[:, None] < np.array(lengths)
     figures = {"value_bias": bias(own), "cumulative_bias": float(np.mean(summed))}
     for name in others:
         figures[f"bias_{name}"] = bias(name)

@@ -235,7 +235,10 @@ def over_seeds(
         if part.size > 1:
             return (at_once if vectorised else in_turn)(carries, common, inputs, part)
         carry, own, takes_part = jax.tree.map(lambda leaf: leaf[0], (carries, inputs, part))
-        new = _unless_idle(program, takes_part, carry, common, own)
+        if mesh is None:  # the only seed of all, which always takes part
+            new = program(carry, common, own)
+        else:
+            new = _unless_idle(program, takes_part, carry, common, own)
         return jax.tree.map(lambda leaf: leaf[None], new)
 
     return run if mesh is None else parallel.split_seeds(run, mesh)
@@ -245,6 +248,7 @@ def _unless_idle(
     program: Program, takes_part: jax.Array, carry: Carry, common: Common, inputs: Inputs
 ) -> tuple[Carry, Played]:
     """``program``, or nothing at all."""
+    program = jax.jit(program, inline=True)  # traced once for both uses
     _, shapes = jax.eval_shape(program, carry, common, inputs)
 
     def idle() -> tuple[Carry, Played]:

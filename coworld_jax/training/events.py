@@ -62,6 +62,7 @@ def stop_early(run: Run) -> None:
     for domain in run.evaluator.under_way:
         run.progress.message(f"Stopping after the evaluation of {domain}.")
         conclude(run, domain)
+    run.evaluator.finish()
     if run.position.updates:
         run.save()
         run.checkpoints.wait()

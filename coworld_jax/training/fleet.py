@@ -130,7 +130,7 @@ class Fleet:
         blocks = fold(stretch.work)
         domains = tuple(e.domain for e in stretch.then if isinstance(e, Evaluate))
         taking = [run for run, takes in zip(self.runs, part, strict=True) if takes]
-        inputs = stack([self._inputs(run, stretch, blocks, domains) for run in self.runs])
+        inputs = _stack_inputs([self._inputs(r, stretch, blocks, domains) for r in self.runs])
         common = Common(self._data, jnp.int32(_done(stretch.work)))
         own = (carry, inputs, jnp.array(part))
         carry, inputs, taking_part = parallel.share_seeds(own, self._mesh)
@@ -197,12 +197,12 @@ class Fleet:
                 found[number][repetition].append([collector.seed_of(index) for index in numbers])
                 upcoming[step.phase.plays] += together
         collections = tuple(
-            jnp.array(np.array(seeds, np.uint32).reshape(block.repeats, -1, together))
+            jnp.asarray(np.array(seeds, np.uint32).reshape(block.repeats, -1, together))
             for seeds, block in zip(found, blocks, strict=True)
         )
         updates = run.position.updates + _updates(stretch.work)
         evaluations = {
-            domain: jnp.array(run.evaluator.seeds(domain, updates), jnp.uint32)
+            domain: jnp.asarray(np.array(run.evaluator.seeds(domain, updates), np.uint32))
             for domain in domains
         }
         root = jax.random.key_data(run.state.clock.key)
@@ -232,6 +232,17 @@ class Fleet:
                 self._programs[blocks, domains] = lowered.compile()
                 runtime.return_free_memory()
         return self._programs[blocks, domains]
+
+
+def _stack_inputs(each: Sequence[Inputs]) -> Inputs:
+    """The inputs of all runs, by seeds."""
+    numbers, root = stack([(own.numbers, own.root) for own in each])
+
+    def stack_seeds(*leaves: jax.Array) -> jax.Array:
+        return jnp.asarray(np.stack(leaves))  # a jax program would be compiled for each stretch
+
+    seeds = [(own.collections, own.evaluations) for own in each]
+    return Inputs(numbers, root, *jax.tree.map(stack_seeds, *seeds))
 
 
 def _results(
