@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from coworld_jax import parallel
 from coworld_jax.envs import JittableEnvironment
@@ -185,10 +186,19 @@ def _join(carry: Carry, domain: str, slots: int) -> Carry:
 
 def empty_flight(world: World, domain: str, episodes: int) -> Row:
     """Zeros in the form of a collection, ``[R, E, ...]``."""
-    learnt = jax.eval_shape(world.method.init, make_key(0))
-    seeds = jnp.zeros((episodes,), jnp.uint32)
-    shapes = jax.eval_shape(functools.partial(_play, world, domain, explore=True), learnt, seeds)
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    spec = world.environments[domain].spec
+
+    def zeros(*shape: int, dtype: type = np.float32) -> jax.Array:
+        return jnp.asarray(np.zeros((spec.episode_steps + 1, episodes, *shape), dtype))
+
+    return Row(
+        image=zeros(spec.image_size, spec.image_size, 3, dtype=np.uint8),
+        action=zeros(spec.action_size),
+        reward=zeros(),
+        discount=zeros(),
+        state=zeros(spec.state_size),
+        success=zeros(dtype=np.bool_),
+    )
 
 
 def over_seeds(
