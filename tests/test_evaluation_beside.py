@@ -16,7 +16,7 @@ import tiny
 from record_digests import save_data
 
 from coworld_jax.envs import EnvironmentPool
-from coworld_jax.evaluation import evaluator as evaluating
+from coworld_jax.evaluation import scores
 from coworld_jax.evaluation.evaluator import Evaluator
 from coworld_jax.evaluation.scores import Marks, submit
 from coworld_jax.method import Method, Player
@@ -72,13 +72,13 @@ def test_an_evaluation_is_of_the_state_at_which_it_began(tmp_path):
 def test_pictures_of_episodes_that_were_played_are_drawn_beside_what_follows(tmp_path, monkeypatch):
     go_on, drawn = threading.Event(), []
 
-    def draw(*args, **options):
+    def draw(*args):
         assert go_on.wait(30)
-        drawn.append(options["title"])
+        drawn.append(args[-1])
         if len(drawn) == 2:
             raise OSError("the disk is full")
 
-    monkeypatch.setattr(evaluating, "draw", draw)
+    monkeypatch.setattr(scores, "draw", draw)
     with ThreadPoolExecutor(1) as executor, EnvironmentPool(TASK) as pool:
         episodes = [future.result() for future in submit(PLAYER, jnp.zeros(2), pool, [1, 2])]
         one = evaluator(pool, tmp_path, executor)

@@ -107,14 +107,12 @@ def comparison_figure(
         low, high = curve.mean - curve.std, curve.mean + curve.std
         axes.fill_between(curve.updates, low, high, color=color, alpha=0.2, linewidth=0)
         axes.plot(curve.updates, curve.mean, color=color, marker="o", markersize=3, label=name)
-    marks = levels or {}
-    for (name, level), style in zip(marks.items(), ("--", ":", "-."), strict=False):
+    for (name, level), style in zip((levels or {}).items(), ("--", ":", "-."), strict=False):
         axes.axhline(level, color=GREY, linestyle=style, label=name)
     axes.set_xlabel("updates")
     axes.set_ylabel("evaluation return")
     axes.set_title(title)
-    lowest = min([*((curve.mean - curve.std).min() for curve in curves.values()), *marks.values()])
-    axes.set_ylim(bottom=0 if lowest >= 0 else None)
+    axes.set_ylim(bottom=0 if axes.dataLim.ymin >= 0 else None)
     axes.legend(frameon=False, fontsize=8)
     axes.grid(alpha=0.25)
     save_figure(figure, path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,15 +20,7 @@ from coworld_jax.config import Config
 from coworld_jax.data import share_episodes
 from coworld_jax.envs import EnvironmentPool, episode_seed
 from coworld_jax.evaluation import pictures
-from coworld_jax.evaluation.scores import (
-    Evaluation,
-    Marks,
-    critic_values,
-    draw,
-    judge,
-    score,
-    submit,
-)
+from coworld_jax.evaluation.scores import Evaluation, Marks, judge, submit
 from coworld_jax.evaluation.selection import selection_figure
 from coworld_jax.method import Method, State
 from coworld_jax.records.metrics import FILE_NAME, read_metrics
@@ -104,16 +97,12 @@ class Evaluator:
         player, pool = self._method.players[domain], self._pools[domain]
         stem = self._workdir / PICTURES / domain
 
-        def judged(episodes: Sequence[Episode]) -> Evaluation:
-            return judge(player, frozen, episodes, seeds[0], marks, stem, title=pool.spec.task)
-
-        def scored(episodes: Sequence[Episode]) -> Evaluation:
-            values = critic_values(player, frozen, episodes, seeds[0])
-            self._draw(lambda: draw(player, frozen, episodes, values, stem, title=pool.spec.task))
-            return score(player, episodes, values, marks)
-
+        judged = partial(
+            judge, player, frozen, seed=seeds[0], marks=marks, stem=stem, title=pool.spec.task
+        )
         if played is not None:
-            self._under_way[domain] = _UnderWay([], lambda: _on_first(scored, played))
+            beside = partial(judged, drawn=self._draw)
+            self._under_way[domain] = _UnderWay([], lambda: _on_first(beside, played))
             return
         numbers = [number for number in range(len(seeds)) if hosts.mine(number)]
         futures = submit(player, frozen, pool, [seeds[number] for number in numbers])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,15 +117,17 @@ def judge(
     stem: Path,
     *,
     title: str,
+    drawn: Callable[[Callable[[], None]], None] = lambda pictures: pictures(),
 ) -> Evaluation:
     """The figures and pictures of episodes; see `evaluate`.
 
     Args:
         seed: of the posterior samples.
         title: of the pictures.
+        drawn: is given a function that draws the pictures; it calls it, at once or later.
     """
     values = critic_values(player, state, episodes, seed)
-    draw(player, state, episodes, values, stem, title)
+    drawn(lambda: draw(player, state, episodes, values, stem, title))
     return score(player, episodes, values, marks)
 
 

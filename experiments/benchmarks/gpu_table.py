@@ -12,6 +12,7 @@ from typing import Any
 from experiments.benchmarks.gpu import ROWS, SEEDS
 from experiments.benchmarks.timing import read_lines
 
+_STEPS_AIM = "1,000,000"  # env_steps/s
 _COSTS = 3  # parts of the profile that are named
 _HEAD = ("what", "measured", "must", "aim", "arithmetic", "memory", "steps", "of the bound")
 
@@ -73,10 +74,10 @@ def _gain(seeds: int, found: dict[str, dict[str, Any]]) -> tuple[str, ...]:
 def _playing(figures: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """Rendered env_steps per second, for each number of episodes that are played at once."""
     if not figures:
-        return [("planar env_steps/s", "not reached", "", "1,000,000")]
+        return [("planar env_steps/s", "not reached", "", _STEPS_AIM)]
     task, rates = figures[-1]["task"], figures[-1]["env_steps_per_second"]
     return [
-        (f"`{task}` env_steps/s, {episodes} at once", f"{rate:,.0f}", "", "1,000,000")
+        (f"`{task}` env_steps/s, {episodes} at once", f"{rate:,.0f}", "", _STEPS_AIM)
         for episodes, rate in rates.items()
     ]
 
