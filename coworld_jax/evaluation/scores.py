@@ -124,7 +124,7 @@ def judge(
     Args:
         seed: of the posterior samples.
         title: of the pictures.
-        drawn: is given a function that draws the pictures; it calls it, at once or later.
+        drawn: calls the function that draws the pictures, at once or later.
     """
     values = critic_values(player, state, episodes, seed)
     drawn(lambda: draw(player, state, episodes, values, stem, title))
