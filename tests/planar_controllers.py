@@ -17,6 +17,7 @@ from coworld_jax.envs.jittable.body import FORCE, directions
 from coworld_jax.envs.jittable.planar import Dials, dials, resolve
 from coworld_jax.envs.jittable.rollout import WIDTH, DrawnPolicy, rollout
 from coworld_jax.envs.naming import parse_task
+from experiments.studying import statistics
 
 
 class Controller:
@@ -92,8 +93,8 @@ def main() -> None:
     """Print the table of `experiments/results/planar_suite.md`."""
     for name in planar.tasks():
         random, scripted = returns(f"planar/{name}", calls=4)
-        figures = (random.mean(), random.std(), scripted.mean(), scripted.std())
-        print("| `{}` | {:.1f} ± {:.1f} | {:.1f} ± {:.1f} |".format(name, *figures))
+        cells = [f"{statistics.mean([found]):.1f}" for found in (random, scripted)]
+        print(f"| `{name}` | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ from tiny_study import ROOT, TINY, collected, made_tiny
 
 from coworld_jax.config import flatten, override
 from coworld_jax.data.metadata import write_metadata
+from experiments.collecting.references import reference_return
 from experiments.config_flags import normalise
 from experiments.studying import running
 from experiments.studying.commands import as_line, beginning_command, train_command
 from experiments.studying.lengths import check_lengths
-from experiments.studying.published import notes, published
+from experiments.studying.published import chosen_source, notes, published
 from experiments.studying.report import write_report
 from experiments.studying.strips import read_frames
 from experiments.studying.study import (
@@ -44,13 +45,25 @@ def test_each_study_can_be_planned_and_its_commands_are_accepted(name, tmp_path)
             normalise(train_command(tmp_path, run)[2:])  # an unknown flag is refused
 
 
+@pytest.mark.parametrize("name", study_names())
+def test_the_return_that_each_dataset_refers_to_is_known(name):
+    for run in runs_of(find_study(name)):
+        if run.data is not None:
+            assert (run.data.best or reference_return(run.data.task)) > 0.0
+
+
+def test_table_13_has_the_papers_choice_on_each_pair():
+    for run in runs_of(find_study("table_13")):
+        assert chosen_source(f"{run.pair}-multi") in run.config.source
+
+
 def test_every_published_row_of_a_table_is_reached_by_an_arm():
     reached: dict[str, set[str]] = {}
     for name in study_names():
         study = find_study(name)
         if study.table:
             found = {
-                arm.published or arm.name
+                arm.name
                 for arm in study.arms
                 for pair in study.pairs
                 if published(study.table, arm, pair.name) is not None

@@ -20,7 +20,8 @@ OFFLINE = "Offline DV2"
 
 
 def record(arm, pair, value, seed=0, **more):
-    return {"arm": arm, "pair": pair, "seed": seed, "return_mean": value, "selection": {}} | more
+    of = {"arm": arm, "pair": pair, "seed": seed, "return_mean": value}
+    return of | {"selection": {}, "by_source": {}} | more
 
 
 RECORDS = [
@@ -56,11 +57,10 @@ def test_a_choice_is_shown_with_what_it_rests_on():
         [record("x", "p", 1.0, **more), record("x", "p", 1.0, 1, **old), record("y", "p", 1.0)]
     )
     # 0.5 ± 12.706 * 0.25: the interval ends at 0 and 1. One run has no interval.
-    none = "[no interval], n=1"
     assert [row[2:-1] for row in rows] == [
-        ["a", "2", "0.50 [0.00, 1.00]", f"0.1 {none}", f"4 {none}", f"-5 {none}"],
-        ["b", "2", "0.50 [0.00, 1.00]", f"0.3 {none}", f"2 {none}", ""],
-        ["target", "2", "", "", f"3 {none}", ""],
+        ["a", "2", "0.50 [0.00, 1.00]", "0.1, n=1", "4, n=1", "-5, n=1"],
+        ["b", "2", "0.50 [0.00, 1.00]", "0.3, n=1", "2, n=1", ""],
+        ["target", "2", "", "", "3, n=1", ""],
     ]
     assert all(len(row) == len(head) and row[:2] == ["p", "x"] for row in rows)
     chosen = {"metaworld/drawer-close": 0.2, "metaworld/handle-press": 0.8}
@@ -99,7 +99,7 @@ def test_a_page_has_a_table_for_each_further_measure(tmp_path):
     write_results(tmp_path / "figure_5b.json", "figure_5b", kept, [], {})
     page, *_ = write_report("figure_5b", study, tmp_path / "root", tmp_path)
     text = page.read_text()
-    before, _, after = text.partition("Sum of an episode's values less its discounted return")
+    before, _, after = text.partition("The sum of an episode's values")
     assert "3.00 [0.52, 5.48], n=3" in before and "11.5" not in before
     # Means of 12.5 and 13.5, and of 11.5, 12.5 and 13.5.
     assert "13.0 [" in after and "12.5 [" in after and "3.00 [" not in after

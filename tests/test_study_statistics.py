@@ -28,7 +28,7 @@ def test_pairs_weigh_alike_in_the_mean_whatever_their_seeds():
 
 
 def test_equal_values_have_no_interval():
-    assert f"{statistics.mean([np.full(3, 0.1)])}" == "0.10 [no interval]"
+    assert f"{statistics.mean([np.full(3, 0.1)])}" == "0.10"
 
 
 @pytest.mark.parametrize("seeds, pairs", [(3, 1), (7, 1), (9, 3), (10, 3), (20, 3)])
@@ -108,9 +108,15 @@ def test_the_median_lies_between_order_statistics():
     # 2 (1/2)^6 = 0.03 of six seeds lie on one side of the median; 2 (1/2)^5 of five would.
     estimate = statistics.median(np.array([3.0, 1.0, 6.0, 2.0, 5.0, 4.0]))
     assert estimate == (3.5, 1.0, 6.0)
-    assert str(statistics.median(np.arange(5.0))) == "2.00 [no interval]"
+    assert statistics.median_confidence(6) == 1.0 - 2.0 * 0.5**6
     late = statistics.median(np.array([*range(1, 8), np.inf]))
     assert late == (4.5, 1.0, np.inf)
+
+
+def test_fewer_than_six_seeds_give_the_median_a_less_certain_interval():
+    assert statistics.median(np.array([3.0, 1.0, 2.0])) == (2.0, 1.0, 3.0)
+    assert statistics.median_confidence(3) == 0.75
+    assert not statistics.median(np.array([3.0])).is_known
 
 
 @pytest.mark.parametrize("wins, seeds", [(0, 8), (3, 8), (8, 8), (19, 20)])
@@ -232,7 +238,25 @@ def _coverage(name, seeds, studies=1000):
     return covered / studies
 
 
-@pytest.mark.parametrize("seeds", [8, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", [8, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 20))])
 @pytest.mark.parametrize("name", COVERAGE)
 def test_intervals_cover_the_truth_in_95_of_100_studies(name, seeds):
-    assert 0.92 <= _coverage(name, seeds) <= COVERAGE[name][3]
+    if (name, seeds) == ("median", 3):
+        pytest.skip("three seeds have no interval of 95 % for a median")
+    # A comparison of three runs with three has ten results.
+    greatest = 0.995 if (name, seeds) == ("improvement, one pair", 3) else COVERAGE[name][3]
+    assert 0.92 <= _coverage(name, seeds) <= greatest
+
+
+@pytest.mark.parametrize("seeds, covered", [(3, 0.80), (5, 0.88), (8, 0.90), (20, 0.93)])
+def test_a_percentile_bootstrap_of_few_seeds_covers_the_mean_too_rarely(seeds, covered):
+    generator, found, studies = np.random.default_rng(0), 0, 500
+    pairs = np.arange(3)[:, None]
+    for _ in range(studies):
+        scores = np.array(MIDDLES)[:, None] + np.array(SPREADS)[:, None] * generator.normal(
+            size=(3, seeds)
+        )
+        drawn = generator.integers(0, seeds, size=(1000, 3, seeds))  # pairs are strata
+        low, high = np.quantile(scores[pairs, drawn].mean((1, 2)), [0.025, 0.975])
+        found += low <= np.mean(MIDDLES) <= high
+    assert found / studies == pytest.approx(covered, abs=0.015)

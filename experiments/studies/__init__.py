@@ -1,6 +1,6 @@
-"""Studies: a file for each table of returns, for most figures, and for our own questions.
+"""Studies: a file for each of the paper's tables and figures with results, and for our questions.
 
 `experiments.study` plans, runs and reports them. A file says what a study asks, what it compares,
-on which pairs, with how many seeds, and which result would refute the claim. It is written before
-the first run.
+on which pairs, with how many seeds, and which result counts as negative. It is written before the
+first run. What was found is added after the runs.
 """

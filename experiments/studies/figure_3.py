@@ -9,8 +9,9 @@ STUDY = Study(
         "Which sources help which targets, and is the choice among several as good as the best one?"
     ),
     refuted=(
-        "a source that resembles its target helps no more than others: no row has a best source"
-        " whose interval lies above Offline DV2's."
+        "no source helps: on no target has the best single source a difference to Offline DV2 whose"
+        " interval lies above 0. The best of five means is too high by chance, so that such an"
+        " interval alone is no proof that a source helps."
     ),
     arms=(
         Arm("Offline DV2", "offline_dv2"),

@@ -1,8 +1,18 @@
-"""Figure 4: from Meta-World to RoboDesk."""
+"""Figure 4: from Meta-World to RoboDesk.
+
+A dataset ends at a share of the best return that was published for its target. The paper prints
+none for ``open_drawer`` and ``upright_block_off_table``. Theirs is taken to be 0.8 of the most
+that an episode can pay, since the best of ``push_green`` is 406 of 500.
+"""
 
 from experiments.studying.study import NO_HIGHER_MEAN, Arm, Pair, Study
 
-TASKS = ("push_green", "open_slide", "open_drawer", "upright_block_off_table")
+PAIRS = (
+    Pair("robodesk", "push_green"),
+    Pair("robodesk", "open_slide"),
+    Pair("robodesk", "open_drawer", best=0.8 * 500.0),
+    Pair("robodesk", "upright_block_off_table", best=0.8 * 200.0),
+)
 
 STUDY = Study(
     title="Figure 4: from Meta-World to RoboDesk",
@@ -16,7 +26,7 @@ STUDY = Study(
         Arm("CoWorld (Best-Source)", "coworld"),
         Arm("CoWorld (Multi-Source)", "coworld", ending="-multi"),
     ),
-    pairs=tuple(Pair("robodesk", name) for name in TASKS),
+    pairs=PAIRS,
     seeds=3,
     size="paper",
     baseline="CoWorld (Best-Source)",

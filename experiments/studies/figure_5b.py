@@ -11,7 +11,10 @@ STUDY = Study(
         "methods, but it is not 0 for a critic that is right, so that it refutes nothing here. The "
         "paper draws its values and prints none."
     ),
-    refuted="CoWorld's value bias is not nearer to 0 than that of Offline DV2.",
+    refuted=(
+        "over all pairs, the interval of the probability that Offline DV2 has a value bias nearer"
+        " to 0 than CoWorld includes 0.5 or lies above it."
+    ),
     arms=(
         Arm("Offline DV2", "offline_dv2"),
         Arm("DrQ+BC", "drq_bc"),

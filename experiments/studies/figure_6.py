@@ -9,8 +9,8 @@ STUDY = Study(
     title="Figure 6: sensitivity",
     question=(
         "How does the return on button-press depend on beta_2, k and alpha? The figure draws DV2 "
-        "Finetune as its reference. Twelve comparisons are made, each at 95 %: one of them lies "
-        "above 0 by chance in up to 30 % of such studies."
+        "Finetune as its reference. Twelve comparisons are made, each at 95 %: at least one "
+        "interval lies above 0 by chance in up to 30 % of such studies."
     ),
     refuted=(
         "the values of Table 8 are not among the best: another value of a weight is better, its"

@@ -4,7 +4,10 @@ from experiments.studying.study import Arm, Pair, Study
 
 STUDY = Study(
     title="Figures 8 and 9: rollouts",
-    question="What do the policies of the methods do, from the same first frame?",
+    question=(
+        "What do the policies of the methods do? Each strip is an episode of the method's last "
+        "evaluation. The episodes of two methods begin differently."
+    ),
     refuted="none; it is a picture.",
     arms=(
         Arm("Offline DV2", "offline_dv2"),

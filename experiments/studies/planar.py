@@ -83,7 +83,7 @@ STUDY = Study(
         "is arm: 7.8 minutes, and one seed of three does not get there. Two tasks do not get there "
         "in the median: push_downhill, where no seed does, and arm_desk, where one does.",
         "Limits: with three seeds most intervals are wide. Two runs went on side by side on two "
-        "cores, and some minutes hold pauses in favour of other work: those of seed 1 of "
-        "reach_uphill and reach_nothruster, half an hour each, count for nothing.",
+        "cores, and some were paused in favour of other work, which their minutes include: seed 1 "
+        "of reach_uphill and of reach_nothruster was paused for half an hour.",
     ),
 )

@@ -9,11 +9,11 @@ STUDY = Study(
     refuted="none; it is a measurement.",
     arms=(
         *BASELINES,
-        Arm("DV2 Finetune + EWC", "finetune", EWC, published="DV2 Finetune+EWC"),
+        Arm("DV2 Finetune + EWC", "finetune", EWC),
         Arm("CoWorld", "coworld"),
     ),
     pairs=(Pair("metaworld", "button-press-topdown"),),
-    seeds=1,
+    seeds=3,
     size="paper",
     measure="minutes",
     further=("episode_seconds",),

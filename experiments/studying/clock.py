@@ -1,4 +1,4 @@
-"""By which updates a page counts: those of the evaluated domain, where the plans tell them apart.
+"""Which updates a page counts: those of the evaluated domain, where the plans tell them apart.
 
 A run logs the updates that it has made in all domains. CoWorld trains a source agent between two
 stretches of the target's, so that its curve would look longer than that of a method that makes as

@@ -26,7 +26,7 @@ def published(table: str, arm: Arm, pair: str) -> tuple[float, float | None] | N
     """Mean and standard deviation that the paper prints for an arm on a pair, if it does."""
     if not table:
         return None
-    rows, name = _tables()[table]["rows"], arm.published or arm.name
+    rows, name = _tables()[table]["rows"], arm.name
     return tuple(rows[name][pair]) if name in rows and pair in rows[name] else None
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.studying import tables
+from experiments.studying import statistics, tables
 from experiments.studying.clock import Clock, make_clock
 from experiments.studying.latents import draw_latents
 from experiments.studying.pictures import draw
@@ -30,7 +30,8 @@ _UNITS = {
     "return_mean": "Undiscounted return of an episode",
     "value_bias": "Value less the discounted return that follows, mean over the states of an "
     "episode whose return is nearly complete",
-    "cumulative_bias": "Sum of an episode's values less its discounted return (Figure 5b)",
+    "cumulative_bias": "The sum of an episode's values, less the episode's discounted return "
+    "(Figure 5b)",
     "minutes": "Minutes of a run",
     "episode_seconds": "Seconds of an episode in evaluations, first calls and simulator included",
 }
@@ -85,9 +86,9 @@ def write_report(name: str, study: Study, root: Path, out: Path) -> list[Path]:
     clock = make_clock(records, plan.runs)
     draw(out / f"{name}.png", study, records, clock)
     drawn, facts = _further_pictures(name, study, root, out, plan.finished)
-    drawn += _maps(name, study, out, records, plan.runs)
+    drawn += _maps_and_sweeps(name, study, out, records, plan.runs)
     parts = [
-        *_beginning(name, study, records, plan.runs),
+        *_head(name, study, records, plan.runs),
         *_compared(study, records),
         *_further_tables(study, records, clock),
         *(f"![{picture.stem}]({picture.name})" for picture in (out / f"{name}.png", *drawn)),
@@ -119,7 +120,7 @@ def _further_pictures(
     return drawn, facts
 
 
-def _maps(
+def _maps_and_sweeps(
     name: str, study: Study, out: Path, records: Sequence[Record], runs: Sequence[Run]
 ) -> list[Path]:
     """The transfer map of a study of multiples, and the sweeps of one that varies numbers."""
@@ -134,9 +135,7 @@ def _maps(
     return drawn
 
 
-def _beginning(
-    name: str, study: Study, records: Sequence[Record], runs: Sequence[Run]
-) -> list[str]:
+def _head(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run]) -> list[str]:
     """What is asked, what was found, and the first table."""
     unit = f"Multiple of {study.ratio}'s mean" if study.ratio else _UNITS[study.measure]
     own_size = name in study_names() and find_study(name).size == study.size
@@ -148,7 +147,8 @@ def _beginning(
         *study.found,
         f"{len(records)} of {len(runs)} runs are finished, at size `{study.size}`. `python -m "
         f"experiments.study run {name}{size} --root=DIR` makes them, `report` in place of `run` "
-        "writes this page. `experiments/studying/statistics.py` says how the intervals are made.",
+        "writes this page. `experiments/studying/statistics.py` says how the intervals are made. A "
+        "value without an interval is that of one seed, or of seeds that do not differ.",
         *mixed_data(study, records),
         f"{unit}: mean over n seeds with its 95 % interval.",
         *_of_the_paper(study),
@@ -177,18 +177,17 @@ def _of_the_paper(study: Study) -> list[str]:
 def _compared(study: Study, records: Sequence[Record]) -> list[str]:
     """The arms compared with the baseline on each pair, and over all pairs."""
     baseline, parts = study.baseline_arm.name, []
-    if len(study.arms) > 1:
-        compared = "return" if study.ratio else _COMPARED.get(study.measure)
-        of = f" of the {compared}" if compared else ""
-        parts += [
-            f"Difference{of} to {baseline}, mean with its 95 % interval. Where both arms have two "
-            "seeds or more in common, those n seeds are paired:",
-            tables.differences(study, records),
-            f"Probability of improvement: how probably a run {_BETTER[study.measure]} than one of "
-            f"{baseline}, with its 95 % interval. Where seeds are paired, runs of different seeds "
-            "are compared:",
-            tables.improvements(study, records),
-        ]
+    compared = "return" if study.ratio else _COMPARED.get(study.measure)
+    of = f" of the {compared}" if compared else ""
+    captions = {
+        f"Difference{of} to {baseline}, mean with its 95 % interval. Where both arms have two "
+        "seeds or more in common, those n seeds are paired:": tables.differences(study, records),
+        f"Probability of improvement: how probably a run {_BETTER[study.measure]} than one of "
+        f"{baseline}, with its 95 % interval. Where seeds are paired, a run is compared with those "
+        "of other seeds:": tables.improvements(study, records),
+    }
+    for caption, found in captions.items():
+        parts += [caption, found] if found else []
     together = tables.over_pairs(study, records)
     if not together:
         return parts
@@ -213,7 +212,7 @@ def _further_tables(study: Study, records: Sequence[Record], clock: Clock) -> li
     if study.share is not None:
         parts += [
             f"When an evaluation first reached {study.share:.0%} of the reference, median over "
-            "seeds with its 95 % interval, which needs six seeds:",
+            f"seeds with its interval{_confidence(study)}:",
             tables.times(study, records, clock),
         ]
     selection, watched = choices(records), tables.grouped(records, "last_metrics")
@@ -222,6 +221,17 @@ def _further_tables(study: Study, records: Sequence[Record], clock: Clock) -> li
     if any(pair.reference for pair in study.pairs):
         parts += [_REFERENCES, tables.references(study)]
     return [*parts, _BANDS]
+
+
+def _confidence(study: Study) -> str:
+    """How sure the interval of a median is, where the seeds are too few for 95 %."""
+    least = statistics.median_confidence(study.seeds)
+    if least >= statistics.CONFIDENCE:
+        return " of 95 %"
+    return (
+        f", which goes from the least to the greatest of {study.seeds} seeds and covers the true "
+        f"median with {100.0 * least:.0f} %; six seeds would give 95 %"
+    )
 
 
 def mixed_data(study: Study, records: Sequence[Record]) -> list[str]:

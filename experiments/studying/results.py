@@ -43,6 +43,15 @@ BY_SOURCE = {
 """Of each of several sources, the figures of `source_figures`, and what a page calls them."""
 
 Record = dict[str, Any]
+
+_NOTHING_KNOWN: Record = {
+    "by_source": {},
+    "last_metrics": {},
+    "cumulative_bias": None,
+    "episode_seconds": None,
+}
+"""What earlier records lack."""
+
 Datasets = Mapping[str, Mapping[str, Any]]  # by name, and by `data_digest`
 
 
@@ -126,10 +135,10 @@ def source_figures(run: Run, workdir: Path, last: Mapping[str, Any]) -> dict[str
     """
     tasks = dict(zip(source_names(len(run.config.source)), run.config.source)) | {TARGET: TARGET}
     lines = read_metrics(workdir / FILE_NAME)
-    found = {
-        figure: candidate_means(lines, f"/model/{figure}_").get(TARGET) or {}
-        for figure in ("distance", "entropy")
-    }
+    found: dict[str, Mapping[str, float]] = {}
+    for figure in ("distance", "entropy"):
+        means = candidate_means(lines, f"/model/{figure}_")
+        found[figure] = means[TARGET] if TARGET in means else {}
     found["bias"] = {name: last[f"bias_{name}"] for name in tasks if f"bias_{name}" in last}
     return {
         figure: {tasks[name]: value for name, value in by_name.items()}
@@ -201,11 +210,20 @@ def write_results(
 
 
 def read_results(path: Path) -> tuple[list[Record], Datasets]:
-    """All records, and the datasets, that `write_results` kept; none where there is no file."""
+    """All records, and the datasets, that `write_results` kept; none where there is no file.
+
+    What earlier records lack is filled in.
+    """
     if not path.exists():
         return [], {}
-    kept = read_json(path)
-    return [*kept["runs"], *(kept.get("other_settings") or ())], kept["data"]
+    kept = {"other_settings": []} | read_json(path)
+    records = [*kept["runs"], *kept["other_settings"]]
+    return [_filled(record) for record in records], kept["data"]
+
+
+def _filled(record: Record) -> Record:
+    """A record with all keys that `_NOTHING_KNOWN` has; those that it lacked stand last."""
+    return record | {key: value for key, value in _NOTHING_KNOWN.items() if key not in record}
 
 
 def merged(
@@ -233,14 +251,11 @@ def values(records: Sequence[Record], arm: str, pair: str, measure: str) -> dict
     """A measure by seed, of the runs that have it: a method without a critic has no value bias.
 
     Args:
-        measure: ``minutes``, ``absolute_bias``, or a key of the records. Earlier records have no
-            ``cumulative_bias`` and no ``episode_seconds``.
+        measure: ``minutes``, ``absolute_bias``, or a key of the records.
     """
     of = {
         "minutes": lambda record: record["wall_time"] / 60.0,
         "absolute_bias": lambda r: None if r["value_bias"] is None else abs(r["value_bias"]),
-        "cumulative_bias": lambda record: record.get("cumulative_bias"),
-        "episode_seconds": lambda record: record.get("episode_seconds"),
     }
     read = of[measure] if measure in of else lambda record: record[measure]
     found = {r["seed"]: read(r) for r in records if r["arm"] == arm and r["pair"] == pair}

@@ -167,7 +167,8 @@ def carry_out(
 ) -> dict[str, Path]:
     """Collect the datasets that are missing, then train the runs that are missing.
 
-    The phases that several arms of a seed have in common are trained once, before them. Ctrl-C,
+    The phases that several arms of a seed have in common are trained once, before them; with
+    ``together`` only for the runs that are trained one by one. Ctrl-C,
     SIGTERM or a closed terminal stops all processes at their next checkpoint, or kills them after a
     minute. Where this process is killed, they are killed with it (`child`). The same call
     continues; it loses at most what a run did after its last checkpoint.

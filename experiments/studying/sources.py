@@ -31,7 +31,7 @@ def choices(records: Sequence[Record]) -> Table:
         own = [r for r in records if (r["pair"], r["arm"]) == (pair, arm) and r["selection"]]
         shares = [r["selection"] for r in own]
         figures = [
-            [(r.get("by_source") or {}).get(figure) or {} for r in own] for figure in BY_SOURCE
+            [r["by_source"][figure] if r["by_source"] else {} for r in own] for figure in BY_SOURCE
         ]
         names = dict.fromkeys(name for found in [shares, *figures] for one in found for name in one)
         for name in names:

@@ -7,11 +7,14 @@ however many seeds it has: a score weighs ``1 / (pairs · seeds of its pair)``.
   intervals. Their degrees of freedom are Welch's and Satterthwaite's over the pairs.
 * Shares of runs have Clopper's and Pearson's intervals in each pair, probabilities of improvement
   have Wilson's. They are joined over the pairs by Zou's and Donner's method. Such an interval has a
-  length also where a share is 0 or 1. That of a share covers at least 92 %, often more than 98.
+  length also where a share is 0 or 1. An interval of a share covers the truth in at least 92 % of
+  studies, and often in more than 98 %.
 * The median has an interval of order statistics.
 
-All of them are formulas without random draws. The tests measure how many true values the intervals
-cover, with 8 and with 20 seeds.
+A percentile bootstrap, which is usual here, is too narrow for so few seeds. Its 95 % interval of
+the mean over three pairs covers the truth in 80 % of simulated studies with 3 seeds, 88 % with 5,
+90 % with 8 and 93 % with 20. All intervals of this module are formulas without random draws. The
+tests measure both: tests/test_study_statistics.py.
 
 Sources: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
 NeurIPS 2021, for what is estimated; Tukey and McLaughlin, Sankhyā A 25 (1963), for the trimmed
@@ -41,10 +44,15 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an interval; one seed has none."""
+        return not isnan(self.low)
+
     def __format__(self, spec: str) -> str:
         spec = spec or f".{_digits(self.value)}f"
-        ends = "no interval" if isnan(self.low) else f"{self.low:{spec}}, {self.high:{spec}}"
-        return f"{self.value:{spec}} [{ends}]"
+        ends = f" [{self.low:{spec}}, {self.high:{spec}}]" if self.is_known else ""
+        return f"{self.value:{spec}}{ends}"
 
     def __str__(self) -> str:
         return format(self)
@@ -114,14 +122,30 @@ def optimality_gap(scores: Scores) -> Estimate:
 
 
 def median(values: np.ndarray) -> Estimate:
-    """The median over seeds, between order statistics; six seeds are the fewest for an interval.
+    """The median over seeds, between two order statistics.
+
+    The interval covers the true median with `median_confidence`, which is less than 95 % for fewer
+    than six seeds.
 
     Args:
         values: float ``[seeds]``; infinite for an event that never came.
     """
-    rank = int(stats.binom.ppf(1.0 - _TAIL, len(values), 0.5))  # of so many below, 2.5 % is reached
-    ends = np.sort(values)[[rank - 1, -rank]] if rank else (nan, nan)
+    rank = _median_rank(len(values))
+    ends = np.sort(values)[[rank - 1, -rank]] if len(values) > 1 else (nan, nan)
     return Estimate(float(np.median(values)), *map(float, ends))
+
+
+def median_confidence(seeds: int) -> float:
+    """How probably the interval of `median` covers the median of a continuous distribution."""
+    return 1.0 - 2.0 * float(stats.binom.cdf(_median_rank(seeds) - 1, seeds, 0.5))
+
+
+def _median_rank(seeds: int) -> int:
+    """The end of the interval, counted from either end of the sorted values, from 1.
+
+    It is the greatest rank whose interval covers 95 %; 1 where none does.
+    """
+    return max(1, int(stats.binom.ppf(1.0 - _TAIL, seeds, 0.5)))
 
 
 def profile(scores: Scores, thresholds: np.ndarray) -> list[Estimate]:
@@ -135,7 +159,10 @@ def profile(scores: Scores, thresholds: np.ndarray) -> list[Estimate]:
 
 
 def _greatest(wins: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """The greatest share in Clopper's and Pearson's interval: so few wins have 2.5 % there."""
+    """The upper end of Clopper's and Pearson's interval.
+
+    With that share, so few wins or fewer have the probability 2.5 %.
+    """
     losses = np.maximum(seeds - wins, 1)
     return np.where(wins < seeds, special.betaincinv(wins + 1, losses, _TAIL), 1.0)
 
@@ -147,8 +174,8 @@ def improvement_probability(scores: Scores, others: Scores, *, paired: bool) -> 
     seeds are paired, of two different seeds, since runs of one seed share their luck.
 
     The spread in a pair is that of the placements: the share of the other arm's runs that a run
-    beats. To it comes one comparison of all ``m n``, counted as lost, which gives an interval also
-    to an arm that wins all of them: there it is about Newcombe's (his method 5).
+    beats. One of the ``m n`` comparisons is counted as lost in addition. An arm that wins all of
+    them has an interval therefore, which is about Newcombe's (his method 5).
 
     Args:
         scores, others: of two arms, the same pairs in the same order.

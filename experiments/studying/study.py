@@ -19,7 +19,8 @@ from experiments import studies
 from experiments.config_flags import resolve
 
 NO_HIGHER_MEAN = (
-    "the difference of another method to CoWorld has an interval that includes 0 or lies above it."
+    "on more than half of the pairs, the difference of some baseline to CoWorld has an interval "
+    "that includes 0 or lies above it. Another way to choose CoWorld's source is no baseline."
 )
 """The negative result of most tables."""
 
@@ -41,7 +42,6 @@ class Arm(NamedTuple):
     method: str
     settings: tuple[str, ...] = ()  # ``path=value``, as flags after ``--config.``
     ending: str = ""  # of the pair's name, for this arm alone: ``-multi``
-    published: str = ""  # the row of the paper's table, if it is not ``name``
     seeds: int | None = None  # fewer than the study's, if it has fewer
 
 

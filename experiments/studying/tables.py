@@ -17,6 +17,8 @@ from experiments.studying.study import Arm, Pair, Study
 Groups = dict[tuple[str, str], list[dict[str, float]]]  # by pair and arm
 
 _COLUMNS = 8  # pairs side by side, at most
+_RETURNS = {"mean": "mean return", "min": "least", "max": "greatest"}
+NONE = "–"  # in a cell
 ARM = "arm of the study"  # the head of a column; a pair may be named arm
 
 
@@ -75,6 +77,16 @@ def _against_baseline(
     return paired_by_seed(own, base) if all(own) and all(base) else None
 
 
+def _if_known(estimate: Estimate) -> str:
+    """A comparison of arms, if it has an interval: one of single runs says nothing."""
+    return str(estimate) if estimate.is_known else NONE
+
+
+def _if_any(grid: str) -> str:
+    """A table, or "" where no cell of it has an interval."""
+    return grid if "[" in grid else ""
+
+
 def _others(study: Study) -> list[Arm]:
     return [arm for arm in study.arms if arm != study.baseline_arm]
 
@@ -90,7 +102,7 @@ def by_pair(study: Study, records: Sequence[Record]) -> str:
     def cell(arm: Arm, pair: Pair) -> str:
         own, count = average(study, records, arm, [pair])
         printed = published(study.table, arm, pair.name)
-        text = "–" if own is None else f"{own}, n={count}"
+        text = NONE if own is None else f"{own}, n={count}"
         if printed is None:
             return text
         value, std = printed
@@ -124,57 +136,80 @@ def average(
 
 
 def differences(study: Study, records: Sequence[Record]) -> str:
-    """Each arm but the baseline, less the baseline, with the seeds that enter."""
+    """Each arm but the baseline, less the baseline, with the seeds that enter; "" without any."""
 
     def cell(arm: Arm, pair: Pair) -> str:
         both = _against_baseline(study, records, arm, [pair])
         if both is None:
-            return "–"
+            return NONE
         (left,), (right,), paired = both
         seeds = f"{len(left)}" if paired else f"{len(left)} and {len(right)}"
-        return f"{statistics.difference([left], [right], paired=paired)}, n={seeds}"
+        found = _if_known(statistics.difference([left], [right], paired=paired))
+        return found if found == NONE else f"{found}, n={seeds}"
 
-    return _grid(study, _others(study), cell)
+    return _if_any(_grid(study, _others(study), cell))
 
 
 def _improvement(study: Study, records: Sequence[Record], arm: Arm, pairs: Sequence[Pair]) -> str:
     both = _against_baseline(study, records, arm, pairs)
     if both is None:
-        return "–"
+        return NONE
     left, right, paired = both
     if study.measure != "return_mean":  # a smaller bias, or less time, is better
         left, right = right, left
-    return str(statistics.improvement_probability(left, right, paired=paired))
+    return _if_known(statistics.improvement_probability(left, right, paired=paired))
 
 
 def improvements(study: Study, records: Sequence[Record]) -> str:
-    """On each pair, how probably an arm is better than the baseline."""
-    return _grid(study, _others(study), lambda arm, pair: _improvement(study, records, arm, [pair]))
+    """On each pair, how probably an arm is better than the baseline; "" where none is known."""
+
+    def cell(arm: Arm, pair: Pair) -> str:
+        return _improvement(study, records, arm, [pair])
+
+    return _if_any(_grid(study, _others(study), cell))
 
 
 def over_pairs(study: Study, records: Sequence[Record]) -> str:
     """Statistics over all pairs, of the arms that have a run on each; "" where there are none."""
-    several, rows = len(study.pairs) > 1, []
-    names = [pair.name for pair in study.pairs]
+    scored, several = is_scored(study), len(study.pairs) > 1
+    compared, rows = several and len(study.arms) > 1, []
     for arm in study.arms:
         overall, _ = average(study, records, arm, study.pairs)
         if overall is None:
             continue
-        if is_scored(study):
-            parts = [np.array(list(by_seed.values())) for by_seed in scores(study, records, arm)]
-            found = (statistics.interquartile_mean(parts), statistics.optimality_gap(parts))
-            cells = list(map(str, found))
-        else:
-            printed = published_average(study.table, arm, names)
-            cells = [_beside(str(overall), None if printed is None else f"{printed:.5g}")]
-        if several and len(study.arms) > 1:
-            is_base = arm == study.baseline_arm
-            cells.append("" if is_base else _improvement(study, records, arm, study.pairs))
+        cells = _of_scores(study, records, arm) if scored else [_of_returns(study, arm, overall)]
+        if compared and arm == study.baseline_arm:
+            cells += [""] * (1 + scored)
+        elif compared:
+            cells += [_score_difference(study, records, arm)] if scored else []
+            cells += [_improvement(study, records, arm, study.pairs)]
         rows.append([arm.name, *cells])
-    head = ["interquartile mean", "optimality gap"] if is_scored(study) else ["average over pairs"]
-    if several and len(study.arms) > 1:
-        head.append("probability of improvement")
-    return table([ARM, *head], rows) if rows and (several or is_scored(study)) else ""
+    head = ["interquartile mean", "optimality gap"] if scored else ["average over pairs"]
+    if compared:
+        head += [f"mean score less that of {study.baseline_arm.name}"] if scored else []
+        head += ["probability of improvement"]
+    return _if_any(table([ARM, *head], rows)) if rows and (several or scored) else ""
+
+
+def _of_scores(study: Study, records: Sequence[Record], arm: Arm) -> list[str]:
+    """The interquartile mean and the optimality gap of an arm."""
+    parts = [np.array(list(by_seed.values())) for by_seed in scores(study, records, arm)]
+    return [str(statistics.interquartile_mean(parts)), str(statistics.optimality_gap(parts))]
+
+
+def _of_returns(study: Study, arm: Arm, overall: Estimate) -> str:
+    """The average of an arm over pairs, and the paper's."""
+    printed = published_average(study.table, arm, [pair.name for pair in study.pairs])
+    return _beside(str(overall), None if printed is None else f"{printed:.5g}")
+
+
+def _score_difference(study: Study, records: Sequence[Record], arm: Arm) -> str:
+    """The mean score over pairs of an arm, less that of the baseline."""
+    own, base = (scores(study, records, one) for one in (arm, study.baseline_arm))
+    if not all(own) or not all(base):
+        return NONE
+    left, right, paired = paired_by_seed(own, base)
+    return _if_known(statistics.difference(left, right, paired=paired))
 
 
 def references(study: Study) -> str:
@@ -190,7 +225,10 @@ def references(study: Study) -> str:
 
 
 def times(study: Study, records: Sequence[Record], clock: Clock) -> str:
-    """When a share of the high reference was first reached in an evaluation, median over seeds."""
+    """When a share of the high reference was first reached in an evaluation.
+
+    Medians over seeds, each with the interval of `statistics.median`.
+    """
     assert study.share is not None
     rows = []
     for pair in study.pairs:
@@ -215,21 +253,21 @@ def times(study: Study, records: Sequence[Record], clock: Clock) -> str:
 
 
 def grouped(records: Sequence[Record], key: str) -> Groups:
-    """What the records have under ``key``, by pair and arm; some have nothing, old ones no key."""
+    """What the records have under ``key``, by pair and arm; some have nothing."""
     groups: Groups = {}
     for record in records:
-        if record.get(key):
+        if record[key]:
             groups.setdefault((record["pair"], record["arm"]), []).append(record[key])
     return groups
 
 
 def mean_cell(found: Sequence[Mapping[str, float]], name: str) -> str:
     """The mean with its interval of what is called ``name``, and its n where some runs lack it."""
-    values = [one[name] for one in found if name in one]
-    if not values:
+    known = [one[name] for one in found if name in one]
+    if not known:
         return ""
-    fewer = f", n={len(values)}" if len(values) < len(found) else ""
-    return f"{statistics.mean([np.array(values)]):.3g}{fewer}"
+    fewer = f", n={len(known)}" if len(known) < len(found) else ""
+    return f"{statistics.mean([np.array(known)]):.3g}{fewer}"
 
 
 def last_metrics(groups: Groups) -> str:
@@ -247,9 +285,8 @@ def datasets(records: Sequence[Record], data: Datasets) -> str:
         for digest, one in versions.items():
             seeds = sorted({r["seed"] for r in records if r["data_digest"] == digest})
             returns = one["returns"]
-            spread = f"{returns['mean']:.3g} [{returns['min']:.3g}, {returns['max']:.3g}]"
-            cells = (name, digest[:8], ", ".join(map(str, seeds)), str(one["episodes"]), spread)
+            cells = [name, digest[:8], ", ".join(map(str, seeds)), str(one["episodes"])]
             if seeds:
-                rows.append(cells)
-    head = ["dataset", "digest", "seeds", "episodes", "return: mean [least, greatest]"]
+                rows.append([*cells, *(f"{returns[which]:.3g}" for which in _RETURNS)])
+    head = ["dataset", "digest", "seeds", "episodes", *_RETURNS.values()]
     return table(head, rows) if rows else ""
