@@ -7,6 +7,7 @@ import pytest
 
 from coworld_jax.networks import MLP, RSSM, ActorHead, Decoder, Encoder
 from coworld_jax.networks.batch_last import BLOCK
+from coworld_jax.networks.convolution import FORMS
 from coworld_jax.networks.layers import LayerNorm, Linear, elu
 
 
@@ -103,6 +104,34 @@ def test_heads_answer_in_float32_whatever_they_compute_in():
     }
     assert jnp.all(jnp.abs(loc) <= 1.0)
     assert jnp.all((scale > 0.1) & (scale < 2.1))
+
+
+def test_a_head_in_bfloat16_tells_values_apart_that_bfloat16_would_round_together():
+    feat = jnp.linspace(-1.0, 1.0, 64)[:, None]
+    head = MLP(1, 32, dtype=jnp.bfloat16)
+    variables = head.init(jax.random.key(0), feat)
+    variables["params"]["output"]["bias"] = jnp.array([100.0])  # bfloat16 knows 100 and 100.5
+    assert len(np.unique(head.apply(variables, feat))) > 32
+
+
+@pytest.mark.parametrize("layer", ["dense", "convolution", "transposed"])
+def test_the_gradient_of_a_bias_in_bfloat16_is_summed_in_float32(layer):
+    # The gradient of every output is 1 / 4096, so that the bias gets 1. Sums of bfloat16 values
+    # in bfloat16 stop growing long before.
+    def mean(bias):
+        if layer == "dense":
+            params = {"kernel": jnp.ones((1, 1)), "bias": bias}
+            y = Linear(1, dtype=jnp.bfloat16).apply({"params": params}, jnp.ones((64, 64, 1)))
+        else:
+            form = FORMS["stock"]
+            apply = form.convolve if layer == "convolution" else form.convolve_transpose
+            x = jnp.ones((4096, 2, 2, 1) if layer == "convolution" else (1024, 1, 1, 1))
+            kernel = jnp.ones((2, 2, 1, 1), jnp.bfloat16)
+            y = apply(x.astype(jnp.bfloat16), [(kernel, bias)])
+        assert y.dtype == jnp.bfloat16 and y.size == 4096
+        return jnp.mean(y.astype(jnp.float32))
+
+    assert jax.grad(mean)(jnp.ones(1))[0] == pytest.approx(1.0, abs=1e-3)
 
 
 def test_the_embedding_is_projected_apart_from_the_recurrence():

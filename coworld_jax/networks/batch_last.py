@@ -72,7 +72,7 @@ def conv(x: jax.Array, kernel: jax.Array, bias: jax.Array, activate: bool) -> ja
     Args:
         x: ``[G, in, height, width, n]``.
         kernel: ``[k, k, in, out]``.
-        bias: ``[out]``.
+        bias: ``[out]``, float32.
 
     Returns:
         ``[G, out, (height - k) // 2 + 1, (width - k) // 2 + 1, n]``.
@@ -95,7 +95,7 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, bias: jax.Array, activate: b
     Args:
         x: ``[G, in, height, width, n]``.
         kernel: ``[k, k, in, out]``.
-        bias: ``[out]``.
+        bias: ``[out]``, float32.
 
     Returns:
         ``[G, out, 2 * height + k - 2, 2 * width + k - 2, n]``.
@@ -135,7 +135,7 @@ def _conv_bwd(
     start = (jnp.zeros((kernel.size // features, features)), jnp.zeros(features))
     (dkernel, dbias), phases = jax.lax.scan(block, start, (_split_columns(x, k, width), y, dy))
     dkernel = dkernel.reshape(kernel.shape).astype(kernel.dtype)
-    return _interleave(phases, *x.shape[2:]), dkernel, dbias.astype(kernel.dtype)
+    return _interleave(phases, *x.shape[2:]), dkernel, dbias
 
 
 def _conv_transpose_fwd(
@@ -165,7 +165,7 @@ def _conv_transpose_bwd(
     columns = _split_columns(_activation_gradient(y, dy, activate), k, width)
     (dkernel, dbias), dx = jax.lax.scan(block, start, (x, columns))
     dkernel = dkernel.reshape(k, k, features, channels).swapaxes(2, 3).astype(kernel.dtype)
-    return dx.reshape(x.shape), dkernel, dbias.astype(kernel.dtype)
+    return dx.reshape(x.shape), dkernel, dbias
 
 
 conv.defvjp(_conv_fwd, _conv_bwd)
@@ -173,7 +173,7 @@ conv_transpose.defvjp(_conv_transpose_fwd, _conv_transpose_bwd)
 
 
 def _finish(z: jax.Array, bias: jax.Array, activate: bool) -> jax.Array:
-    z = z + jax.lax.broadcast_in_dim(bias, z.shape, (0,))
+    z = z + jax.lax.broadcast_in_dim(bias, z.shape, (0,)).astype(z.dtype)
     return elu(z) if activate else z
 
 

@@ -16,16 +16,15 @@ from typing import NamedTuple
 
 import chex
 import jax
-import jax.numpy as jnp
 
 from coworld_jax.networks import batch_last, row_windows
-from coworld_jax.networks.layers import elu
+from coworld_jax.networks.layers import elu, for_each_row
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"elu": elu, "relu": jax.nn.relu}
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
-Layers = Sequence[tuple[jax.Array, jax.Array]]  # (kernel [k, k, in, out], bias [out])
+Layers = Sequence[tuple[jax.Array, jax.Array]]  # (kernel [k, k, in, out], float32 bias [out])
 
 
 def convolve(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array:
@@ -110,7 +109,7 @@ def _convolve_pixels_stock(x: jax.Array, layers: Layers, strides: Sequence[int])
         z = jax.lax.conv_general_dilated(
             x, kernel, (stride, stride), "VALID", dimension_numbers=_LAYOUT
         )
-        x = jax.nn.relu(z + jnp.broadcast_to(bias, z.shape))
+        x = jax.nn.relu(z + for_each_row(bias, z.shape, z.dtype))
     return x
 
 
@@ -124,7 +123,7 @@ def _convolve_pixels_in_rows(x: jax.Array, layers: Layers, strides: Sequence[int
 def _convolve_stock(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array:
     for kernel, bias in layers:
         z = strided_conv(x, kernel)
-        x = ACTIVATIONS[activation](z + jnp.broadcast_to(bias, z.shape))
+        x = ACTIVATIONS[activation](z + for_each_row(bias, z.shape, z.dtype))
     return x
 
 
@@ -143,7 +142,7 @@ def _convolve_in_blocks(x: jax.Array, layers: Layers, activation: str = "elu") -
 def _convolve_transpose_stock(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array:
     for index, (kernel, bias) in enumerate(layers):
         z = strided_conv_transpose(x, kernel)
-        z = z + jnp.broadcast_to(bias, z.shape)
+        z = z + for_each_row(bias, z.shape, z.dtype)
         x = z if index == len(layers) - 1 else ACTIVATIONS[activation](z)
     return x
 

@@ -89,12 +89,12 @@ _slot.defvjp(_slot_fwd, _slot_bwd)
 
 @jax.custom_vjp
 def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array, slot: Slot) -> jax.Array:
-    """``x @ kernel + bias``: ``[..., in] -> [..., out]``.
+    """``x @ kernel + bias``: ``[..., in], [in, out], [..., out] -> [..., out]``, in bias's type.
 
     **Gradient:** to ``x``. That of the slot is the pair ``(x, dy)``, from which `slots_of` makes
     the gradient of the weights.
     """
-    return x @ kernel + jnp.broadcast_to(bias, (*x.shape[:-1], *bias.shape))
+    return jnp.matmul(x, kernel, preferred_element_type=bias.dtype) + bias
 
 
 def _affine_fwd(
@@ -107,6 +107,7 @@ def _affine_bwd(
     residuals: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, None, None, Slot]:
     x, kernel = residuals
+    dy = dy.astype(x.dtype)
     return dy @ kernel.T, None, None, Slot(x, dy)
 
 

@@ -21,8 +21,7 @@ class MLP(nn.Module):
     def __call__(self, feat: jax.Array) -> jax.Array:
         """``[..., F] -> [...]``, float32."""
         x = _hidden(feat, self.layers, self.units, self.initializer, self.dtype)
-        out = Linear(1, self.initializer, self.dtype, name="output")(x)
-        return out.astype(jnp.float32)[..., 0]
+        return Linear(1, self.initializer, self.dtype, result=jnp.float32, name="output")(x)[..., 0]
 
 
 class ActorHead(nn.Module):
@@ -41,8 +40,9 @@ class ActorHead(nn.Module):
     def __call__(self, feat: jax.Array) -> tuple[jax.Array, jax.Array]:
         """``[..., F]`` to ``loc`` in [-1, 1] and ``scale`` in (0.1, 2.1), both ``[..., A]``."""
         x = _hidden(feat, self.layers, self.units, self.initializer, self.dtype)
-        out = Linear(2 * self.action_size, self.initializer, self.dtype, name="output")(x)
-        mean, std = jnp.split(out.astype(jnp.float32), 2, axis=-1)
+        size = 2 * self.action_size
+        out = Linear(size, self.initializer, self.dtype, result=jnp.float32, name="output")(x)
+        mean, std = jnp.split(out, 2, axis=-1)
         return jnp.tanh(mean), 2.0 * jax.nn.sigmoid(std / 2.0) + 0.1
 
 

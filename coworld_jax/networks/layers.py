@@ -60,11 +60,22 @@ def elu_gradient(y: jax.Array, dy: jax.Array) -> jax.Array:
 elu.defvjp(_elu_fwd, _elu_bwd)
 
 
+def for_each_row(bias: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+    """A float32 bias ``[features]`` at every place of ``shape [..., features]``, in ``dtype``.
+
+    It is cast after it is broadcast: its gradient is then summed over the places in float32. A sum
+    of thousands of bfloat16 values in bfloat16 would lose most of them.
+    """
+    return jnp.broadcast_to(bias, shape).astype(dtype)
+
+
 class Linear(nn.Module):
     """``x @ kernel + bias`` over the last axis, computed in ``dtype`` with float32 parameters.
 
     ``fan_in`` overrides the size of the input for initialisation, where the kernel is one part of
-    a larger one. Given a slot, the gradient of its weights goes there, see `networks.deferred`.
+    a larger one. ``result`` is the type of the output if it is not ``dtype``: the last layer of a
+    head has float32, the type that the products are summed in. Given a slot, the gradient of its
+    weights goes there, see `networks.deferred`.
     """
 
     features: int
@@ -72,6 +83,7 @@ class Linear(nn.Module):
     dtype: jnp.dtype = jnp.float32
     use_bias: bool = True
     fan_in: int | None = None
+    result: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -81,14 +93,15 @@ class Linear(nn.Module):
         init = kernel_init(self.initializer, fan_in, self.features)
         kernel = self.param("kernel", init, (size, self.features))
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        result = self.dtype if self.result is None else self.result
         if not self.use_bias:
-            return x @ kernel
+            return jnp.matmul(x, kernel, preferred_element_type=result)
         bias = self.param("bias", bias_init(self.initializer, fan_in), (self.features,))
-        bias = bias.astype(self.dtype)
+        bias = for_each_row(bias, (*x.shape[:-1], self.features), result)
         if self.has_variable(deferred.COLLECTION, "slot"):
             weights = jax.lax.stop_gradient((kernel, bias))
             return deferred.affine(x, *weights, self.get_variable(deferred.COLLECTION, "slot"))
-        return x @ kernel + jnp.broadcast_to(bias, (*x.shape[:-1], self.features))
+        return jnp.matmul(x, kernel, preferred_element_type=result) + bias
 
 
 class LayerNorm(nn.Module):

@@ -44,12 +44,12 @@ class RSSM(nn.Module):
         if self.cell == "layer_norm":
             self.norm = LayerNorm()
         self.prior_hidden = Linear(self.hidden, self.initializer, self.dtype)
-        self.prior_stats = Linear(stats, self.initializer, self.dtype)
+        self.prior_stats = Linear(stats, self.initializer, self.dtype, result=jnp.float32)
         self.post_deter = Linear(self.hidden, self.initializer, self.dtype, fan_in=fan)
         self.post_embed = Linear(
             self.hidden, self.initializer, self.dtype, use_bias=False, fan_in=fan
         )
-        self.post_stats = Linear(stats, self.initializer, self.dtype)
+        self.post_stats = Linear(stats, self.initializer, self.dtype, result=jnp.float32)
 
     def __call__(
         self, stoch: jax.Array, deter: jax.Array, action: jax.Array, embed: jax.Array
@@ -87,7 +87,6 @@ class RSSM(nn.Module):
         return self._stats(self.post_stats(elu(self.post_deter(deter) + projected)))
 
     def _stats(self, raw: jax.Array) -> dict[str, jax.Array]:
-        raw = raw.astype(jnp.float32)
         if self.latent == "categorical":
             return {"logits": raw.reshape(*raw.shape[:-1], self.groups, self.classes)}
         mean, std = jnp.split(raw, 2, axis=-1)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from coworld_jax.networks.convolution import ACTIVATIONS, convolve, convolve_transpose
-from coworld_jax.networks.layers import Linear, bias_init, kernel_init
+from coworld_jax.networks.layers import Linear, bias_init, for_each_row, kernel_init
 
 
 class Layer(NamedTuple):
@@ -82,12 +82,12 @@ class Decoder(nn.Module):
         # From a single pixel, the first transposed convolution is a dense layer.
         (kernel, bias), *rest = layers
         x = jnp.einsum("nc,pqcd->npqd", x, kernel)
-        x = ACTIVATIONS[self.activation](x + jnp.broadcast_to(bias, x.shape))
+        x = ACTIVATIONS[self.activation](x + for_each_row(bias, x.shape, x.dtype))
         return convolve_transpose(x, rest, self.activation)
 
 
 class _Kernel(nn.Module):
-    """Kernel and bias of a convolution, or of its transpose, in the compute type."""
+    """Kernel, in the compute type, and float32 bias of a convolution, or of its transpose."""
 
     layer: Layer
     depth: int
@@ -108,4 +108,4 @@ class _Kernel(nn.Module):
             (size, size, channels, features),
         )
         bias = self.param("bias", bias_init(self.initializer, init_fan), (features,))
-        return kernel.astype(self.dtype), bias.astype(self.dtype)
+        return kernel.astype(self.dtype), bias

@@ -30,7 +30,7 @@ def measure(depth: int, images: int, dtype: str, repeats: int) -> list[dict[str,
         x = jax.random.normal(key_x, (images, layer.size, layer.size, channels)).astype(dtype)
         shape = (layer.kernel, layer.kernel, channels, features)
         kernel = (0.1 * jax.random.normal(key_kernel, shape)).astype(dtype)
-        bias = jax.random.normal(key_bias, (features,)).astype(dtype)
+        bias = jax.random.normal(key_bias, (features,))
         apply = {name: _layer(form, layer.transpose) for name, form in FORMS.items()}
         output = jax.eval_shape(apply["stock"], x, kernel, bias).shape
         cotangent = jax.random.normal(key_output, output).astype(dtype)
