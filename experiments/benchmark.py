@@ -294,9 +294,8 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) != 2 or arguments[1] not in _COMMANDS:
         raise app.UsageError(f"Say what to measure, one of: {', '.join(_COMMANDS)}.")
     logging.set_verbosity(logging.WARNING)
-    # What takes long to compile shall be seen to, and not be the time of a file. A whole run leaves
-    # compilation out, and each run would compile the same programs again.
-    runtime.configure(cache=arguments[1] == "run")
+    # Where compilation is a figure, it shall not be the time of a file.
+    runtime.configure(cache=arguments[1] in ("run", "loop", "profile"))
     with one_sentence("benchmark: interrupted."):
         refuse_unused(arguments[1], _USED)
         config = chosen(_PRESET.value, _BATCH.value, _LENGTH.value)

@@ -4,8 +4,8 @@
 
 Rows are measured in the order of `ROWS` and appended to FILE as lines of JSON; those that FILE
 already has are left out. XLA reads its flags as a process starts, so a call measures the rows of
-one set of flags. All of its programs are traced first, and compiled side by side on the cores that
-there are.
+one set of flags. The programs of a few rows are traced, compiled side by side on the cores that
+there are, and measured, before the next few: a call that is ended early has the first rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 from absl import app, flags
 
 from coworld_jax import config as configuration
@@ -37,6 +36,7 @@ from experiments.configs.sizes import sized_config
 FLAGS = {
     "default": "",
     "no command buffers": "--xla_gpu_enable_command_buffer=",
+    "loops in command buffers": "--xla_gpu_enable_command_buffer=+WHILE",
 }
 """Sets of XLA's flags that are compared, by name."""
 
@@ -44,6 +44,8 @@ _FLAGS = flags.DEFINE_enum("flags", "default", list(FLAGS), "Which rows: their s
 _ROWS = flags.DEFINE_string("rows", "", "Only rows with this in their name.")
 _PHASE = "target"
 _REPEATS = 5
+_FAILURES = (RuntimeError, TypeError, ValueError, MemoryError)  # of a row; others go on
+_TOGETHER = 5  # rows that are compiled side by side
 
 
 class Row(NamedTuple):
@@ -80,6 +82,7 @@ ROWS = (
     _RELEASED,
     Row("released", 16, 64, must=6.0),
     _RELEASED._replace(flags="no command buffers"),
+    _RELEASED._replace(flags="loops in command buffers"),
     _RELEASED._replace(unroll=5),
     _RELEASED._replace(form="blocks"),
     *(SEEDS._replace(seeds=seeds) for seeds in (1, 16)),
@@ -88,6 +91,7 @@ ROWS = (
     Row("paper", 50, 50, chunk=10),
     _RELEASED._replace(unroll=10),
     *(SEEDS._replace(seeds=seeds) for seeds in (4, 64)),
+    SEEDS._replace(seeds=64, form="blocks"),
     SEEDS._replace(flags="no command buffers"),
     Row("released", 50, 50, dtype="float32"),
     Row("small", 16, 16, dtype="float32"),
@@ -123,9 +127,14 @@ def convolutions_in(form: str) -> Iterator[None]:
 def measure(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
     """The figures of each row, as they come; a row that fails has an ``error`` instead.
 
-    Nothing else is on the device while a row is measured: all programs are compiled before.
+    Nothing else is on the device while a row is measured: programs are compiled before or after.
     """
     rates = measure_rates(tuple(dict.fromkeys(row.dtype for row in rows)))
+    for first in range(0, len(rows), _TOGETHER):
+        yield from _measure_few(rows[first : first + _TOGETHER], rates)
+
+
+def _measure_few(rows: Sequence[Row], rates: Rates) -> Iterator[dict[str, Any]]:
     failed: dict[str, str] = {}
     traced: dict[str, update.Traced] = {}
     for row in rows:
@@ -133,7 +142,7 @@ def measure(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         try:
             with convolutions_in(row.form):
                 traced[row.name] = update.trace(config_of(row), _PHASE, seeds=row.seeds)
-        except jax.errors.JaxRuntimeError as error:  # most likely too little memory
+        except _FAILURES as error:
             failed[row.name] = _first_line(error)
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
         compiling = {name: pool.submit(one.compile) for name, one in traced.items()}
@@ -144,12 +153,13 @@ def measure(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         try:
             ready = compiling.pop(row.name).result()
             yield _figures(row, update.started(traced.pop(row.name), ready), rates)
-        except jax.errors.JaxRuntimeError as error:
+        except _FAILURES as error:
             yield {"name": row.name, "error": _first_line(error)}
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].replace("|", "/")
+    text = f"{type(error).__name__}: {error}"
+    return text.partition("\n")[0].replace("|", "/")
 
 
 def _figures(row: Row, program: update.Program, rates: Rates) -> dict[str, Any]:

@@ -12,7 +12,13 @@ import jax.numpy as jnp
 
 from coworld_jax.config import Config
 from experiments.benchmarks.flops import feature_size, update_flops
-from experiments.benchmarks.timing import reference_product, reference_rate, seconds
+from experiments.benchmarks.timing import (
+    reference_product,
+    reference_rate,
+    repeated,
+    seconds,
+    turns,
+)
 
 _STEPS = 2000  # of the empty loop
 _FLOATS = 2**26  # of the array that is copied, 256 MiB
@@ -49,9 +55,9 @@ def measure_rates(dtypes: tuple[str, ...]) -> Rates:
         product = reference_product(dtype)
         flops[dtype] = reference_rate([seconds(product) for _ in range(_REPEATS)])
     array = jnp.zeros(_FLOATS, jnp.float32)
-    add = jax.jit(lambda x: x + 1.0)
+    add = repeated(lambda x: x + 1.0)
     loop = jax.jit(lambda x: jax.lax.scan(lambda x, _: (x + 1.0, None), x, length=_STEPS)[0])
-    add_seconds = _median(lambda: add(array))
+    add_seconds = _median(lambda: add(array)) / turns()
     return Rates(flops, 2 * array.nbytes / add_seconds, _median(lambda: loop(array[:8])) / _STEPS)
 
 

@@ -40,6 +40,8 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
     wall = summary["wall_time"] - spent["compile"]
     alone = updates * sum(_seconds_alone(config, phase) for phase in PHASES)
     sampling = _sampling_seconds(config) * total
+    if "sampling" in spent:  # not where one program plays and learns
+        sampling += spent["sampling"]
     return {
         "updates": total,
         "env_steps": summary["env_steps"],
@@ -48,7 +50,7 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
         "wall_over_updates_alone": wall / alone,
         "update_share": spent["update"] / wall,
         "collection_share": spent["collection"] / wall,
-        "sampling_share": (sampling + spent["sampling"]) / wall,
+        "sampling_share": sampling / wall,
         "logging_share": spent["logging"] / wall,
         "checkpoint_share": spent["checkpoint"] / wall,
         "compile_seconds": spent["compile"],

@@ -52,7 +52,7 @@ def measure(task: str, episodes: int) -> float:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print a line for each number of episodes, then all as JSON."""
+    """Print a line for each number of episodes, and after it all so far as JSON."""
     if len(arguments) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(arguments[1:])}")
     runtime.configure()
@@ -60,7 +60,9 @@ def main(arguments: Sequence[str]) -> None:
     for count in map(int, _EPISODES.value):
         rates[count] = measure(_TASK.value, count)
         print(f"{_TASK.value}, {count:,} episodes at once: {rates[count]:,.0f} env_steps/s")
-    print(json.dumps({"task": _TASK.value, "env_steps_per_second": rates} | where()))
+        # After each of them, so that a call that is ended early has the first.
+        figures = {"task": _TASK.value, "env_steps_per_second": rates}
+        print(json.dumps(figures | where()), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import numpy as np
 from coworld_jax.store import EpisodeStore
 
 MATRIX = 4096  # rows and columns of the reference matrix product
+_PRODUCTS = {"cpu": 1, "gpu": 50, "tpu": 50}  # in one call, which should take longer than to call
 _EPISODES, _ROWS = 4, 501
 
 
@@ -38,17 +39,29 @@ def alternate(calls: Sequence[Callable[[], Any]], repeats: int) -> list[list[flo
     return [list(times) for times in zip(*rounds, strict=True)]
 
 
+def turns() -> int:
+    """How often a measured operation is repeated in one call on the default device."""
+    return _PRODUCTS[jax.default_backend()]
+
+
+def repeated(operation: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+    """A program that applies ``operation`` to its own result, `turns` times."""
+    count = turns()
+    return jax.jit(lambda x: jax.lax.fori_loop(0, count, lambda _, x: operation(x), x))
+
+
 def reference_product(dtype: str) -> Callable[[], jax.Array]:
-    """A large matrix product, compiled and run once; `reference_rate` makes a rate of its time."""
-    matrix = jax.random.normal(jax.random.key(2), (MATRIX, MATRIX)).astype(dtype)
-    product = jax.jit(jnp.matmul)
-    jax.block_until_ready(product(matrix, matrix))
-    return lambda: product(matrix, matrix)
+    """Large matrix products, compiled and run once; `reference_rate` makes a rate of their time."""
+    matrix = jax.random.normal(jax.random.key(2), (MATRIX, MATRIX)) / MATRIX**0.5
+    matrix = matrix.astype(dtype)  # a product with it has the size of its other factor
+    product = repeated(lambda x: x @ matrix)
+    jax.block_until_ready(product(matrix))
+    return lambda: product(matrix)
 
 
 def reference_rate(times: Sequence[float]) -> float:
-    """FLOP/s of the reference product."""
-    return 2 * MATRIX**3 / statistics.median(times)
+    """FLOP/s of the reference products."""
+    return turns() * 2 * MATRIX**3 / statistics.median(times)
 
 
 def random_store(seed: int, action_size: int, length: int, state_size: int = 0) -> EpisodeStore:
