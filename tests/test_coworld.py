@@ -7,8 +7,6 @@ test_coworld_scan.py.
 from __future__ import annotations
 
 import functools
-import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -18,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from loops import loops_over_time, products_of_steps
 
 from coworld_jax.agents.dreamer import world_model
 from coworld_jax.agents.dreamer.agent import make_agent
@@ -81,21 +80,6 @@ def test_update_changes_one_domain_only(name):
     )
 
 
-def loops_over_time(program: str) -> Counter[tuple[str, int]]:
-    """The loops of a compiled program: the scope that each comes from, and its steps.
-
-    Random numbers have loops of their own on a CPU; they do not count.
-    """
-    loops: Counter[tuple[str, int]] = Counter()
-    for line in re.findall(r"= .* while\(.*", program):
-        path = re.search(r'op_name="([^"]*)"', line)[1]
-        if not re.search("threefry|uniform", path):
-            steps = re.search(r'"known_trip_count":{"n":"(\d+)"', line)
-            scope = re.search("observe|imagine", path)
-            loops[scope[0] if scope else path, int(steps[1]) if steps else -1] += 1
-    return loops
-
-
 @pytest.mark.parametrize("name", EACH)
 def test_an_update_takes_the_fewest_steps_one_after_another(name):
     """One loop over the chunk and one over the imagined rollout, forwards and backwards.
@@ -107,6 +91,22 @@ def test_an_update_takes_the_fewest_steps_one_after_another(name):
     if name != "warm-up":
         loops["imagine", tiny.LEARNING.horizon - 1] = 2
     assert loops_over_time(applied(name).run.as_text()) == loops
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_step_multiplies_nothing_that_could_be_multiplied_for_all_steps_at_once(name):
+    """Embeddings, priors and gradients of the filter's weights are made outside the loop."""
+    update, state_size = KINDS[name]
+    batches = {SOURCE: tiny.batch(1, state_size), TARGET: tiny.batch(2)}
+    method, state = tiny.make(WEIGHTED, state_size=state_size)
+    traced = jax.make_jaxpr(method.updates[update])(state, batches, jax.random.key(3), COUNT)
+    # The filter: input, gates and two layers of the posterior; backwards their inputs' gradients.
+    wanted = [4, 4]
+    if name != "warm-up":
+        # The rollout: input, gates, two layers of the prior and of the actor; backwards the inputs'
+        # gradients of the former, and three of the actor's two layers, whose input is data.
+        wanted += [4 + 2, 4 + 3]
+    assert sorted(products_of_steps(traced.jaxpr)) == wanted
 
 
 def test_warm_up_leaves_behaviour_alone():
