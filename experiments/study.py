@@ -137,7 +137,7 @@ def _report(name: str) -> Path | None:
 def _print_plan(study: Study, root: Path, reported: Path | None) -> None:
     plan = make_plan(study, root, reported)
     minutes = minutes_by_arm(study, plan)
-    print(f"{study.title}\n{study.question}\n{NEGATIVE} {study.refuted}\n")
+    print(f"{study.title}\n{study.question}\n{NEGATIVE} {study.negative}\n")
     print(f"{'pair':28}{'arm':28}{'finished':>10}{'runs':>6}{'minutes a run':>15}")
     for pair in study.pairs:
         for arm in study.arms:

@@ -155,10 +155,10 @@ def test_studies_share_the_workdirs_of_equal_runs_under_whatever_name():
     alpha, transfer, selection = map(
         find_study, ("planar_alpha", "planar_transfer", "planar_selection")
     )
-    shared = places(alpha, "alpha 2", "dreamer") & places(transfer, "coworld", "dreamer")
+    shared = places(alpha, "CoWorld", "dreamer") & places(transfer, "CoWorld", "dreamer")
     assert len(shared) == 2 * 2 * len(range(8, 20))
     assert not places(alpha, "alpha 0.03") & places(transfer)
-    assert places(selection, "reach") < places(transfer, "coworld")
+    assert places(selection, "reach") < places(transfer, "CoWorld")
     assert places(find_study("table_11"), "CoWorld") < places(
         find_study("table_2"), "CoWorld (Best-Source)"
     )

@@ -96,7 +96,7 @@ def test_a_value_bias_nearer_to_0_is_an_improvement(bias):
 
 def test_a_difference_says_how_many_seeds_enter():
     study = find_study("planar_alpha")
-    rate = {"alpha 2": 7.0, "alpha 0.03": 8.0, "dreamer": 9.0}
+    rate = {"CoWorld": 7.0, "alpha 0.03": 8.0, "dreamer": 9.0}
     records = _records(study, lambda run: np.sin(rate[run.arm] * run.seed))
     few = [r for r in records if r["arm"] != "dreamer" or r["seed"] < 13]
     one = [r for r in records if r["arm"] != "dreamer" or r["seed"] < 9]
@@ -132,12 +132,12 @@ def test_coworlds_updates_of_its_source_do_not_lengthen_its_curve():
     runs = {run.arm: run for run in runs_of(study) if run.seed == 0 and run.pair == "arm"}
     clock = make_clock([_record(run, 0.0) for run in runs.values()], list(runs.values()))
     assert clock.label == "updates of the evaluated domain"
-    ends = {"coworld": 4220, "finetune": 4221, "dreamer": 2000, "offline_dv2": 3500, "bc": 4000}
+    ends = {"CoWorld": 4220, "finetune": 4221, "dreamer": 2000, "offline_dv2": 3500, "bc": 4000}
     counted = {arm: clock(_record(runs[arm], 0.0), end) for arm, end in ends.items()}
-    own = {"coworld": 2000, "finetune": 2000, "dreamer": 2000}
+    own = {"CoWorld": 2000, "finetune": 2000, "dreamer": 2000}
     assert counted == ends | own
     # 1,500 of the source, 500 of the target, 240 of the source that read the target, 500.
-    coworld = known_plan(runs["coworld"])[0]
+    coworld = known_plan(runs["CoWorld"])[0]
     assert [updates_in(coworld, "target", at) for at in (1500, 2000, 2240, 2740)] == [
         0, 500, 500, 1000
     ]  # fmt: skip

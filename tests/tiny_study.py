@@ -65,7 +65,7 @@ ONLINE = (*tiny_settings("dreamer"), "domain=source", "model_updates=0")
 TINY = Study(
     title="A tiny study",
     question="Does it run?",
-    refuted="it does not.",
+    negative="it does not.",
     arms=(
         Arm("Behaviour cloning", "bc", tiny_settings("bc")),
         Arm("online", "dreamer", ONLINE, seeds=1),

@@ -21,7 +21,7 @@ STUDY = Study(
         "the depth 6 and the batch 16 that size planar had when the first runs were made. So had "
         "the agent that collected the dataset 43661b91; a new collection uses the present size."
     ),
-    refuted=(
+    negative=(
         "a method whose mean over seeds is below 16. Such a method is looked into, and what is "
         "found is written here."
     ),

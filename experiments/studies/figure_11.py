@@ -8,7 +8,7 @@ STUDY = Study(
         "Do the source's and the target's encoder map the target's frames to the same place? The "
         "source's own frames are not shown: coupling A never compares them."
     ),
-    refuted=(
+    negative=(
         "on a pair, the KL of the embeddings' softmaxes is not smaller with coupling A than without"
         " it: the two intervals overlap."
     ),

@@ -8,7 +8,7 @@ STUDY = Study(
     question=(
         "Which sources help which targets, and is the choice among several as good as the best one?"
     ),
-    refuted=(
+    negative=(
         "no source helps: on no target has the best single source a difference to Offline DV2 whose"
         " interval lies above 0. The best of five means is too high by chance, so that such an"
         " interval alone is no proof that a source helps."

@@ -19,7 +19,7 @@ STUDY = Study(
     question=(
         "Does CoWorld help across simulators, with another robot, camera, action size and reward?"
     ),
-    refuted=NO_HIGHER_MEAN,
+    negative=NO_HIGHER_MEAN,
     arms=(
         Arm("Offline DV2", "offline_dv2"),
         Arm("DV2 Finetune", "finetune"),

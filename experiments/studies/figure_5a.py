@@ -13,7 +13,7 @@ ABLATIONS = (
 STUDY = Study(
     title="Figure 5a: ablations",
     question="What does each coupling add, on push_green?",
-    refuted=(
+    negative=(
         "leaving a part out costs nothing: the interval of its difference to CoWorld includes 0 "
         "or lies above it."
     ),

@@ -11,7 +11,7 @@ STUDY = Study(
         "methods, but it is not 0 for a critic that is right, so that it refutes nothing here. The "
         "paper draws its values and prints none."
     ),
-    refuted=(
+    negative=(
         "over all pairs, the interval of the probability that Offline DV2 has a value bias nearer"
         " to 0 than CoWorld includes 0.5 or lies above it."
     ),

@@ -12,7 +12,7 @@ STUDY = Study(
         "Finetune as its reference. Twelve comparisons are made, each at 95 %: at least one "
         "interval lies above 0 by chance in up to 30 % of such studies."
     ),
-    refuted=(
+    negative=(
         "the values of Table 8 are not among the best: another value of a weight is better, its"
         " interval above 0."
     ),

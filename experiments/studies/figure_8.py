@@ -8,7 +8,7 @@ STUDY = Study(
         "What do the policies of the methods do? Each strip is an episode of the method's last "
         "evaluation. The episodes of two methods begin differently."
     ),
-    refuted="none; it is a picture.",
+    negative="none; it is a picture.",
     arms=(
         Arm("Offline DV2", "offline_dv2"),
         Arm("DV2 Finetune", "finetune"),

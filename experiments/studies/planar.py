@@ -59,7 +59,7 @@ STUDY = Study(
         "How many updates, and how many minutes, does dreamer need online to get 80 % of what a "
         "scripted controller gets?"
     ),
-    refuted="a task on which dreamer does not get beyond random play.",
+    negative="a task on which dreamer does not get beyond random play.",
     arms=(Arm("dreamer", "dreamer", ("domain=source",)),),
     pairs=tuple(
         Pair(

@@ -13,7 +13,7 @@ STUDY = Study(
         "seeds 8 to 19 are also in planar_transfer. Four comparisons are made, each at 95 %: at "
         "least one interval lies above 0 by chance in up to 10 % of such studies."
     ),
-    refuted=(
+    negative=(
         "no coupling is shown to do harm. For each coupling, the difference of the arm without it "
         "to CoWorld has an interval that includes 0 or lies below it."
     ),

@@ -12,14 +12,14 @@ STUDY = Study(
         "planar takes Meta-World's alpha, 2. Its greatest value is 20 on reach_downhill and 2 on "
         "reach_desk, so that alpha is 10 % and 100 % of it. With 0.03 it is 0.15 % and 1.5 %. The "
         "question was asked when planar_transfer had the seeds 0 to 7, so that this study takes "
-        "the seeds 8 to 27. Its runs of alpha 2 and dreamer with the seeds 8 to 19 are also there."
+        "the seeds 8 to 27. Its runs of CoWorld and dreamer with the seeds 8 to 19 are also there."
     ),
-    refuted=(
-        "the interval of the probability of improvement of alpha 0.03 over alpha 2 includes 0.5 or "
+    negative=(
+        "the interval of the probability of improvement of alpha 0.03 over CoWorld includes 0.5 or "
         "lies below it."
     ),
     arms=(
-        Arm("alpha 2", "coworld", COWORLD),
+        Arm("CoWorld", "coworld", COWORLD),
         Arm("alpha 0.03", "coworld", (*COWORLD, "coupling.value_constraint_scale=0.03")),
         Arm("dreamer", "dreamer", DREAMER),
     ),
@@ -29,5 +29,5 @@ STUDY = Study(
     size="planar",
     minutes=3.0,
     hours=3.0,
-    baseline="alpha 2",
+    baseline="CoWorld",
 )

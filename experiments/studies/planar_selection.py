@@ -35,7 +35,7 @@ STUDY = Study(
         " learnt little has a flat softmax, which is near to any other: is a blind source, whose"
         " pictures show nothing, chosen in the place of reach_desk?"
     ),
-    refuted=(
+    negative=(
         "of the choice: reach is chosen in at most half of the updates of multi-source, or the"
         " interval of the best single source's difference to multi-source lies above 0. Of the"
         " second question: the blind source is chosen in less than a third of the updates."

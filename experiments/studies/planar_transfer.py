@@ -11,12 +11,12 @@ STUDY = Study(
         "(reach_downhill), task (arm), look (reach_desk). Fine-tuning a source agent and three "
         "offline methods stand beside them."
     ),
-    refuted=(
-        "the interval of the probability of improvement of coworld over dreamer includes 0.5 or "
+    negative=(
+        "the interval of the probability of improvement of CoWorld over dreamer includes 0.5 or "
         "lies below it."
     ),
     arms=(
-        Arm("coworld", "coworld", COWORLD),
+        Arm("CoWorld", "coworld", COWORLD),
         Arm("dreamer", "dreamer", DREAMER),
         Arm("finetune", "finetune", FINETUNE),
         Arm("offline_dv2", "offline_dv2", OFFLINE_DV2, seeds=10),

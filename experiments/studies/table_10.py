@@ -8,7 +8,7 @@ STUDY = Study(
         "Does CoWorld beat fine-tuning where the task is the same, and the background or the "
         "noise of the actions is not?"
     ),
-    refuted=NO_HIGHER_MEAN,
+    negative=NO_HIGHER_MEAN,
     arms=(
         Arm("DV2 Finetune", "finetune"),
         Arm("CoWorld", "coworld"),

@@ -8,7 +8,7 @@ WEIGHTS = ("weights=r3m_50.pt",)
 STUDY = Study(
     title="Table 11: R3M",
     question="Does CoWorld beat behaviour cloning on the features of a pre-trained vision model?",
-    refuted=NO_HIGHER_MEAN,
+    negative=NO_HIGHER_MEAN,
     arms=(
         Arm("R3M (our data)", "r3m_bc", WEIGHTS),
         Arm("DV2 Finetune", "finetune"),

@@ -6,7 +6,7 @@ from experiments.studying.study import Arm, Pair, Study
 STUDY = Study(
     title="Table 12: training time",
     question="How long does each method train on this machine, and how long does an episode take?",
-    refuted="none; it is a measurement.",
+    negative="none; it is a measurement.",
     arms=(
         *BASELINES,
         Arm("DV2 Finetune + EWC", "finetune", EWC),

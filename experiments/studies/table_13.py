@@ -10,7 +10,7 @@ STUDY = Study(
         "Which source does CoWorld choose, and how often? Whether it is the best single one is the "
         "question of figure_3, which has an arm for each source."
     ),
-    refuted=(
+    negative=(
         "on more than half of the pairs, the source with the greatest share of the updates is not"
         " the one that Table 13 names."
     ),

@@ -25,7 +25,7 @@ BASELINES = (
 STUDY = Study(
     title="Table 2: Meta-World from medium-replay data",
     question="How does CoWorld compare with every baseline on six pairs of Meta-World tasks?",
-    refuted=NO_HIGHER_MEAN,
+    negative=NO_HIGHER_MEAN,
     arms=(
         *BASELINES,
         Arm("DV2 Finetune + EWC", "finetune", EWC),

@@ -17,7 +17,7 @@ STUDY = Study(
     question=(
         "How does CoWorld compare with the baselines where the target differs in its dynamics?"
     ),
-    refuted=NO_HIGHER_MEAN,
+    negative=NO_HIGHER_MEAN,
     arms=(
         *BASELINES,
         Arm("LOMPO Finetune", "lompo_finetune"),

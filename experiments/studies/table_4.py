@@ -5,7 +5,7 @@ from experiments.studying.study import NO_HIGHER_MEAN, Arm, Pair, Study
 STUDY = Study(
     title="Table 4: a source that reads states",
     question="Does CoWorld help where the source agent reads the state and the target images?",
-    refuted=NO_HIGHER_MEAN,
+    negative=NO_HIGHER_MEAN,
     arms=(
         Arm("Offline DV2", "offline_dv2"),
         Arm("CoWorld", "coworld"),

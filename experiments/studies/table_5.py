@@ -5,7 +5,7 @@ from experiments.studying.study import NO_HIGHER_MEAN, Arm, Pair, Study
 STUDY = Study(
     title="Table 5: a source with a sparse reward",
     question="Does CoWorld beat fine-tuning where the source's reward is for success only?",
-    refuted=NO_HIGHER_MEAN,
+    negative=NO_HIGHER_MEAN,
     arms=(
         Arm("DV2 Finetune", "finetune"),
         Arm("CoWorld", "coworld"),

@@ -5,7 +5,7 @@ from experiments.studying.study import NO_HIGHER_MEAN, Arm, Pair, Study
 STUDY = Study(
     title="Table 6: multi-task learning",
     question="Does CoWorld beat one world model that learns both domains at once?",
-    refuted=NO_HIGHER_MEAN,
+    negative=NO_HIGHER_MEAN,
     arms=(
         Arm("Multi-Task DV2", "multitask"),
         Arm("CoWorld", "coworld"),

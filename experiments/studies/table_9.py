@@ -6,7 +6,7 @@ from experiments.studying.study import NO_HIGHER_MEAN, Arm, Pair, Study
 STUDY = Study(
     title="Table 9: DeepMind Control from medium-expert data",
     question="Does CoWorld beat the other methods on DeepMind Control, from medium-expert data?",
-    refuted=NO_HIGHER_MEAN,
+    negative=NO_HIGHER_MEAN,
     arms=(
         Arm("Offline DV2", "offline_dv2"),
         Arm("DrQ+BC", "drq_bc"),

@@ -8,7 +8,7 @@ STUDY = Study(
         "With the same data, does CoWorld reach a higher return than an offline DreamerV2 "
         "without couplings, and than fine-tuning?"
     ),
-    refuted="the interval of the difference of CoWorld to dreamer includes 0 or lies below it.",
+    negative="the interval of the difference of CoWorld to dreamer includes 0 or lies below it.",
     arms=(
         Arm("CoWorld", "coworld"),
         Arm("dreamer", "dreamer", ("domain=target", "updates=6000", "model_updates=1000")),

@@ -143,7 +143,7 @@ def _head(name: str, study: Study, records: Sequence[Record], runs: Sequence[Run
     return [
         f"# {study.title}",
         study.question,
-        f"{NEGATIVE} {study.refuted}",
+        f"{NEGATIVE} {study.negative}",
         *study.found,
         f"{len(records)} of {len(runs)} runs are finished, at size `{study.size}`. `python -m "
         f"experiments.study run {name}{size} --root=DIR` makes them, `report` in place of `run` "

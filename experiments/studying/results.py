@@ -119,9 +119,14 @@ def read_record(root: Path, run: Run) -> Record:
     }
 
 
+def _tasks(run: Run) -> dict[str, str]:
+    """The task of each source, by the source's name."""
+    return dict(zip(source_names(len(run.config.source)), run.config.source))
+
+
 def _by_task(run: Run, shares: Mapping[str, float]) -> dict[str, float]:
     """The share of each source, by its task."""
-    tasks = dict(zip(source_names(len(run.config.source)), run.config.source))
+    tasks = _tasks(run)
     return {tasks[name]: share for name, share in shares.items()}
 
 
@@ -133,7 +138,7 @@ def source_figures(run: Run, workdir: Path, last: Mapping[str, Any]) -> dict[str
     Args:
         last: the last evaluation, whose value biases these are.
     """
-    tasks = dict(zip(source_names(len(run.config.source)), run.config.source)) | {TARGET: TARGET}
+    tasks = _tasks(run) | {TARGET: TARGET}
     lines = read_metrics(workdir / FILE_NAME)
     found: dict[str, Mapping[str, float]] = {}
     for figure in ("distance", "entropy"):

@@ -25,7 +25,7 @@ NO_HIGHER_MEAN = (
 """The negative result of most tables."""
 
 NEGATIVE = "A negative result, as defined before the first run:"
-"""What stands before `Study.refuted` on a page."""
+"""What stands before `Study.negative` on a page."""
 
 BUDGET_CORES = 2
 """CPU cores that the budget of a study is meant for."""
@@ -129,7 +129,7 @@ class Study(NamedTuple):
 
     title: str
     question: str
-    refuted: str  # the negative result, as it goes on after `NEGATIVE`
+    negative: str  # the negative result, as it goes on after `NEGATIVE`
     arms: tuple[Arm, ...]
     pairs: tuple[Pair, ...]
     seeds: int
