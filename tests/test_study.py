@@ -125,9 +125,19 @@ def test_the_paper_averages_that_its_rows_do_not_give_are_named():
 def test_an_arm_may_have_fewer_seeds_than_its_study():
     study = find_study("planar_transfer")
     few = {run.seed for run in runs_of(study) if run.arm == "bc"}
-    assert few == set(range(10)) and {run.seed for run in runs_of(study)} == set(range(20))
+    assert few == set(range(5)) and {run.seed for run in runs_of(study)} == set(range(20))
     one = study._replace(seeds=1)
     assert {run.seed for run in runs_of(one)} == {0} and one.seeds_of("bc") == 1
+
+
+def test_an_arm_may_take_longer_than_the_others_until_one_of_its_runs_is_finished(tmp_path):
+    study = find_study("planar_transfer")
+    plan = running.make_plan(study, tmp_path)
+    run = next(run for run in plan.runs if run.arm == "drq_bc")
+    assert running.minutes_by_arm(study, plan)["drq_bc"] == 13.0
+    done = plan._replace(seconds={run.place: 120.0})
+    minutes = running.minutes_by_arm(study, done)
+    assert (minutes["drq_bc"], minutes["bc"], minutes["CoWorld"]) == (2.0, 13.0, 4.0)
 
 
 def places(study: Study, *arms: str) -> set[Path]:

@@ -124,10 +124,10 @@ def minutes_by_arm(study: Study, plan: Plan) -> dict[str, float | None]:
     taken: dict[str, list[float]] = {}
     for run in plan.finished:
         taken.setdefault(run.arm, []).append(plan.seconds[run.place] / 60.0)
-    return {
-        arm.name: median(taken[arm.name]) if arm.name in taken else study.minutes
-        for arm in study.arms
+    expected = {
+        arm.name: study.minutes if arm.minutes is None else arm.minutes for arm in study.arms
     }
+    return expected | {name: median(minutes) for name, minutes in taken.items()}
 
 
 def expected_hours(study: Study, plan: Plan, runs: Sequence[Run], processes: int) -> float | None:

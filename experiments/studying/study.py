@@ -43,6 +43,7 @@ class Arm(NamedTuple):
     settings: tuple[str, ...] = ()  # ``path=value``, as flags after ``--config.``
     ending: str = ""  # of the pair's name, for this arm alone: ``-multi``
     seeds: int | None = None  # fewer than the study's, if it has fewer
+    minutes: float | None = None  # of a run, if not the study's
 
 
 class Reference(NamedTuple):
