@@ -6,7 +6,6 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from experiments.studying.report import write_report
 from experiments.studying.results import source_figures, write_results
@@ -51,16 +50,17 @@ def test_the_map_has_multiples_of_the_mean_and_the_best_single_source(tmp_path):
 
 def test_a_choice_is_shown_with_what_it_rests_on():
     of = {"distance": {"a": 0.1, "b": 0.3}, "entropy": {"a": 4.0, "b": 2.0, "target": 3.0}}
-    more = {"selection": {"a": 0.75, "b": 0.25}, "by_source": of | {"bias": {"a": -5.0}}}
+    of |= {"flattest": {"a": 0.9, "b": 0.1}, "bias": {"a": -5.0}}
+    more = {"selection": {"a": 0.75, "b": 0.25}, "by_source": of}
     old = {"selection": {"a": 0.25, "b": 0.75}}  # of an earlier report
     head, rows = choices(
         [record("x", "p", 1.0, **more), record("x", "p", 1.0, 1, **old), record("y", "p", 1.0)]
     )
     # 0.5 ± 12.706 * 0.25: the interval ends at 0 and 1. One run has no interval.
     assert [row[2:-1] for row in rows] == [
-        ["a", "2", "0.50 [0.00, 1.00]", "0.1, n=1", "4, n=1", "-5, n=1"],
-        ["b", "2", "0.50 [0.00, 1.00]", "0.3, n=1", "2, n=1", ""],
-        ["target", "2", "", "", "3, n=1", ""],
+        ["a", "2", "0.50 [0.00, 1.00]", "0.1, n=1", "4, n=1", "0.90", "-5, n=1"],
+        ["b", "2", "0.50 [0.00, 1.00]", "0.3, n=1", "2, n=1", "0.10", ""],
+        ["target", "2", "", "", "3, n=1", "", ""],
     ]
     assert all(len(row) == len(head) and row[:2] == ["p", "x"] for row in rows)
     chosen = {"metaworld/drawer-close": 0.2, "metaworld/handle-press": 0.8}
@@ -71,15 +71,18 @@ def test_a_choice_is_shown_with_what_it_rests_on():
 def test_the_figures_of_each_source_stand_under_its_task(tmp_path):
     rate = {"time/updates_per_second": 1.0}
     lines = [
-        {"updates": 10, **rate, "target/model/entropy_source0": 4.0},
+        {"updates": 10, **rate, "target/model/entropy_source0": 4.0,
+         "target/model/entropy_source1": 2.5, "target/model/entropy_target": 5.0},
         {"updates": 40, **rate, "target/model/entropy_source0": 2.0,
-         "target/model/distance_source1": 0.5, "target/model/entropy_target": 3.0},
+         "target/model/entropy_source1": 2.5, "target/model/distance_source1": 0.5,
+         "target/model/entropy_target": 1.0},
     ]  # fmt: skip
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run = SimpleNamespace(config=SimpleNamespace(source=("planar/reach", "planar/arm")))
     found = source_figures(run, tmp_path, {"value_bias": 1.0, "bias_source1": -2.0})
     assert found == {
-        "entropy": {"planar/reach": pytest.approx((10 * 4.0 + 30 * 2.0) / 40), "target": 3.0},
+        "entropy": {"planar/reach": (10 * 4.0 + 30 * 2.0) / 40, "planar/arm": 2.5, "target": 2.0},
+        "flattest": {"planar/reach": 0.25, "planar/arm": 0.75},
         "distance": {"planar/arm": 0.5},
         "bias": {"planar/arm": -2.0},
     }

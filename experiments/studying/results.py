@@ -15,9 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from coworld_jax.data.metadata import read_json, read_metadata, write_json
 from coworld_jax.evaluation.comparison import Curve, read_curve
-from coworld_jax.evaluation.selection import candidate_means
+from coworld_jax.evaluation.selection import by_candidate, candidate_means
 from coworld_jax.method import TARGET, source_names
 from coworld_jax.records.files import DATA, SUMMARY
 from coworld_jax.records.metrics import FILE_NAME, read_metrics
@@ -38,6 +40,7 @@ WATCHED = {
 BY_SOURCE = {
     "distance": "distance, nats",
     "entropy": "entropy of its softmax, nats",
+    "flattest": "share in which its softmax was the flattest",
     "bias": "v_S less the realised return",
 }
 """Of each of several sources, the figures of `source_figures`, and what a page calls them."""
@@ -133,7 +136,8 @@ def _by_task(run: Run, shares: Mapping[str, float]) -> dict[str, float]:
 def source_figures(run: Run, workdir: Path, last: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Of each source that a choice was made among, the figures that `BY_SOURCE` names, by its task.
 
-    Distance and entropy are means over the updates; ``target`` has the target's own entropy.
+    Distance and entropy are means over the updates; ``target`` has the target's own entropy. The
+    share in which a source was the flattest is that of the updates, by the means that were logged.
 
     Args:
         last: the last evaluation, whose value biases these are.
@@ -144,10 +148,25 @@ def source_figures(run: Run, workdir: Path, last: Mapping[str, Any]) -> dict[str
     for figure in ("distance", "entropy"):
         means = candidate_means(lines, f"/model/{figure}_")
         found[figure] = means[TARGET] if TARGET in means else {}
+    found["flattest"] = _shares_of_the_flattest(lines)
     found["bias"] = {name: last[f"bias_{name}"] for name in tasks if f"bias_{name}" in last}
     return {
         figure: {tasks[name]: value for name, value in by_name.items()}
         for figure, by_name in found.items()
+    }
+
+
+def _shares_of_the_flattest(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The share of the updates in which each source's softmax had the highest entropy."""
+    entropies = by_candidate(lines, "/model/entropy_")
+    if TARGET not in entropies:
+        return {}
+    sources = {name: logged for name, logged in entropies[TARGET].items() if name != TARGET}
+    _, made, _ = next(iter(sources.values()))
+    flattest = np.argmax([values for _, _, values in sources.values()], axis=0)
+    return {
+        name: float(np.average(flattest == index, weights=made))
+        for index, name in enumerate(sources)
     }
 
 

@@ -31,11 +31,14 @@ def choices(records: Sequence[Record]) -> Table:
         own = [r for r in records if (r["pair"], r["arm"]) == (pair, arm) and r["selection"]]
         shares = [r["selection"] for r in own]
         figures = [
-            [r["by_source"][figure] if r["by_source"] else {} for r in own] for figure in BY_SOURCE
+            [r["by_source"][figure] if figure in r["by_source"] else {} for r in own]
+            for figure in BY_SOURCE
         ]
         names = dict.fromkeys(name for found in [shares, *figures] for one in found for name in one)
         for name in names:
-            cells = [_share(shares, name), *(mean_cell(found, name) for found in figures)]
+            cells = [_share(shares, name)]
+            for figure, found in zip(BY_SOURCE, figures, strict=True):
+                cells.append((_share if figure == "flattest" else mean_cell)(found, name))
             paper = "chosen" if chosen_source(f"{pair}-multi") == name else ""
             rows.append([pair, arm, name, str(len(own)), *cells, paper])
     return ["pair", ARM, "source", "n", "share", *BY_SOURCE.values(), "paper"], rows
