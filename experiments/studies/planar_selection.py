@@ -52,19 +52,19 @@ STUDY = Study(
     minutes=12.0,
     hours=3.0,
     found=(
-        "What was found with 5 seeds: a negative result on both questions. reach is not chosen in "
-        "one update of multi-source: push_middle is chosen in all of them, and its softmax was the "
-        "flattest in all of them. No single source is shown to be better than another, nor better "
-        "than the choice among three: all intervals of the differences include 0.",
-        "The blind source is chosen in 30 % [17, 43] of the updates, and not in the third that was "
-        "set. It is the flattest source in 25 % of them, which are the warm-up: there it is chosen "
-        "in every seed. Then coupling B shows it the target's frames, its softmax becomes less flat, "
-        "and push_middle takes its place, in one seed a round later. So a source that knows nothing of "
-        "pictures is chosen for its flat softmax as long as it has not been trained together with "
-        "the target.",
-        "What follows: in these runs the choice takes the source with the flattest softmax in nearly "
-        "all updates, whatever its task. The distance to the target's softmax, which is flat itself (4.74 of at "
-        "most 4.85 nats), hardly measures more than that.",
+        "What was found with 5 seeds: a negative result on both questions. reach is not chosen "
+        "in one update of multi-source: push_middle is chosen in all of them, and its softmax "
+        "was the flattest in all of them. No single source is shown to be better than another, "
+        "nor better than the choice among three: all intervals of the differences include 0.",
+        "The blind source is chosen in 30 % [17, 43] of the updates, and not in the third that "
+        "was set. It is the flattest source in 25 % of them, which are the warm-up: there it is "
+        "chosen in every seed. Then coupling B shows it the target's frames, its softmax becomes "
+        "less flat, and push_middle takes its place, in one seed a round later. So a source that "
+        "knows nothing of pictures is chosen for its flat softmax as long as it has not been "
+        "trained together with the target.",
+        "What follows: in these runs the choice takes the source with the flattest softmax in "
+        "nearly all updates, whatever its task. The distance to the target's softmax, which is "
+        "flat itself (4.74 of at most 4.85 nats), hardly measures more than that.",
         "Limits: one target, whose data are 49 episodes, and short runs.",
     ),
 )
