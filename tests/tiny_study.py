@@ -20,6 +20,7 @@ _OWN = {"method", "seed", "source", "target", "data"}
 def tiny_settings(method: str) -> tuple[str, ...]:
     """What makes the runs of a method tiny, as the settings of an arm."""
     flat = flatten(tiny.of_method(method))
+    flat |= {"run.devices": 1}  # the tests' processes have two, which so few chunks cannot share
     return tuple(f"{path}={value}" for path, value in flat.items() if path not in _OWN)
 
 
