@@ -241,6 +241,30 @@ def test_the_gpu_script_keeps_what_it_has_measured(tmp_path):
     assert "loop over its updates | 5.0%" in last and "cost 1: Decoder | 50%" in last
 
 
+STARTS = """
+import jax
+from absl import app
+from experiments.benchmarks import gpu
+
+def main(arguments):
+    gpu.main(arguments)
+    print(jax.devices())
+
+app.run(main)
+"""
+
+
+@pytest.mark.parametrize("flags", gpu.FLAGS)
+def test_xla_takes_each_set_of_flags_of_the_gpu_table(flags, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    options = [str(tmp_path / "rows.jsonl"), f"--flags={flags}", "--rows=none of them"]
+    result = subprocess.run(
+        [sys.executable, "-c", STARTS, *options], cwd=ROOT, env=environment, capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0 and "Device" in result.stdout, result.stderr
+
+
 def test_each_row_of_the_gpu_table_has_a_name_and_a_setting_of_its_own():
     assert len({row.name for row in gpu.ROWS}) == len(gpu.ROWS)
     assert {row.flags for row in gpu.ROWS} == set(gpu.FLAGS)

@@ -129,6 +129,8 @@ def measure(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
 
     Nothing else is on the device while a row is measured: programs are compiled before or after.
     """
+    if not rows:
+        return
     rates = measure_rates(tuple(dict.fromkeys(row.dtype for row in rows)))
     for first in range(0, len(rows), _TOGETHER):
         yield from _measure_few(rows[first : first + _TOGETHER], rates)
@@ -186,8 +188,9 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) != 2:
         raise app.UsageError("Name the file that figures are appended to.")
     given = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""
-    # Before jax starts. What the user has set comes last, and so decides.
-    os.environ["XLA_FLAGS"] = f"{FLAGS[_FLAGS.value]} {given}"
+    # Before jax starts. What the user has set comes last, and so decides. XLA takes a blank text
+    # for the name of a file.
+    os.environ["XLA_FLAGS"] = f"{FLAGS[_FLAGS.value]} {given}".strip()
     runtime.configure()  # a second call finds what the first has compiled
     file = Path(arguments[1])
     there = {line["name"] for line in read_lines(file) if "error" not in line}
