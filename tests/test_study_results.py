@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import pytest
 from tiny_study import TINY
 
 from coworld_jax.config import flatten
@@ -51,6 +53,15 @@ def test_a_record_has_the_last_value_of_what_shows_the_couplings(tmp_path):
     text = "".join(f"{json.dumps({'updates': i, **line})}\n" for i, line in enumerate(lines))
     (tmp_path / "metrics.jsonl").write_text(text)
     assert last_metrics(tmp_path) == {one: 2.0, other: 4.0}
+
+
+def test_a_likelihood_is_shown_as_half_of_a_squared_error(tmp_path):
+    least = 0.5 * np.log(2 * np.pi)  # of a normal of variance 1
+    line = {"target/model/reward": least + 0.3**2 / 2, "target/model/image": 12_288 * least + 8.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    found = last_metrics(tmp_path)
+    assert found["target/model/reward"] == pytest.approx(0.045)
+    assert found["target/model/image"] == pytest.approx(8.0)
 
 
 def test_seeds_are_paired_only_where_every_pair_shares_two():

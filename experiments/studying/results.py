@@ -12,6 +12,7 @@ the SHA-256 of its fingerprint. Records that were written earlier lack some of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log, pi
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from experiments.studying.study import Arm, Run, Study, digest_of
 
 WATCHED = {
     "target/model/alignment": "KL of the embeddings' softmaxes, nats",
+    "target/model/reward": "error of the reward, half its square",
+    "target/model/image": "error of an image, half its square",
     "target/critic/above_source": "share of states with v_T > v_S",
     "target/critic/value": "v_T",
     "target/critic/source_value": "v_S",
@@ -36,6 +39,12 @@ WATCHED = {
     "target/evaluation/bias_source": "v_S less the realised return",
 }
 """Metrics that show what the couplings of CoWorld do, and what a page calls them."""
+
+_LIKELIHOODS = {"target/model/reward": 1, "target/model/image": 64 * 64 * 3}
+"""Those that are negative log-likelihoods of normals of variance 1, and the size of these.
+
+Above the least possible value, ``size · ln(2π) / 2``, they are half the squared error.
+"""
 
 BY_SOURCE = {
     "distance": "distance, nats",
@@ -171,10 +180,13 @@ def _shares_of_the_flattest(lines: Sequence[Mapping[str, Any]]) -> dict[str, flo
 
 
 def last_metrics(workdir: Path) -> dict[str, float]:
-    """The last value of each of `WATCHED` that the run has logged."""
+    """The last value of each of `WATCHED` that the run has logged; errors for likelihoods."""
     found: dict[str, float] = {}
     for line in read_metrics(workdir / FILE_NAME):
         found |= {name: line[name] for name in WATCHED if name in line}
+    for name, size in _LIKELIHOODS.items():
+        if name in found:
+            found[name] -= 0.5 * size * log(2.0 * pi)
     return found
 
 
