@@ -57,8 +57,8 @@ def test_a_record_has_the_last_value_of_what_shows_the_couplings(tmp_path):
 
 def test_a_likelihood_is_shown_as_half_of_a_squared_error(tmp_path):
     least = 0.5 * np.log(2 * np.pi)  # of a normal of variance 1
-    line = {"target/model/reward": least + 0.3**2 / 2, "target/model/image": 12_288 * least + 8.0}
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    line = {"target/model/reward": least + 0.3**2 / 2, "target/model/image": 12_288 * least + 8}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"updates": 1, **line}) + "\n")
     found = last_metrics(tmp_path)
     assert found["target/model/reward"] == pytest.approx(0.045)
     assert found["target/model/image"] == pytest.approx(8.0)
