@@ -294,7 +294,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(arguments) != 2 or arguments[1] not in _COMMANDS:
         raise app.UsageError(f"Say what to measure, one of: {', '.join(_COMMANDS)}.")
     logging.set_verbosity(logging.WARNING)
-    # Where compilation is a figure, it shall not be the time of a file.
+    # The others report the time of compilation, which reading a file would hide.
     runtime.configure(cache=arguments[1] in ("run", "loop", "profile"))
     with one_sentence("benchmark: interrupted."):
         refuse_unused(arguments[1], _USED)

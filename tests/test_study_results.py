@@ -12,7 +12,7 @@ from coworld_jax.config import flatten
 from experiments.studying.report import mixed_data
 from experiments.studying.results import is_finished, last_metrics, merged, merged_datasets
 from experiments.studying.study import find_study, runs_of
-from experiments.studying.tables import paired_by_seed
+from experiments.studying.tables import differences, improvements, over_pairs, paired_by_seed
 
 
 def test_new_records_replace_those_of_their_run_and_others_stand_apart():
@@ -81,10 +81,37 @@ def test_a_page_warns_of_a_pair_whose_runs_learned_from_different_data():
     alike = [{**online, "arm": a.name, "data_digest": "a"} for a in (arm, other)]
     assert mixed_data(study, [online, *alike]) == []
     (said,) = mixed_data(study, [*alike, alike[0] | {"data_digest": "b"}])
-    assert said.startswith(f"**Do not compare the arms on {pair.name}**") and "seed 0." in said
+    assert said.startswith(f"**On {pair.name} the arms learned from different datasets**")
+    assert f"{arm.name}, {other.name} from a; {arm.name} from b." in said
     # Another machine made the data of another seed.
     (said,) = mixed_data(study, [*alike, *(r | {"seed": 1, "data_digest": "b"} for r in alike)])
-    assert pair.name in said and "2 datasets" in said and "Do not" not in said
+    assert pair.name in said and "2 datasets" in said and "different" not in said
+
+
+def test_arms_that_learned_from_different_data_are_not_compared():
+    study = find_study("planar_transfer")
+    values = {"CoWorld": 50.0, "dreamer": 30.0, "bc": 10.0}
+    records = [
+        {"pair": pair.name, "arm": arm, "seed": seed, "return_mean": value * (1 + seed),
+         "selection": {}, "data_digest": "b" if arm == "bc" else "a"}
+        for pair in study.pairs for arm, value in values.items() for seed in range(3)
+    ]  # fmt: skip
+    for made in (differences, improvements):
+        cells = {line.split(" | ")[0]: line for line in made(study, records).splitlines()}
+        assert cells["| bc"].count("–") == 3 and "–" not in cells["| CoWorld"]
+
+
+def test_the_difference_of_scores_is_that_of_the_arm_less_the_baseline():
+    study = find_study("planar_transfer")
+    share = {("CoWorld", 0): 0.5, ("CoWorld", 1): 0.6, ("dreamer", 0): 0.25, ("dreamer", 1): 0.25}
+    records = [
+        {"pair": pair.name, "arm": arm, "seed": seed, "selection": {}, "data_digest": "",
+         "return_mean": pair.reference.low + of * (pair.reference.high - pair.reference.low)}
+        for pair in study.pairs for (arm, seed), of in share.items()
+    ]  # fmt: skip
+    lines = [line.strip("| ").split(" | ") for line in over_pairs(study, records).splitlines()]
+    assert lines[0][3] == "mean score less that of dreamer"
+    assert lines[2][0] == "CoWorld" and lines[2][3].startswith("0.30 [")
 
 
 def test_a_shorter_run_is_not_finished(tmp_path):

@@ -19,7 +19,7 @@ OFFLINE = "Offline DV2"
 
 
 def record(arm, pair, value, seed=0, **more):
-    of = {"arm": arm, "pair": pair, "seed": seed, "return_mean": value}
+    of = {"arm": arm, "pair": pair, "seed": seed, "return_mean": value, "data_digest": ""}
     return of | {"selection": {}, "by_source": {}} | more
 
 
@@ -58,8 +58,8 @@ def test_a_choice_is_shown_with_what_it_rests_on():
     )
     # 0.5 ± 12.706 * 0.25: the interval ends at 0 and 1. One run has no interval.
     assert [row[2:-1] for row in rows] == [
-        ["a", "2", "0.50 [0.00, 1.00]", "0.1, n=1", "4, n=1", "0.90", "-5, n=1"],
-        ["b", "2", "0.50 [0.00, 1.00]", "0.3, n=1", "2, n=1", "0.10", ""],
+        ["a", "2", "0.50 [0.00, 1.00]", "0.1, n=1", "4, n=1", "0.90, n=1", "-5, n=1"],
+        ["b", "2", "0.50 [0.00, 1.00]", "0.3, n=1", "2, n=1", "0.10, n=1", ""],
         ["target", "2", "", "", "3, n=1", "", ""],
     ]
     assert all(len(row) == len(head) and row[:2] == ["p", "x"] for row in rows)

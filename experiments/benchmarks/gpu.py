@@ -44,7 +44,9 @@ _FLAGS = flags.DEFINE_enum("flags", "default", list(FLAGS), "Which rows: their s
 _ROWS = flags.DEFINE_string("rows", "", "Only rows with this in their name.")
 _PHASE = "target"
 _REPEATS = 5
-_FAILURES = (RuntimeError, TypeError, ValueError, MemoryError)  # of a row; others go on
+# A row that fails so is reported, and the next one is measured; TypeError and ValueError are how a
+# program is refused while it is traced.
+_FAILURES = (RuntimeError, TypeError, ValueError, MemoryError)
 _TOGETHER = 5  # rows that are compiled side by side
 
 

@@ -16,8 +16,8 @@ from experiments.benchmarks.timing import (
     reference_product,
     reference_rate,
     repeated,
+    repeats_per_call,
     seconds,
-    turns,
 )
 
 _STEPS = 2000  # of the empty loop
@@ -57,7 +57,7 @@ def measure_rates(dtypes: tuple[str, ...]) -> Rates:
     array = jnp.zeros(_FLOATS, jnp.float32)
     add = repeated(lambda x: x + 1.0)
     loop = jax.jit(lambda x: jax.lax.scan(lambda x, _: (x + 1.0, None), x, length=_STEPS)[0])
-    add_seconds = _median(lambda: add(array)) / turns()
+    add_seconds = _median(lambda: add(array)) / repeats_per_call()
     return Rates(flops, 2 * array.nbytes / add_seconds, _median(lambda: loop(array[:8])) / _STEPS)
 
 

@@ -30,7 +30,8 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
         updates; ``wall_over_updates_alone`` the same over the time that they take when no
         simulator runs beside them. Of the shares of that wall time, ``collection_share`` is what
         the loop waits for episodes; ``sampling_share`` is measured apart, for a resident dataset
-        is sampled inside the update. Nothing is evaluated.
+        is sampled inside the update. Nothing is evaluated. ``compile_seconds`` is small where the
+        compile cache has the programs.
     """
     config = short_run(config, updates)
     # Evaluations would take cores from what is measured; `whole_run` says what they cost.

@@ -19,7 +19,7 @@ import numpy as np
 from coworld_jax.store import EpisodeStore
 
 MATRIX = 4096  # rows and columns of the reference matrix product
-_PRODUCTS = {"cpu": 1, "gpu": 50, "tpu": 50}  # in one call, which should take longer than to call
+_REPEATS = {"cpu": 1, "gpu": 50, "tpu": 50}  # per call, so that the work outweighs the call
 _EPISODES, _ROWS = 4, 501
 
 
@@ -39,14 +39,14 @@ def alternate(calls: Sequence[Callable[[], Any]], repeats: int) -> list[list[flo
     return [list(times) for times in zip(*rounds, strict=True)]
 
 
-def turns() -> int:
+def repeats_per_call() -> int:
     """How often a measured operation is repeated in one call on the default device."""
-    return _PRODUCTS[jax.default_backend()]
+    return _REPEATS[jax.default_backend()]
 
 
 def repeated(operation: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
-    """A program that applies ``operation`` to its own result, `turns` times."""
-    count = turns()
+    """A program that applies ``operation`` to its own result, `repeats_per_call` times."""
+    count = repeats_per_call()
     return jax.jit(lambda x: jax.lax.fori_loop(0, count, lambda _, x: operation(x), x))
 
 
@@ -61,7 +61,7 @@ def reference_product(dtype: str) -> Callable[[], jax.Array]:
 
 def reference_rate(times: Sequence[float]) -> float:
     """FLOP/s of the reference products."""
-    return turns() * 2 * MATRIX**3 / statistics.median(times)
+    return repeats_per_call() * 2 * MATRIX**3 / statistics.median(times)
 
 
 def random_store(seed: int, action_size: int, length: int, state_size: int = 0) -> EpisodeStore:

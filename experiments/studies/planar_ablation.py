@@ -32,13 +32,15 @@ STUDY = Study(
         "7.49 (planar_transfer). Without B or C the intervals of the difference include 0. "
         "Without the max of C the critic's values fall far below the returns, and the return is "
         "lower: the max is needed.",
-        "A likely cause: A pulls the softmax of the target's embeddings to that of the source's "
-        "encoder. Their KL ends at 0.03 nats; without A it is 0.69. With A, the target's world "
-        "model is worse. Half the squared error of its rewards is 0.00025 with A and 0.00016 "
-        "without; that of its images is 9.98 and 9.63. So the embeddings hold less of a frame "
-        "than they could. Without B, or C, both errors are as in CoWorld. The source's encoder "
-        "has seen another palette, camera and zoom. Whether a source that has seen the target's "
-        "look would do less harm is not known.",
+        "A possible cause: A pulls the softmax of the target's embeddings to that of the "
+        "source's encoder. Their KL ends at 0.03 nats; without A it is 0.69. With A, the "
+        "target's world model fits its training batches worse. Half the squared error of the "
+        "rewards is 0.00025 with A and 0.00016 without; that of the images is 9.98 and 9.63. "
+        "This may be because the embeddings hold less of a frame. Without B, or C, both errors "
+        "are as in CoWorld. Against it: the reward error of finetune is lower than CoWorld's "
+        "(planar_transfer), and so is its return. The source's encoder has seen another palette, "
+        "camera and zoom. Whether a source that has seen the target's look would do less harm is "
+        "not known.",
         "Limits: one pair, whose data are 13 episodes of random play (see planar_transfer), and "
         "short runs.",
     ),

@@ -31,7 +31,7 @@ STUDY = Study(
     baseline="dreamer",
     found=(
         "What was found with 20 seeds: a negative result. Over the three pairs, CoWorld's mean "
-        "score lies 0.11 [0.03, 0.18] below that of dreamer. The loss is that of reach_desk. On "
+        "score lies 0.11 [0.03, 0.18] below that of dreamer. The loss comes from reach_desk. On "
         "reach_downhill and arm CoWorld's mean return is higher, but both intervals include 0. "
         "The probability of improvement over all pairs is 0.51 because the pairs differ. "
         "Fine-tuning is far better on reach_downhill, where the scene and the task are those of "
@@ -48,10 +48,10 @@ STUDY = Study(
         "a third of 0.9 times the reference. On arm and reach_desk random play reaches that "
         "(27.7 and 2.93): their datasets are 10 and 13 episodes of random play, since the agent "
         "that collects learns only after 20 of them. Only reach_downhill has data of a learning "
-        "agent (49 episodes, the first 20 random). All seeds of a pair learn from one dataset: "
-        "the intervals are those of training, not of the data. On arm no method gets far. The "
-        "runs are short. Their settings and the negative result were fixed before the first of "
-        "them; that the question does not compare CoWorld with fine-tuning was decided when nine "
-        "runs were finished, and the budget was set later.",
+        "agent (49 episodes, the first 20 random). CoWorld, dreamer and finetune learn from one "
+        "dataset on each pair: the intervals are those of training, not of the data. On arm no "
+        "method gets far. The runs are short. Their settings and the negative result were fixed "
+        "before the first of them; that the question does not compare CoWorld with fine-tuning "
+        "was decided when nine runs were finished, and the budget was set later.",
     ),
 )

@@ -212,7 +212,7 @@ def _further_tables(study: Study, records: Sequence[Record], clock: Clock) -> li
     if study.share is not None:
         parts += [
             f"When an evaluation first reached {study.share:.0%} of the reference, median over "
-            f"seeds with its interval{_confidence(study)}:",
+            f"seeds with its interval{_confidence(study, records)}:",
             tables.times(study, records, clock),
         ]
     selection, watched = choices(records), tables.grouped(records, "last_metrics")
@@ -223,14 +223,15 @@ def _further_tables(study: Study, records: Sequence[Record], clock: Clock) -> li
     return [*parts, _BANDS]
 
 
-def _confidence(study: Study) -> str:
-    """How sure the interval of a median is, where the seeds are too few for 95 %."""
-    least = statistics.median_confidence(study.seeds)
-    if least >= statistics.CONFIDENCE:
+def _confidence(study: Study, records: Sequence[Record]) -> str:
+    """How sure the intervals of medians are, where the seeds are too few for 95 %."""
+    fewest = min(Counter((record["pair"], record["arm"]) for record in records).values())
+    sure = statistics.median_confidence(fewest)
+    if sure >= statistics.CONFIDENCE:
         return " of 95 %"
     return (
-        f", which goes from the least to the greatest of {study.seeds} seeds and covers the true "
-        f"median with {100.0 * least:.0f} %; six seeds would give 95 %"
+        f". An interval from the least to the greatest of {fewest} seeds covers the true median "
+        f"with {100.0 * sure:.0f} %; six seeds would give 95 %"
     )
 
 
@@ -238,20 +239,19 @@ def mixed_data(study: Study, records: Sequence[Record]) -> list[str]:
     """A warning or a note for each pair whose runs learned from different datasets."""
     said = []
     for pair in study.pairs:
-        of_seed: dict[int, set[str]] = {}
-        for record in records:
-            if record["pair"] == pair.name and record["data_digest"]:
-                of_seed.setdefault(record["seed"], set()).add(record["data_digest"])
-        datasets = set().union(*of_seed.values())
-        mixed = [str(seed) for seed, found in sorted(of_seed.items()) if len(found) > 1]
-        if mixed:
+        learned = [r for r in records if r["pair"] == pair.name and r["data_digest"]]
+        arms: dict[str, dict[str, None]] = {}  # by dataset, in the order of the records
+        for record in learned:
+            arms.setdefault(record["data_digest"], {})[record["arm"]] = None
+        if tables.differing_data(learned, {arm.name for arm in study.arms}, {pair.name}):
+            each = "; ".join(f"{', '.join(names)} from {key[:8]}" for key, names in arms.items())
             said.append(
-                f"**Do not compare the arms on {pair.name}**: they learned from different datasets "
-                f"with seed {', '.join(mixed)}."
+                f"**On {pair.name} the arms learned from different datasets**: {each}. Compare "
+                "only arms that have a dataset in common; the tables of differences do so."
             )
-        elif len(datasets) > 1:
+        elif len(arms) > 1:
             said.append(
-                f"The seeds on {pair.name} learned from {len(datasets)} datasets; all arms of a "
+                f"The seeds on {pair.name} learned from {len(arms)} datasets; all arms of a "
                 "seed learned from the same one."
             )
     return said

@@ -30,8 +30,8 @@ from experiments.studying.study import Arm, Run, Study, digest_of
 
 WATCHED = {
     "target/model/alignment": "KL of the embeddings' softmaxes, nats",
-    "target/model/reward": "error of the reward, half its square",
-    "target/model/image": "error of an image, half its square",
+    "target/model/reward": "half the squared error of the reward, on training batches",
+    "target/model/image": "half the squared error of an image, on training batches",
     "target/critic/above_source": "share of states with v_T > v_S",
     "target/critic/value": "v_T",
     "target/critic/source_value": "v_S",

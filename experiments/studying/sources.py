@@ -51,7 +51,8 @@ def _share(found: Sequence[dict[str, float]], name: str) -> str:
         return ""
     value, low, high = statistics.mean([np.array(values)])
     ends = Estimate(value, float(np.maximum(low, 0.0)), float(np.minimum(high, 1.0)))
-    return f"{ends:.2f}"
+    fewer = f", n={len(values)}" if len(values) < len(found) else ""
+    return f"{ends:.2f}{fewer}"
 
 
 def is_single(arm: Arm) -> bool:

@@ -161,7 +161,7 @@ def profile(scores: Scores, thresholds: np.ndarray) -> list[Estimate]:
 def _greatest(wins: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """The upper end of Clopper's and Pearson's interval.
 
-    With that share, so few wins or fewer have the probability 2.5 %.
+    If the true share were this, so few wins or fewer would have the probability 2.5 %.
     """
     losses = np.maximum(seeds - wins, 1)
     return np.where(wins < seeds, special.betaincinv(wins + 1, losses, _TAIL), 1.0)
@@ -174,8 +174,8 @@ def improvement_probability(scores: Scores, others: Scores, *, paired: bool) -> 
     seeds are paired, of two different seeds, since runs of one seed share their luck.
 
     The spread in a pair is that of the placements: the share of the other arm's runs that a run
-    beats. One of the ``m n`` comparisons is counted as lost in addition. An arm that wins all of
-    them has an interval therefore, which is about Newcombe's (his method 5).
+    beats. One comparison of the ``m n`` is counted as lost in addition. So an arm that wins all of
+    them also has an interval, which is about Newcombe's (his method 5).
 
     Args:
         scores, others: of two arms, the same pairs in the same order.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf, nan
 
 import numpy as np
@@ -66,15 +66,43 @@ def paired_by_seed(
 
 
 def _against_baseline(
-    study: Study, records: Sequence[Record], arm: Arm, pairs: Sequence[Pair]
+    study: Study,
+    records: Sequence[Record],
+    arm: Arm,
+    pairs: Sequence[Pair],
+    *,
+    scored: bool = False,
 ) -> tuple[Scores, Scores, bool] | None:
-    """What `paired_by_seed` makes of an arm and the baseline; None where either has no run."""
+    """What `paired_by_seed` makes of an arm and the baseline.
+
+    None where either has no run on a pair, or where a seed of theirs learned from two datasets.
+
+    Args:
+        scored: scores are compared, and not the study's measure.
+    """
     measure = "absolute_bias" if study.measure == "value_bias" else study.measure
+    compared = [pair.name for pair in pairs]
     own, base = (
-        [values(records, one.name, pair.name, measure) for pair in pairs]
+        scores(study._replace(pairs=tuple(pairs)), records, one)
+        if scored
+        else [values(records, one.name, name, measure) for name in compared]
         for one in (arm, study.baseline_arm)
     )
-    return paired_by_seed(own, base) if all(own) and all(base) else None
+    arms = arm.name, study.baseline_arm.name
+    if not all(own) or not all(base) or any(differing_data(records, arms, compared)):
+        return None
+    return paired_by_seed(own, base)
+
+
+def differing_data(
+    records: Sequence[Record], arms: Collection[str], pairs: Collection[str]
+) -> list[tuple[str, int]]:
+    """The pairs and seeds on which two of the arms learned from different datasets."""
+    found: dict[tuple[str, int], set[str]] = {}
+    for record in records:
+        if record["arm"] in arms and record["pair"] in pairs and record["data_digest"]:
+            found.setdefault((record["pair"], record["seed"]), set()).add(record["data_digest"])
+    return [where for where, digests in found.items() if len(digests) > 1]
 
 
 def _if_known(estimate: Estimate) -> str:
@@ -205,10 +233,10 @@ def _of_returns(study: Study, arm: Arm, overall: Estimate) -> str:
 
 def _score_difference(study: Study, records: Sequence[Record], arm: Arm) -> str:
     """The mean score over pairs of an arm, less that of the baseline."""
-    own, base = (scores(study, records, one) for one in (arm, study.baseline_arm))
-    if not all(own) or not all(base):
+    both = _against_baseline(study, records, arm, study.pairs, scored=True)
+    if both is None:
         return NONE
-    left, right, paired = paired_by_seed(own, base)
+    left, right, paired = both
     return _if_known(statistics.difference(left, right, paired=paired))
 
 
