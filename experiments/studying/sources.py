@@ -11,10 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from coworld_jax.evaluation.pictures import save_figure
-from experiments.studying import statistics
 from experiments.studying.published import chosen_source, published
 from experiments.studying.results import BY_SOURCE, Record
-from experiments.studying.statistics import Estimate
 from experiments.studying.study import Arm, Study
 from experiments.studying.tables import ARM, average, mean_cell
 
@@ -36,23 +34,12 @@ def choices(records: Sequence[Record]) -> Table:
         ]
         names = dict.fromkeys(name for found in [shares, *figures] for one in found for name in one)
         for name in names:
-            cells = [_share(shares, name)]
+            cells = [mean_cell(shares, name, share=True)]
             for figure, found in zip(BY_SOURCE, figures, strict=True):
-                cells.append((_share if figure == "flattest" else mean_cell)(found, name))
+                cells.append(mean_cell(found, name, share=figure == "flattest"))
             paper = "chosen" if chosen_source(f"{pair}-multi") == name else ""
             rows.append([pair, arm, name, str(len(own)), *cells, paper])
     return ["pair", ARM, "source", "n", "share", *BY_SOURCE.values(), "paper"], rows
-
-
-def _share(found: Sequence[dict[str, float]], name: str) -> str:
-    """The mean of shares of updates; its interval ends at 0 and 1."""
-    values = [one[name] for one in found if name in one]
-    if not values:
-        return ""
-    value, low, high = statistics.mean([np.array(values)])
-    ends = Estimate(value, float(np.maximum(low, 0.0)), float(np.minimum(high, 1.0)))
-    fewer = f", n={len(values)}" if len(values) < len(found) else ""
-    return f"{ends:.2f}{fewer}"
 
 
 def is_single(arm: Arm) -> bool:

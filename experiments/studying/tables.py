@@ -89,7 +89,7 @@ def _against_baseline(
         for one in (arm, study.baseline_arm)
     )
     arms = arm.name, study.baseline_arm.name
-    if not all(own) or not all(base) or any(differing_data(records, arms, compared)):
+    if not all(own) or not all(base) or differing_data(records, arms, compared):
         return None
     return paired_by_seed(own, base)
 
@@ -289,13 +289,21 @@ def grouped(records: Sequence[Record], key: str) -> Groups:
     return groups
 
 
-def mean_cell(found: Sequence[Mapping[str, float]], name: str) -> str:
-    """The mean with its interval of what is called ``name``, and its n where some runs lack it."""
+def mean_cell(found: Sequence[Mapping[str, float]], name: str, *, share: bool = False) -> str:
+    """The mean with its interval of what is called ``name``, and its n where some runs lack it.
+
+    Args:
+        share: it is a share: its interval ends at 0 and 1.
+    """
     known = [one[name] for one in found if name in one]
     if not known:
         return ""
+    estimate = statistics.mean([np.array(known)])
+    if share:
+        value, low, high = estimate
+        estimate = Estimate(value, float(np.maximum(low, 0.0)), float(np.minimum(high, 1.0)))
     fewer = f", n={len(known)}" if len(known) < len(found) else ""
-    return f"{statistics.mean([np.array(known)]):.3g}{fewer}"
+    return f"{estimate:.2f}{fewer}" if share else f"{estimate:.3g}{fewer}"
 
 
 def last_metrics(groups: Groups) -> str:
