@@ -9,10 +9,13 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from coworld_jax.types import Metrics
 
 Params = dict[str, Any]
+
+_SMALL = 2**14  # numbers of an array
 
 
 def term_means(terms: Mapping[str, jax.Array]) -> Metrics:
@@ -74,8 +77,20 @@ def apply_gradient(
 
 
 def averaged(tree: Any, axis_name: str | None) -> Any:
-    """``tree`` averaged over the mapped axis; itself without one."""
-    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+    """``tree`` averaged over the mapped axis; itself without one.
+
+    Small arrays are averaged as one. On the cores of a CPU each array of an exchange costs 50 µs,
+    which is 3 ms for the gradient of a world model.
+    """
+    if axis_name is None:
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    small = [leaf.dtype == jnp.float32 and leaf.size <= _SMALL for leaf in leaves]
+    vector, split = ravel_pytree([leaf for leaf, is_small in zip(leaves, small) if is_small])
+    others = [leaf for leaf, is_small in zip(leaves, small) if not is_small]
+    vector, others = jax.lax.pmean((vector, others), axis_name)
+    parts = {True: iter(split(vector)), False: iter(others)}
+    return jax.tree.unflatten(structure, [next(parts[is_small]) for is_small in small])
 
 
 def prefixed(prefix: str, metrics: Mapping[str, jax.Array]) -> Metrics:
