@@ -114,6 +114,7 @@ class Method(NamedTuple):
     length: int  # T, rows of a chunk
     batch: int  # B, chunks of an update, over all devices
     before: int = 0  # rows by which a chunk may begin before its episode, see `store.sample_rows`
+    shares: int | None = None  # how many devices share an update divides it; None: divides B
     # By name, functions of the state and of images uint8 [n, height, width, 3], to [n, ...].
     embeddings: Mapping[str, Callable[[State, jax.Array], jax.Array]] = MappingProxyType({})
 

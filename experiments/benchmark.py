@@ -305,4 +305,5 @@ def main(arguments: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     runtime.restart_with_huge_pages()
+    runtime.use_cores()
     app.run(main)

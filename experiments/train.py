@@ -90,6 +90,7 @@ def _show(summary: Mapping[str, Any], workdir: Path) -> None:
 def run() -> None:
     """Join the other hosts, then parse the command line; a bad one gets one sentence on each."""
     runtime.restart_with_huge_pages()
+    runtime.use_cores()
     with one_sentence("train: interrupted; the same command goes on."):
         hosts.start(_hosts_flag(sys.argv))
         with ending_together():

@@ -20,7 +20,8 @@
 # failed; its log lines say why. Otherwise 143 (stopped by SIGTERM) or 130 (by Ctrl-C).
 #
 # INTERPRETER names a Python that has the packages, .venv/bin/python if not given. JAX_PLATFORMS is
-# cpu if not given: one process already uses all accelerators of a machine.
+# cpu if not given: one process already uses all accelerators of a machine. JAX_NUM_CPU_DEVICES, the
+# cores that each process takes as devices, is 1 if not given.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -35,7 +36,7 @@ for flag in "$@"; do
 done
 python=${INTERPRETER:-.venv/bin/python}
 command -v "$python" >/dev/null || die "there is no $python; run: bash launch/setup_env.sh"
-export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
+export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu} JAX_NUM_CPU_DEVICES=${JAX_NUM_CPU_DEVICES:-1}
 
 listen='import socket; print(socket.create_server(("127.0.0.1", 0)).getsockname()[1])'
 port=$("$python" -c "$listen")

@@ -99,13 +99,24 @@ def test_an_append_writes_in_place_and_compiles_once(tmp_path):
     assert replay_module._write_in_place._cache_size() == compiled
 
 
-def test_a_replay_lives_on_every_device_of_a_mesh(tmp_path):
-    mesh = parallel.make_mesh(2, batch=2)
-    replay = make_replay(tmp_path / "mesh", 2, place=lambda s: parallel.replicate(s, mesh))
+def test_the_cores_of_a_mesh_read_one_copy_of_a_replay(tmp_path):
+    replay = make_replay(tmp_path / "mesh", 2, mesh=parallel.make_mesh(2, batch=2))
     for _ in range(2):
-        assert len(replay.store.image.devices()) == 2 and replay.store.image.is_fully_replicated
+        image = replay.store.image
+        assert len(image.devices()) == 2 and image.is_fully_replicated
+        parts = [shard.data.unsafe_buffer_pointer() for shard in image.addressable_shards]
+        assert len(set(parts)) == 1
         replay.restore(replay.manifest())
     assert_equal(replay.store, make_replay(tmp_path / "alone", 2).store)
+
+
+def test_what_programs_were_shown_of_a_replay_is_not_overwritten(tmp_path):
+    replay = make_replay(tmp_path, SLOTS, mesh=parallel.make_mesh(2, batch=2))
+    shown = replay.store
+    before = jax.tree.map(np.array, shown)
+    replay.append(make_episode(9, 7), "over the oldest")
+    assert_equal(shown, before)
+    assert not np.array_equal(replay.store.image, before.image)
 
 
 def test_a_replay_that_cannot_be_restored_keeps_its_files(tmp_path):

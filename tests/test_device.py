@@ -91,6 +91,13 @@ def test_a_program_learns_what_the_host_does(host, alone):
     assert sorted(path.name for path in (workdir / "replay/source").iterdir()) == names
 
 
+def test_cores_share_the_batches_of_a_program(alone, tmp_path):
+    one = config("device")
+    train(replace(one, run=replace(one.run, devices=0)), tmp_path)
+    for got, want in zip(leaves(tmp_path), leaves(alone[0]), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+
+
 def test_a_seed_of_many_is_the_single_run_of_that_seed(many, alone):
     for got, want in zip(leaves(many[0] / "seed_1"), leaves(alone[0]), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
@@ -119,6 +126,16 @@ def test_devices_share_the_seeds(many, tmp_path):
         for got, want in zip(leaves(tmp_path / "two" / folder), leaves(many[0] / folder)):
             np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
     assert summary["seeds"] == [0, 1]
+
+
+@pytest.mark.slow
+def test_cores_that_cannot_share_the_seeds_share_their_batches(many, tmp_path):
+    three = of_many(SEEDS)
+    train(replace(three, run=replace(three.run, devices=0)), tmp_path)
+    for seed in range(SEEDS):
+        folder = f"seed_{seed}"
+        for got, want in zip(leaves(tmp_path / folder), leaves(many[0] / folder), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ if sys.argv[1] == "-c":
 index = int(sys.argv[-1].rsplit(",", 1)[-1])
 if "STATUSES" in os.environ:
     print("given", *sys.argv[1:])
+    print("devices", os.environ.get("JAX_NUM_CPU_DEVICES"))
     print("and a complaint", file=sys.stderr)
     sys.exit(int(os.environ["STATUSES"].split(",")[index]))
 for number in (signal.SIGTERM, signal.SIGINT):
@@ -82,6 +83,7 @@ def test_each_process_of_a_local_pod_gets_the_flags_and_its_own_index(python):
         f"[{index}] given -m experiments.train --a=x y --hosts={first},{index}"
         for index in range(3)
     ]
+    assert sum("devices 1" in line for line in lines) == 3  # they share the cores
     assert sorted(line for line in lines if "complaint" in line) == [
         f"[{index}] and a complaint" for index in range(3)
     ]

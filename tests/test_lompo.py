@@ -240,6 +240,7 @@ def test_two_devices_learn_as_one_does(update: str) -> None:
 def test_devices_that_cannot_share_the_agents_batch_are_told_so() -> None:
     settings = replace(LOMPO, learning=replace(LOMPO.learning, agent_batch=3))
     method = METHODS["lompo"].make(settings, tiny.domains())
+    assert parallel.make_mesh(0, method.batch, shares=method.shares) is None  # cores: one alone
     mesh = parallel.make_mesh(2, method.batch)
     state, resident = parallel.replicate((fresh(method), {TARGET: tiny.store(0)}), mesh)
     with pytest.raises(ValueError, match="learning.agent_batch is 3, which 2 devices"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
+from coworld_jax import parallel
 from coworld_jax.methods import METHODS
 from coworld_jax.methods.multitask import joint_batch, target_chunks
 
@@ -30,6 +31,12 @@ def test_devices_share_the_pattern_of_a_batch():
     assert whole.sum() == 4 and np.array_equal(whole, np.tile(target_chunks(quarter, 4), 4))
     with pytest.raises(ValueError, match="target_share is 0.25 of 2 chunks"):
         target_chunks(quarter, 2)
+
+
+def test_cores_that_would_part_the_pattern_of_a_batch_are_not_taken():
+    quarter = replace(SETTINGS, target_share=0.25, learning=replace(SETTINGS.learning, batch=4))
+    method = METHODS["multitask"].make(quarter, tiny.domains())
+    assert parallel.make_mesh(0, method.batch, shares=method.shares) is None
 
 
 @pytest.fixture(scope="module")

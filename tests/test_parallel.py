@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 from coworld_jax import parallel
+from coworld_jax.agents.gradient import averaged
 from coworld_jax.method import SOURCE, TARGET
 from coworld_jax.store import sample
 from coworld_jax.training.loop import train
@@ -74,6 +75,22 @@ def test_streamed_batches_equal_resident_ones(single):
     assert_close(run({}, streams(), devices=2), single)
 
 
+def test_arrays_of_all_sizes_and_types_are_averaged():
+    """Small ones are put together for it; the order and the types of all come back."""
+    whole = {
+        "large": jnp.arange(2.0 * 2**15).reshape(2, -1),
+        "matrix": jnp.arange(12.0).reshape(2, 2, 3),
+        "half": jnp.ones((2, 5), jnp.bfloat16),
+        "number": jnp.array([1.0, 4.0]),
+    }
+    found = jax.vmap(lambda tree: averaged(tree, "devices"), axis_name="devices")(whole)
+    assert {name: leaf.dtype for name, leaf in found.items()} == {
+        name: leaf.dtype for name, leaf in whole.items()
+    }
+    for name, leaf in whole.items():
+        np.testing.assert_array_equal(found[name][1], leaf.mean(axis=0), err_msg=name)
+
+
 def test_pmap_equals_single_device(single):
     """The state has no device axis, neither in nor out, and is on every device of the mesh."""
     result = run(devices=2, mapping="pmap")
@@ -126,8 +143,13 @@ def test_train_with_pmap_equals_train_with_jit(tmp_path, monkeypatch):
         np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
 
 
+def test_as_many_cores_as_can_share_an_update_are_taken():
+    assert parallel.make_mesh(0, 4).size == 2 and parallel.make_mesh(0, 3) is None
+    assert parallel.make_mesh(0, 4, shares=3) is None
+
+
 def test_unequal_shares_are_refused():
     with pytest.raises(ValueError, match=r"3 chunks.*2 devices.*run.devices to 1"):
-        parallel.make_mesh(0, 3)
+        parallel.make_mesh(2, 3)
     with pytest.raises(ValueError, match=r"run.devices is 9, but there are 2"):
         parallel.make_mesh(9, 18)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +68,25 @@ def test_a_process_without_a_cpu_backend_acts_on_its_default_device(monkeypatch)
     method, state = tiny.make()
     act = AgentPolicy(method.players["target"], state, 64, 0, explore=False).episode(0)
     assert jnp.isfinite(act(np.zeros((64, 64, 3), np.uint8))).all()
+
+
+def test_cores_become_devices_unless_the_user_has_said_how_many(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        runtime, "jax", SimpleNamespace(config=SimpleNamespace(update=asked.__setitem__))
+    )
+    monkeypatch.setattr(runtime, "usable_cores", lambda: 64)
+    for variable, value in (
+        ("JAX_NUM_CPU_DEVICES", "3"),
+        ("XLA_FLAGS", "--xla_force_host_platform_device_count=2"),
+    ):
+        monkeypatch.delenv("XLA_FLAGS", raising=False)
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            runtime.use_cores()
+        assert asked == {}
+    runtime.use_cores()
+    assert asked == {"jax_num_cpu_devices": runtime.MOST_CORES}
 
 
 # --- places ---------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coworld_jax import parallel
 from coworld_jax.data.episodes import IMAGE_SHAPE, row_bytes
 from coworld_jax.data.faults import DataError
 from coworld_jax.data.memory import available_bytes, format_bytes
@@ -36,7 +37,7 @@ class Replay:
         action_size: of the store; episodes with fewer coordinates get zeros in the others.
         minimum_rows: of an episode in the store, so that a chunk fits into it (`store.sample`).
         state_size: of the store; 0 leaves the states of the episodes to their files.
-        place: puts the store on its devices (`parallel.replicate`); as it is made if not given.
+        mesh: devices whose programs read the store, or None for a single one.
 
     Attributes:
         files: the episodes' files.
@@ -54,7 +55,7 @@ class Replay:
         action_size: int,
         minimum_rows: int = 1,
         state_size: int = 0,
-        place: Callable[[EpisodeStore], EpisodeStore] | None = None,
+        mesh: parallel.Mesh | None = None,
     ) -> None:
         self.slots, self.rows, self.action_size = slots, rows, action_size
         self.state_size = state_size
@@ -62,7 +63,7 @@ class Replay:
         self.returns: list[float] = []
         self._files: list[str] = []
         self._lengths: list[int] = []  # rows of each file
-        self._place = (lambda store: store) if place is None else place
+        self._mesh = mesh
         need, free = slots * rows * row_bytes(action_size, state_size), available_bytes()
         if need > free:
             raise ValueError(
@@ -72,11 +73,15 @@ class Replay:
             )
         self.files = EpisodeFiles(directory)
         store = init_store(slots, rows, action_size, IMAGE_SHAPE[0], state_size)
-        self._store: EpisodeStore | None = self._place(store)
+        self._store: EpisodeStore | None = parallel.keep(store, mesh)
 
     @property
     def store(self) -> EpisodeStore:
-        """Replaced by every `append`, which overwrites (donates) its buffers."""
+        """For programs of the mesh; `append` overwrites (donates) its buffers."""
+        return parallel.show(self._kept, self._mesh)
+
+    @property
+    def _kept(self) -> EpisodeStore:
         assert self._store is not None, "the store is in other hands, see hand_over"
         return self._store
 
@@ -117,7 +122,7 @@ class Replay:
 
     def hand_over(self) -> EpisodeStore:
         """Give the store away: from now on `append` writes files, and its owner writes the rows."""
-        store, self._store = self.store, None
+        store, self._store = self._kept, None
         return store
 
     def take_back(self, store: EpisodeStore) -> None:
@@ -139,9 +144,9 @@ class Replay:
         Raises:
             DataError: a file is missing, damaged, or not the one that was appended.
         """
-        store = self.store
-        none = jnp.zeros(store.lengths.shape, store.lengths.dtype)
-        self._store = self._place(store._replace(lengths=none, episodes=jnp.int32(0)))
+        none = jnp.zeros(self._kept.lengths.shape, self._kept.lengths.dtype)
+        emptied = self._kept._replace(lengths=none, episodes=jnp.int32(0))
+        self._store = parallel.keep(emptied, self._mesh)
         usable = [entry for entry in manifest if entry["rows"] >= self._minimum_rows]
         first = max(len(usable) - self.slots, 0)
         for index, entry in enumerate(usable[first:], first):
@@ -177,7 +182,7 @@ class Replay:
         surplus = self.action_size - episode.action.shape[1]
         padded = episode._replace(action=np.pad(episode.action, ((0, 0), (0, surplus))))
         self._store = _write_in_place(
-            self.store,
+            self._kept,
             pad_episode(padded, self.rows, self.state_size),
             np.int32(slot),
             np.int32(len(episode.reward)),

@@ -49,6 +49,7 @@ Golden values of the official code hold for all pieces (`experiments.check_parit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -99,4 +100,5 @@ def make_lompo(settings: LompoSettings, domains: Mapping[str, Domain]) -> Method
         players={TARGET: make_player(make_acting(lompo), pick)},
         length=settings.learning.length,
         batch=settings.learning.batch,
+        shares=math.gcd(settings.learning.batch, settings.learning.agent_batch),
     )

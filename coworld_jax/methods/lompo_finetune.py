@@ -28,6 +28,7 @@ therefore not scored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -157,6 +158,7 @@ def make_lompo_finetune(settings: LompoFinetuneSettings, domains: Mapping[str, D
         },
         length=settings.learning.length,
         batch=settings.learning.batch,
+        shares=math.gcd(settings.learning.batch, settings.learning.agent_batch),
     )
 
 

@@ -23,6 +23,7 @@ What the paper leaves open, and what was chosen:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
@@ -123,7 +124,7 @@ def make_multitask(settings: MultitaskSettings, domains: Mapping[str, Domain]) -
         ValueError: several sources, or a batch that cannot be shared so.
     """
     name, learning = only_source(domains, "Multi-Task DV2"), settings.learning
-    target_chunks(settings, learning.batch)
+    chunks = target_chunks(settings, learning.batch)
     agent = make_agent(settings.network, learning, widest_action(domains))
     multitask = Multitask(
         source=agent._replace(action_size=domains[name].action_size),
@@ -156,6 +157,7 @@ def make_multitask(settings: MultitaskSettings, domains: Mapping[str, Domain]) -
         },
         length=learning.length,
         batch=learning.batch,
+        shares=math.gcd(len(chunks), int(chunks.sum())),
     )
 
 

@@ -41,6 +41,7 @@ class World(NamedTuple):
     make: Callable[[Mapping[str, jax.Array]], Method]  # from the `fields.numbers` of its settings
     environments: Mapping[str, JittableEnvironment]  # by domain
     slots: Mapping[str, int]  # of each replay
+    axis_name: str | None = None  # mapped axis of devices that share each batch
 
 
 class Carry(NamedTuple):
@@ -125,7 +126,7 @@ def _carry_out(
                 result = _play(world, phase.plays, carry.learnt, numbers, explore=True)
                 carry = carry._replace(flight=carry.flight | {phase.plays: result})
             case Learn():
-                carry, result = _learn(world.method, step, data, root, carry, done)
+                carry, result = _learn(world, step, data, root, carry, done)
                 done += step.updates
             case Join(phase):
                 carry = _join(carry, phase.plays, world.slots[phase.plays])
@@ -134,14 +135,14 @@ def _carry_out(
 
 
 def _learn(
-    method: Method,
+    world: World,
     step: Learn,
     data: EpisodeStore | None,
     root: jax.Array,
     carry: Carry,
     done: jax.Array,
 ) -> tuple[Carry, dict[str, jax.Array]]:
-    phase = step.phase
+    phase, method = step.phase, world.method
     resident = {domain: carry.stores[domain] for domain in phase.reads if domain != TARGET}
     if TARGET in phase.reads:
         assert data is not None
@@ -153,6 +154,7 @@ def _learn(
         {},
         done,
         shape=Shape(step.updates, method.length, method.batch, method.before),
+        axis_name=world.axis_name,
     )
     return carry._replace(learnt=state.learnt, updates=state.clock.updates), metrics
 

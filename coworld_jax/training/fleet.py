@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coworld_jax import fields, parallel
+from coworld_jax import fields, hosts, parallel
 from coworld_jax.config import Config, RunConfig
 from coworld_jax.envs import JittableEnvironment
 from coworld_jax.envs.jittable.pool import JittablePool
@@ -58,8 +58,10 @@ def obstacle(ground: Ground, run: RunConfig) -> str:
             return f"episodes of {pool.spec.task} may end early"
     if ground.feed is not None and ground.feed.store is None:
         return "the dataset is streamed"
-    if ground.mesh is not None:
-        return "several devices share each batch (run.devices is not 1)"
+    if ground.mesh is not None and hosts.count() > 1:
+        return "several hosts share each batch"
+    if ground.mesh is not None and run.mapping == "pmap":
+        return "run.mapping is pmap"
     if embeds_once(ground.method.plan, run):
         return "the dataset is embedded once per phase"
     return ""
@@ -102,14 +104,12 @@ class Fleet:
             assert isinstance(pool, JittablePool)
             environments[domain] = pool.environment
         slots = {domain: collector.replay.slots for domain, collector in first.collectors.items()}
-        self._world = World(first.method, first.ground.make, environments, slots)
-        devices = first.config.run.devices if len(runs) > 1 else 1
-        self._mesh = parallel.make_seed_mesh(devices, len(runs))
-        idle = parallel.idle_devices(devices, len(runs))
-        if idle:
-            first.progress.message(idle)
+        self._seeds, self._batches = _meshes(runs)
+        axis_name = None if self._batches is None else parallel.AXIS
+        self._world = World(first.method, first.ground.make, environments, slots, axis_name)
         data = None if first.feed is None else first.feed.store
-        self._data = parallel.replicate(data, self._mesh)
+        mesh = self._seeds or self._batches
+        self._data = parallel.show(parallel.keep(data, mesh), mesh)
         self._carry: Carry | None = None  # None while the runs hold their own parts
         self._programs: dict[Any, Any] = {}
 
@@ -133,23 +133,33 @@ class Fleet:
         inputs = _stack_inputs([self._inputs(r, stretch, blocks, domains) for r in self.runs])
         common = Common(self._data, jnp.int32(_done(stretch.work)))
         own = (carry, inputs, jnp.array(part))
-        carry, inputs, taking_part = parallel.share_seeds(own, self._mesh)
-        arguments = (carry, parallel.replicate(common, self._mesh), inputs, taking_part)
+        carry, inputs, taking_part = self._place(own)
+        common = parallel.replicate(common, self._seeds or self._batches)
+        arguments = (carry, common, inputs, taking_part)
         program = self._program(stretch, blocks, domains, arguments)
         with _measured(taking, "update"):
             self._carry, played = program(*arguments)
             self._share_state()
-            played = jax.tree.map(np.asarray, parallel.of_all_seeds(played))
+            played = jax.tree.map(np.asarray, self._here(played))
         return [
             _results(self._world, _at(played, i), blocks, stretch) if takes else iter(())
             for i, takes in enumerate(part)
         ]
 
+    def _place(self, own: Any) -> Any:
+        """What belongs to the seeds, on the devices that train them."""
+        own = parallel.share_seeds(own, self._seeds)
+        return parallel.replicate(own, self._batches)
+
+    def _here(self, own: Any) -> Any:
+        """What `_place` placed, whole on this host."""
+        return parallel.of_all_seeds(own) if self._batches is None else parallel.on_host(own)
+
     def hand_back(self) -> None:
         """Give each run its state and its replays again."""
         if self._carry is None:
             return
-        stores = parallel.of_all_seeds(self._carry.stores)
+        stores = self._here(self._carry.stores)
         for index, run in enumerate(self.runs):
             for domain, collector in run.collectors.items():
                 collector.replay.take_back(_one_seed(stores[domain], index))
@@ -158,7 +168,7 @@ class Fleet:
     def _share_state(self) -> None:
         """Give each run a copy of its state, for checkpoints and pictures."""
         assert self._carry is not None
-        whole = parallel.of_all_seeds((self._carry.learnt, self._carry.updates))
+        whole = self._here((self._carry.learnt, self._carry.updates))
         for index, run in enumerate(self.runs):
             learnt, updates = _one_seed(whole, index)
             run.state = TrainState(learnt, run.state.clock._replace(updates=updates))
@@ -225,13 +235,33 @@ class Fleet:
             with _measured(self.runs, "compile"):
                 vectorised = jax.default_backend() != "cpu"
                 program = over_seeds(
-                    stretch_program(self._world, blocks), vectorised=vectorised, mesh=self._mesh
+                    stretch_program(self._world, blocks), vectorised=vectorised, mesh=self._seeds
                 )
+                if self._batches is not None:
+                    program = parallel.share_batches(program, self._batches)
                 jitted = jax.jit(program, donate_argnums=0)
                 lowered = _lower(jitted, arguments, self.runs[0].config.method)
                 self._programs[blocks, domains] = lowered.compile()
                 runtime.return_free_memory()
         return self._programs[blocks, domains]
+
+
+def _meshes(runs: Sequence[Run]) -> tuple[parallel.Mesh | None, parallel.Mesh | None]:
+    """Devices that share the seeds, and devices that share each batch of every seed.
+
+    At most one of them is not None. Cores that the seeds would leave idle share the batches.
+    """
+    first, seeds = runs[0], len(runs)
+    if seeds == 1:
+        return None, first.ground.mesh
+    run, method = first.config.run, first.method
+    mesh = parallel.make_seed_mesh(run.devices, seeds)
+    idle = parallel.idle_devices(run.devices, seeds)
+    if idle and mesh is None and parallel.trains_on_cores() and hosts.count() == 1:
+        return None, parallel.make_mesh(run.devices, method.batch, shares=method.shares)
+    if idle:
+        first.progress.message(idle)
+    return mesh, None
 
 
 def _stack_inputs(each: Sequence[Inputs]) -> Inputs:

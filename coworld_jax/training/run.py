@@ -247,7 +247,7 @@ def open_ground(config: Config, *, shares_batch: bool = True) -> Iterator[Ground
         planning.check_plan(method.plan, planning.collections(config.schedule, specs))
         run, mesh = config.run, None
         if shares_batch:
-            mesh = parallel.make_mesh(run.devices, method.batch, run.mapping)
+            mesh = parallel.make_mesh(run.devices, method.batch, run.mapping, method.shares)
         action_size = max(spec.action_size for spec in specs.values())
         feed = None
         if any(TARGET in phase.reads for phase in method.plan):
@@ -364,7 +364,7 @@ def _collectors(
             action_size=ground.action_size,
             minimum_rows=method.length,
             state_size=spec.state_size if method.players[domain].reads == "state" else 0,
-            place=lambda store: parallel.replicate(store, mesh),
+            mesh=mesh,
         )
         collectors[domain] = Collector(pools[domain], replay, config.seed, domain, patience)
     return collectors

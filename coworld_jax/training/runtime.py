@@ -20,11 +20,13 @@ from typing import Any, Self
 import jax
 
 from coworld_jax import hosts
+from coworld_jax.data import usable_cores
 
 _LOG = logging.getLogger(__name__)
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 TUNABLES_VARIABLE = "GLIBC_TUNABLES"
 HUGE_PAGES = "glibc.malloc.hugetlb"
+MOST_CORES = 8  # that become devices: each holds a copy of the state, and all add up gradients
 
 
 def jit_once(function: Callable[..., Any]) -> jax.stages.Wrapped:
@@ -59,6 +61,18 @@ def return_free_memory() -> None:
 
 def _has_glibc() -> bool:
     return platform.libc_ver()[0] == "glibc"
+
+
+def use_cores() -> None:
+    """Let jax see each core of the CPU as a device; call it before jax makes any array.
+
+    Cores that share the batches of an update, as several accelerators would, wait for each other
+    less than threads that share each of its operations do. What the user has set stays:
+    ``JAX_NUM_CPU_DEVICES``, or ``--xla_force_host_platform_device_count`` in ``XLA_FLAGS``.
+    """
+    flags = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""
+    if "JAX_NUM_CPU_DEVICES" not in os.environ and "host_platform_device_count" not in flags:
+        jax.config.update("jax_num_cpu_devices", min(usable_cores(), MOST_CORES))
 
 
 def configure(*, cache: bool = True) -> Path | None:

@@ -112,7 +112,7 @@ def config_of(row: Row) -> Config:
         f"network.unroll={row.unroll}",
     ]
     config = configuration.override(config, changes)
-    return replace(config, run=replace(config.run, chunk=row.chunk))
+    return replace(config, run=replace(config.run, chunk=row.chunk, devices=1))
 
 
 @contextlib.contextmanager

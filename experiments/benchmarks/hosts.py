@@ -11,12 +11,13 @@ import socket
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from coworld_jax import config as configuration
-from coworld_jax import hosts, parallel
+from coworld_jax import hosts
 from coworld_jax.config import Config
 from coworld_jax.data import share_episodes
 from coworld_jax.training import runtime
@@ -67,8 +68,8 @@ def measure(config: Config, phase: str, repeats: int) -> dict[str, Any]:
 
 def _figures(config: Config, phase: str, repeats: int) -> dict[str, Any]:
     """What this host finds, together with the others."""
-    mesh = parallel.make_mesh(1, config.settings.learning.batch)
-    program = update.prepare(config, phase, mesh)
+    config = replace(config, run=replace(config.run, devices=1))
+    program = update.prepare(config, phase)
     chunks = [seconds(program.run_chunk) / config.run.chunk for _ in range(repeats)]
     hosts.any_of(False)  # compiles
     agreement = seconds(lambda: [hosts.any_of(False) for _ in range(_AGREEMENTS)]) / _AGREEMENTS

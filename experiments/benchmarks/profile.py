@@ -17,7 +17,17 @@ from experiments.benchmarks.update import prepare
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = .*?[\]})] ([\w-]+)\(.*op_name=\"([^\"]*)\"")
 _CONTAINERS = ("while", "conditional", "call")  # whose time is that of what they contain
 _SCOPE = re.compile(r"^(?:transpose\()?(?:jvp\()?([A-Za-z_.]+?)\)*$")
-_PLUMBING = {"while", "body", "cond", "closed_call", "eval_jaxpr", "run", "jvp", "transpose"}
+_PLUMBING = {
+    "shard_map",
+    "while",
+    "body",
+    "cond",
+    "closed_call",
+    "eval_jaxpr",
+    "run",
+    "jvp",
+    "transpose",
+}
 
 
 class Cost(NamedTuple):

@@ -55,10 +55,10 @@ class Traced(NamedTuple):
     """A chunk of updates that is still to be compiled, and what it is called with."""
 
     chunk: jax.stages.Lowered
-    single: Callable[..., Any]  # one update, jitted
+    single: Callable[..., Any]  # one update of batches that are given, jitted
     state: TrainState
     stores: dict[str, EpisodeStore]
-    batches: dict[str, Batch]
+    batches: dict[str, Batch]  # of one update, [1, T, B, ...]
     updates: int  # of a chunk
     seconds: float  # that tracing took
 
@@ -68,22 +68,22 @@ class Traced(NamedTuple):
         return self.chunk.compile(), self.seconds + time.perf_counter() - began
 
 
-def prepare(config: Config, phase: str, mesh: parallel.Mesh | None = None) -> Program:
+def prepare(config: Config, phase: str) -> Program:
     """Compile a chunk of one of `PHASES`, and run it once; arguments as in `trace`."""
-    traced = trace(config, phase, mesh)
+    traced = trace(config, phase)
     return started(traced, traced.compile())
 
 
-def trace(config: Config, phase: str, mesh: parallel.Mesh | None = None, seeds: int = 1) -> Traced:
-    """A chunk of one of `PHASES`.
+def trace(config: Config, phase: str, seeds: int = 1) -> Traced:
+    """A chunk of one of `PHASES`; devices share its batches as they do in a run.
 
     ``source`` has coupling B and ``pretrain`` has not; ``world_model`` is the target's warm-up.
 
     Args:
-        mesh: devices that share each batch of a chunk, or None for a single one.
         seeds: that learn from the same data at once, each with a state of its own.
     """
     learning, chunk = config.settings.learning, config.run.chunk
+    mesh = parallel.make_mesh(config.run.devices, learning.batch)
     state_size = _state_size(config)
     domains = _domains(config)
     source = next(iter(domains))
@@ -99,12 +99,13 @@ def trace(config: Config, phase: str, mesh: parallel.Mesh | None = None, seeds: 
     key_embed, key_init, *keys = jax.random.split(jax.random.key(0), 2 + len(stores))
     if config.run.embeddings == "phase" and reads == (TARGET,):
         stores[TARGET] = _embedded(method, stores[TARGET], key_embed)
+    sizes = (learning.length, learning.batch)
     batches = {
-        domain: sample(store, key, learning.length, learning.batch)
+        domain: _one(sample(store, key, *sizes), mesh)
         for key, (domain, store) in zip(keys, stores.items(), strict=True)
     }
-    shape = (chunk, learning.length, learning.batch)
-    program: parallel.Program = functools.partial(run_updates, update, shape=shape)
+    program: parallel.Program = functools.partial(run_updates, update, shape=(chunk, *sizes))
+    single = parallel.spread(functools.partial(run_updates, update, shape=(1, *sizes)), mesh)
     init = functools.partial(init_train_state, method)
     if seeds > 1:
         program, init = for_each_seed(program), jax.vmap(init)
@@ -114,8 +115,12 @@ def trace(config: Config, phase: str, mesh: parallel.Mesh | None = None, seeds: 
     began = time.perf_counter()
     lowered = parallel.spread(program, mesh).lower(state, stores, {}, _ZERO)
     spent = time.perf_counter() - began
-    single = jax.jit(update, donate_argnums=0)
     return Traced(lowered, single, state, stores, batches, chunk, spent)
+
+
+def _one(batch: Batch, mesh: parallel.Mesh | None) -> Batch:
+    """A batch as a feed streams it, ``[1, T, B, ...]``."""
+    return jax.tree.map(lambda leaf: parallel.share_columns(np.asarray(leaf)[None], mesh), batch)
 
 
 def _embedded(method: Method, store: EpisodeStore, key: jax.Array) -> EpisodeStore:
@@ -151,9 +156,7 @@ def started(traced: Traced, compiled: tuple[Any, float]) -> Program:
     def run_bare() -> Any:
         nonlocal state
         for _ in range(bare):
-            # Noise may repeat.
-            learnt, metrics = traced.single(state.learnt, traced.batches, jax.random.key(1), _ZERO)
-            state = state._replace(learnt=learnt)
+            state, metrics = traced.single(state, {}, traced.batches, _ZERO)
         return metrics
 
     jax.block_until_ready(run_chunk())
