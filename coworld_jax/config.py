@@ -42,7 +42,7 @@ class RunConfig:
     eval_episodes: int = 10  # of an evaluation; 0 evaluates nothing
     checkpoint_every: int = count(1000)  # updates of a phase between checkpoints; also at its end
     keep: int = count(2)  # latest checkpoints kept, besides the best
-    devices: int = 0  # of each host; 0: all, or the cores of a CPU that can share an update
+    devices: int = 0  # of each host; 0: all accelerators, or the cores that divide B
     mapping: str = choice("jit", "pmap")  # how one program spans the devices; equal results
     grace: float = 20.0  # seconds from a signal on in which a stop waits for episodes under way
     last_phase: str = ""  # the plan ends after the phases of this name; if empty, at its end

@@ -68,7 +68,9 @@ class Update(Protocol):
             action size of all domains; surplus coordinates are zero.
         key: consumed.
         count: updates made in this phase before, int32 ``[]``; a traced value.
-        axis_name: mapped axis over which the batches are split, or None.
+        axis_name: mapped axis over which the batches are split, or None. Gradients, and statistics
+            of a batch that enter the state, are averaged over it (`agents.gradient.averaged`):
+            training makes sure that all devices end in the same state.
 
     Returns:
         The new state, and scalars to log under ``domain/part/quantity``.
@@ -114,9 +116,9 @@ class Method(NamedTuple):
     length: int  # T, rows of a chunk
     batch: int  # B, chunks of an update, over all devices
     before: int = 0  # rows by which a chunk may begin before its episode, see `store.sample_rows`
-    shares: int | None = None  # how many devices share an update divides it; None: divides B
     # By name, functions of the state and of images uint8 [n, height, width, 3], to [n, ...].
     embeddings: Mapping[str, Callable[[State, jax.Array], jax.Array]] = MappingProxyType({})
+    shares: int | None = None  # the number of devices that share an update divides it; None: B
 
 
 class Beginning(NamedTuple):

@@ -160,7 +160,7 @@ def test_each_floor_imports_only_downward(path: Path) -> None:
         ("training/loop.py", "from jax import sharding"),
         ("training/loop.py", "from jax.experimental import multihost_utils"),
         ("training/loop.py", "import jax\njax.process_count()"),
-        ("parallel.py", "import jax\njax.distributed.initialize()"),
+        ("parallel/meshes.py", "import jax\njax.distributed.initialize()"),
         ("training/loop.py", "from absl import flags"),
         ("training/loop.py", "if method == 'coworld': pass"),
     ],

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from jax.sharding import PartitionSpec as P
 
 from coworld_jax import parallel
 from coworld_jax.agents.gradient import averaged
@@ -89,6 +90,16 @@ def test_arrays_of_all_sizes_and_types_are_averaged():
     }
     for name, leaf in whole.items():
         np.testing.assert_array_equal(found[name][1], leaf.mean(axis=0), err_msg=name)
+
+
+def test_devices_that_have_learnt_different_states_are_noticed():
+    mesh = parallel.make_mesh(2, 2)
+    parallel.check_equal(parallel.replicate({"equal": jnp.ones(3)}, mesh))
+    apart = jax.shard_map(
+        lambda x: x, mesh=mesh, in_specs=P(parallel.AXIS), out_specs=P(), check_vma=False
+    )(jnp.arange(2.0))
+    with pytest.raises(ValueError, match="must average its gradients over axis_name"):
+        parallel.check_equal({"apart": apart})
 
 
 def test_pmap_equals_single_device(single):

@@ -77,7 +77,7 @@ class Replay:
 
     @property
     def store(self) -> EpisodeStore:
-        """For programs of the mesh; `append` overwrites (donates) its buffers."""
+        """As programs of the mesh read it; ask again after `append`, which may overwrite it."""
         return parallel.show(self._kept, self._mesh)
 
     @property
@@ -127,7 +127,7 @@ class Replay:
 
     def take_back(self, store: EpisodeStore) -> None:
         """The store that was given away, with the rows of all episodes appended since."""
-        self._store = store
+        self._store = parallel.keep(store, self._mesh)
 
     def manifest(self) -> list[dict[str, Any]]:
         """What `restore` needs to know, for JSON: each file, and the return and rows in it."""

@@ -16,9 +16,11 @@ from coworld_jax.parallel.meshes import (
     idle_devices,
     make_mesh,
     make_seed_mesh,
+    most_cores,
     trains_on_cores,
 )
 from coworld_jax.parallel.placement import (
+    check_equal,
     columns,
     keep,
     of_all_seeds,
@@ -45,6 +47,7 @@ __all__ = [
     "Mesh",
     "Program",
     "acting_device",
+    "check_equal",
     "check_precision",
     "check_seeds",
     "columns",
@@ -53,6 +56,7 @@ __all__ = [
     "keep",
     "make_mesh",
     "make_seed_mesh",
+    "most_cores",
     "of_all_seeds",
     "of_first",
     "on_host",

@@ -36,9 +36,9 @@ def make_mesh(
             f"run.mapping is pmap, which stays on one host, but there are {hosts.count()}: use "
             "--config.run.mapping=jit."
         )
-    chosen = _devices(devices)
     if devices == 0 and trains_on_cores():
-        chosen = _devices(_most_cores(len(chosen) // hosts.count(), shares or batch))
+        devices = most_cores(0, batch if shares is None else shares)
+    chosen = _devices(devices)
     count = len(chosen)
     if batch % count:
         each = count // hosts.count()
@@ -57,8 +57,13 @@ def trains_on_cores() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def _most_cores(there: int, shares: int) -> int:
-    """How many of ``there`` cores of each host can share an update; all, if no number can."""
+def most_cores(limit: int, shares: int) -> int:
+    """The largest number of cores of each host, up to ``limit`` (0: all), that share an update.
+
+    Args:
+        shares: see `make_mesh`. If no number of cores divides it, all are meant.
+    """
+    there = len(_devices(limit)) // hosts.count()
     fitting = (n for n in range(there, 0, -1) if shares % (n * hosts.count()) == 0)
     return next(fitting, there)
 

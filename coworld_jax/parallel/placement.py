@@ -27,9 +27,9 @@ def replicate(tree: Tree, mesh: Mesh | None) -> Tree:
 
 
 def keep(tree: Tree, mesh: Mesh | None) -> Tree:
-    """``tree`` where programs of the mesh can be shown it (`show`), and where it is overwritten.
+    """A tree that is later overwritten: on every accelerator of the mesh, or on one core of a CPU.
 
-    That is every device of the mesh, but only one core of a CPU.
+    Programs of the mesh get it through `show`.
 
     Args:
         tree: the same one on every host.
@@ -38,9 +38,9 @@ def keep(tree: Tree, mesh: Mesh | None) -> Tree:
 
 
 def show(tree: Tree, mesh: Mesh | None) -> Tree:
-    """What `keep` has kept, as programs of the mesh read it. The cores of a CPU read one copy.
+    """What `keep` has kept, as programs of the mesh read it; all cores of a CPU read one copy.
 
-    Drop it before the kept arrays are overwritten (donated): they are copied as long as it lives.
+    While this view exists, overwriting the kept arrays (donating them) makes a copy.
     """
     if mesh is None or not trains_on_cores():
         return tree
@@ -118,6 +118,24 @@ def on_host(tree: Tree) -> Tree:
         return leaf.addressable_data(0) if copied else leaf
 
     return jax.tree.map(first, tree)
+
+
+def check_equal(tree: Any) -> None:
+    """Make sure that the devices have learnt the same.
+
+    Raises:
+        ValueError: they have not, since an update did not average what it should.
+    """
+    for leaf in jax.tree.leaves(tree):
+        if not isinstance(leaf, jax.Array) or not leaf.is_fully_replicated or _is_key(leaf):
+            continue
+        first, *others = (np.asarray(shard.data) for shard in leaf.addressable_shards)
+        if any(first.tobytes() != other.tobytes() for other in others):
+            raise ValueError(
+                "The devices that share each batch have learnt different states: an update of the "
+                "method must average its gradients over axis_name (agents.gradient.averaged), or "
+                "use --config.run.devices=1."
+            )
 
 
 def shapes_on_one_device(make: Callable[[], Tree]) -> Tree:

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from coworld_jax import fields, hosts, parallel
-from coworld_jax.config import Config, RunConfig
+from coworld_jax.config import Config
+from coworld_jax.data import available_bytes
 from coworld_jax.envs import JittableEnvironment
 from coworld_jax.envs.jittable.pool import JittablePool
 from coworld_jax.envs.jittable.rollout import Row, episode_of
@@ -38,7 +39,7 @@ from coworld_jax.training.device import (
 )
 from coworld_jax.training.embeddings import embeds_once
 from coworld_jax.training.plan import Collect, Evaluate, Join, Learn
-from coworld_jax.training.run import Ground, Run
+from coworld_jax.training.run import Ground, Run, replay_bytes
 from coworld_jax.training.stretch import Block, Step, Stretch, fold, unfold
 from coworld_jax.types import Episode
 
@@ -49,7 +50,7 @@ _NEEDS_NUMBERS = (
 )
 
 
-def obstacle(ground: Ground, run: RunConfig) -> str:
+def obstacle(ground: Ground, config: Config) -> str:
     """Why a run cannot be carried out by programs of its own; empty if it can."""
     for pool in ground.pools.values():
         if not isinstance(pool, JittablePool):
@@ -58,11 +59,16 @@ def obstacle(ground: Ground, run: RunConfig) -> str:
             return f"episodes of {pool.spec.task} may end early"
     if ground.feed is not None and ground.feed.store is None:
         return "the dataset is streamed"
-    if ground.mesh is not None and hosts.count() > 1:
-        return "several hosts share each batch"
-    if ground.mesh is not None and run.mapping == "pmap":
-        return "run.mapping is pmap"
-    if embeds_once(ground.method.plan, run):
+    if ground.mesh is not None:
+        if not parallel.trains_on_cores():
+            return "several devices share each batch (run.devices is not 1)"
+        if hosts.count() > 1:
+            return "several hosts share each batch"
+        if config.run.mapping == "pmap":
+            return "run.mapping is pmap"
+        if not _fits(config, ground, ground.mesh.size):
+            return "its replays do not fit into the memory once for each core (run.devices)"
+    if embeds_once(ground.method.plan, config.run):
         return "the dataset is embedded once per phase"
     return ""
 
@@ -104,12 +110,12 @@ class Fleet:
             assert isinstance(pool, JittablePool)
             environments[domain] = pool.environment
         slots = {domain: collector.replay.slots for domain, collector in first.collectors.items()}
-        self._seeds, self._batches = _meshes(runs)
-        axis_name = None if self._batches is None else parallel.AXIS
+        self._seed_mesh, self._batch_mesh = _meshes(runs)
+        self._mesh = self._seed_mesh or self._batch_mesh
+        axis_name = None if self._batch_mesh is None else parallel.AXIS
         self._world = World(first.method, first.ground.make, environments, slots, axis_name)
         data = None if first.feed is None else first.feed.store
-        mesh = self._seeds or self._batches
-        self._data = parallel.show(parallel.keep(data, mesh), mesh)
+        self._data = parallel.show(parallel.keep(data, self._mesh), self._mesh)
         self._carry: Carry | None = None  # None while the runs hold their own parts
         self._programs: dict[Any, Any] = {}
 
@@ -126,40 +132,44 @@ class Fleet:
             Nothing for a run that takes no part. A result that is not finite raises a
             NonFiniteError when it is asked for.
         """
-        carry = self._take_over()
+        carry = self._placed(self._take_over())
         blocks = fold(stretch.work)
         domains = tuple(e.domain for e in stretch.then if isinstance(e, Evaluate))
         taking = [run for run, takes in zip(self.runs, part, strict=True) if takes]
         inputs = _stack_inputs([self._inputs(r, stretch, blocks, domains) for r in self.runs])
         common = Common(self._data, jnp.int32(_done(stretch.work)))
-        own = (carry, inputs, jnp.array(part))
-        carry, inputs, taking_part = self._place(own)
-        common = parallel.replicate(common, self._seeds or self._batches)
-        arguments = (carry, common, inputs, taking_part)
+        inputs, taking_part = self._placed((inputs, jnp.array(part)))
+        arguments = (carry, parallel.replicate(common, self._mesh), inputs, taking_part)
+        del carry  # the program overwrites it
         program = self._program(stretch, blocks, domains, arguments)
         with _measured(taking, "update"):
             self._carry, played = program(*arguments)
+            if self._batch_mesh is not None:
+                parallel.check_equal(self._carry.learnt)
             self._share_state()
-            played = jax.tree.map(np.asarray, self._here(played))
+            played = jax.tree.map(np.asarray, self._gathered(played))
         return [
             _results(self._world, _at(played, i), blocks, stretch) if takes else iter(())
             for i, takes in enumerate(part)
         ]
 
-    def _place(self, own: Any) -> Any:
-        """What belongs to the seeds, on the devices that train them."""
-        own = parallel.share_seeds(own, self._seeds)
-        return parallel.replicate(own, self._batches)
+    def _placed(self, tree: Any) -> Any:
+        """A tree ``[seeds, ...]`` on the devices that train the seeds."""
+        if self._batch_mesh is not None:
+            return parallel.replicate(tree, self._batch_mesh)
+        return parallel.share_seeds(tree, self._seed_mesh)
 
-    def _here(self, own: Any) -> Any:
-        """What `_place` placed, whole on this host."""
-        return parallel.of_all_seeds(own) if self._batches is None else parallel.on_host(own)
+    def _gathered(self, tree: Any) -> Any:
+        """What a program gave for trees of `_placed`, whole on this host."""
+        if self._batch_mesh is not None:
+            return parallel.on_host(tree)
+        return parallel.of_all_seeds(tree)
 
     def hand_back(self) -> None:
         """Give each run its state and its replays again."""
         if self._carry is None:
             return
-        stores = self._here(self._carry.stores)
+        stores = self._gathered(self._carry.stores)
         for index, run in enumerate(self.runs):
             for domain, collector in run.collectors.items():
                 collector.replay.take_back(_one_seed(stores[domain], index))
@@ -168,7 +178,7 @@ class Fleet:
     def _share_state(self) -> None:
         """Give each run a copy of its state, for checkpoints and pictures."""
         assert self._carry is not None
-        whole = self._here((self._carry.learnt, self._carry.updates))
+        whole = self._gathered((self._carry.learnt, self._carry.updates))
         for index, run in enumerate(self.runs):
             learnt, updates = _one_seed(whole, index)
             run.state = TrainState(learnt, run.state.clock._replace(updates=updates))
@@ -233,12 +243,13 @@ class Fleet:
                 f"Compiling {phase}, {_updates(stretch.work)} updates in a call."
             )
             with _measured(self.runs, "compile"):
-                vectorised = jax.default_backend() != "cpu"
                 program = over_seeds(
-                    stretch_program(self._world, blocks), vectorised=vectorised, mesh=self._seeds
+                    stretch_program(self._world, blocks),
+                    vectorised=not parallel.trains_on_cores(),
+                    mesh=self._seed_mesh,
                 )
-                if self._batches is not None:
-                    program = parallel.share_batches(program, self._batches)
+                if self._batch_mesh is not None:
+                    program = parallel.share_batches(program, self._batch_mesh)
                 jitted = jax.jit(program, donate_argnums=0)
                 lowered = _lower(jitted, arguments, self.runs[0].config.method)
                 self._programs[blocks, domains] = lowered.compile()
@@ -249,19 +260,27 @@ class Fleet:
 def _meshes(runs: Sequence[Run]) -> tuple[parallel.Mesh | None, parallel.Mesh | None]:
     """Devices that share the seeds, and devices that share each batch of every seed.
 
-    At most one of them is not None. Cores that the seeds would leave idle share the batches.
+    At most one of them is not None. Cores share the batches where no two can share the seeds.
     """
     first, seeds = runs[0], len(runs)
-    if seeds == 1:
-        return None, first.ground.mesh
-    run, method = first.config.run, first.method
-    mesh = parallel.make_seed_mesh(run.devices, seeds)
-    idle = parallel.idle_devices(run.devices, seeds)
-    if idle and mesh is None and parallel.trains_on_cores() and hosts.count() == 1:
-        return None, parallel.make_mesh(run.devices, method.batch, shares=method.shares)
+    ground, method, devices = first.ground, first.method, first.config.run.devices
+    if ground.mesh is not None:
+        return None, ground.mesh
+    mesh = parallel.make_seed_mesh(devices, seeds)
+    if mesh is None and parallel.trains_on_cores() and hosts.count() == 1:
+        shares = method.batch if method.shares is None else method.shares
+        cores = parallel.make_mesh(parallel.most_cores(devices, shares), method.batch)
+        if cores is not None and _fits(first.config, ground, seeds * cores.size):
+            return None, cores
+    idle = parallel.idle_devices(devices, seeds)
     if idle:
         first.progress.message(idle)
     return mesh, None
+
+
+def _fits(config: Config, ground: Ground, copies: int) -> bool:
+    """Whether the replays of a seed fit so many times into the memory that is free."""
+    return copies * replay_bytes(config, ground) <= available_bytes()
 
 
 def _stack_inputs(each: Sequence[Inputs]) -> Inputs:

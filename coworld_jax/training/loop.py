@@ -73,7 +73,7 @@ def _train_one(
 ) -> dict[str, Any] | None:
     """`train` for one seed."""
     with open_run(config, workdir, stop=stop) as run:
-        reason = obstacle(run.ground, config.run)
+        reason = obstacle(run.ground, config)
         if not reason and until is not None:
             reason = "it may end early"
         by_device = chooses_device(config, reason)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from coworld_jax import hosts, parallel
 from coworld_jax.config import Config
 from coworld_jax.data import Replay
+from coworld_jax.data.episodes import row_bytes
 from coworld_jax.envs import EnvironmentPool, EnvironmentSpec
 from coworld_jax.evaluation.evaluator import Evaluator
 from coworld_jax.fields import with_values
@@ -85,7 +86,7 @@ class Run:
     progress: Progress
     stopwatch: Stopwatch
     patience: Patience
-    state: TrainState  # on every device; see `own_state`
+    state: TrainState  # on every device, or on the first; see `own_state`
     position: Position
     started: float  # monotonic seconds; earlier starts of the run count
     remarks: set[str] = dataclasses.field(default_factory=set)  # made since this start
@@ -108,7 +109,7 @@ class Run:
 
     @property
     def own_state(self) -> TrainState:
-        """The state for programs of this host alone; it must not be donated."""
+        """The state for programs of a single device; it must not be donated."""
         return parallel.on_host(self.state)
 
     @property
@@ -226,7 +227,7 @@ def open_ground(config: Config, *, shares_batch: bool = True) -> Iterator[Ground
     """Start the simulators, make the method and load the data.
 
     Args:
-        shares_batch: whether the devices share each batch; otherwise each has its own seeds.
+        shares_batch: whether the devices share each batch; otherwise a fleet decides.
 
     Raises:
         ValueError: bad configuration or data, in one sentence.
@@ -375,6 +376,16 @@ def replay_slots(config: Config, ground: Ground, domain: str) -> int:
     steps = ground.pools[domain].spec.episode_steps
     planned = planning.planned_episodes(ground.method.plan, domain, steps)
     return min(config.schedule.replay_episodes, planned)
+
+
+def replay_bytes(config: Config, ground: Ground) -> int:
+    """Bytes of the replays of one seed."""
+    plan, total = ground.method.plan, 0
+    for domain in {phase.plays for phase in plan if phase.plays}:
+        spec = ground.pools[domain].spec
+        rows = replay_slots(config, ground, domain) * (spec.episode_steps + 1)
+        total += rows * row_bytes(ground.action_size, spec.state_size)
+    return total
 
 
 def _fresh_state(method: Method, seed: int, mesh: parallel.Mesh | None) -> TrainState:

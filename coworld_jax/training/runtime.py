@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 TUNABLES_VARIABLE = "GLIBC_TUNABLES"
 HUGE_PAGES = "glibc.malloc.hugetlb"
-MOST_CORES = 8  # that become devices: each holds a copy of the state, and all add up gradients
+MOST_CORES = 4  # devices: each holds a copy of the state, and more than two are not measured
 
 
 def jit_once(function: Callable[..., Any]) -> jax.stages.Wrapped:

@@ -18,7 +18,6 @@ import numpy as np
 from coworld_jax import hosts, parallel
 from coworld_jax.config import Config
 from coworld_jax.data import available_bytes, format_bytes, write_json
-from coworld_jax.data.episodes import row_bytes
 from coworld_jax.envs import EnvironmentSpec
 from coworld_jax.evaluation.comparison import comparison_figure, read_curve
 from coworld_jax.evaluation.evaluator import PICTURES
@@ -40,7 +39,7 @@ from coworld_jax.training.run import (
     announce,
     open_ground,
     open_run,
-    replay_slots,
+    replay_bytes,
 )
 from coworld_jax.training.start import check_start, open_progress, own_workdir
 from coworld_jax.training.together import carry_out_together
@@ -81,7 +80,7 @@ def train_seeds(
         if not ones:
             raise NonFiniteError(f"All seeds have failed: {'; '.join(failures.values())}")
         with open_ground(config, shares_batch=False) as ground:
-            by_device = chooses_device(config, obstacle(ground, config.run))
+            by_device = chooses_device(config, obstacle(ground, config))
             if by_device:
                 parallel.check_seeds(config.run.seeds)
                 _check_memory(config, ground, len(ones))
@@ -113,11 +112,7 @@ def _check_memory(config: Config, ground: Ground, seeds: int) -> None:
     Raises:
         ValueError: they do not.
     """
-    plan, need = ground.method.plan, 0
-    for domain in {phase.plays for phase in plan if phase.plays}:
-        spec = ground.pools[domain].spec
-        rows = replay_slots(config, ground, domain) * (spec.episode_steps + 1)
-        need += 2 * seeds * rows * row_bytes(ground.action_size, spec.state_size)
+    need = 2 * seeds * replay_bytes(config, ground)
     free = available_bytes()
     if need > free:
         raise ValueError(

@@ -120,7 +120,12 @@ def trace(config: Config, phase: str, seeds: int = 1) -> Traced:
 
 def _one(batch: Batch, mesh: parallel.Mesh | None) -> Batch:
     """A batch as a feed streams it, ``[1, T, B, ...]``."""
-    return jax.tree.map(lambda leaf: parallel.share_columns(np.asarray(leaf)[None], mesh), batch)
+
+    def streamed(leaf: jax.Array) -> jax.Array:
+        own = parallel.columns(leaf.shape[1])
+        return parallel.share_columns(np.asarray(leaf)[None, :, own], mesh)
+
+    return jax.tree.map(streamed, batch)
 
 
 def _embedded(method: Method, store: EpisodeStore, key: jax.Array) -> EpisodeStore:

@@ -116,9 +116,9 @@ def _begin(job: Job, slot: int, processes: int) -> RunningJob:
         )
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
-        own = cores[slot::processes]
-        if own:
-            os.sched_setaffinity(process.pid, own)
+        each = max(len(cores) // processes, 1)
+        own = cores[slot * each : (slot + 1) * each] or [cores[slot % len(cores)]]
+        os.sched_setaffinity(process.pid, own)
     return RunningJob(job, process, slot, time.monotonic())
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from coworld_jax import augment, distributions, losses
-from coworld_jax.agents.gradient import Params
+from coworld_jax.agents.gradient import Params, averaged
 from coworld_jax.networks import PixelActor, PixelEncoder, TwinCritic
 from coworld_jax.types import Metrics
 
@@ -178,9 +178,7 @@ def differentiate(
 ) -> tuple[Any, Tree]:
     """What ``loss`` returns beside its value, and its gradient averaged over the mapped axis."""
     grads, aux = jax.grad(loss, has_aux=True)(params)
-    if axis_name is not None:
-        grads = jax.lax.pmean(grads, axis_name)
-    return aux, grads
+    return aux, averaged(grads, axis_name)
 
 
 def descend(

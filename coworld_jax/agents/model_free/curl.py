@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from coworld_jax import augment, losses
+from coworld_jax.agents.gradient import averaged
 from coworld_jax.agents.model_free.actor_critic import (
     Params,
     Trace,
@@ -165,8 +166,7 @@ def update_curl(
         feat, _trunk(state.critic), state.contrast
     )
     contrast_grads = {"encoder": pull(dfeat)[0], "trunk": dtrunk, "contrast": dcontrast}
-    if axis_name is not None:
-        contrast_grads = jax.lax.pmean(contrast_grads, axis_name)
+    contrast_grads = averaged(contrast_grads, axis_name)
     state = _step_contrast(agent, state, contrast_grads)
     values |= seen | policy.values | contrast | {"positive": z_positive}
     return state, Trace(values, {"td": grads, "contrast": contrast_grads} | policy.grads)

@@ -15,7 +15,7 @@ import optax
 from coworld_jax import distributions, losses, returns
 from coworld_jax.agents.dreamer.world_model import features, without_stats
 from coworld_jax.agents.ensemble import disagreement, imagine_step
-from coworld_jax.agents.gradient import Params
+from coworld_jax.agents.gradient import Params, averaged
 from coworld_jax.networks import MLP, ActorHead, EnsembleRSSM
 from coworld_jax.types import Latent, Metrics
 
@@ -183,9 +183,7 @@ def update_penalised(
         return jnp.mean(loss), {"critic_loss": loss, "value": value}
 
     critic_grads, critic_seen = jax.grad(mean_critic_loss, has_aux=True)(state.critic)
-    grads = {"actor": actor_grads, "critic": critic_grads}
-    if axis_name is not None:
-        grads = jax.lax.pmean(grads, axis_name)
+    grads = averaged({"actor": actor_grads, "critic": critic_grads}, axis_name)
     actor_step, actor_opt = agent.actor_optimizer.update(
         grads["actor"], state.actor_opt, state.actor
     )
