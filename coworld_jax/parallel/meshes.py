@@ -37,7 +37,7 @@ def make_mesh(
             "--config.run.mapping=jit."
         )
     if devices == 0 and trains_on_cores():
-        devices = most_cores(0, batch if shares is None else shares)
+        devices = most_cores(0, batch, shares)
     chosen = _devices(devices)
     count = len(chosen)
     if batch % count:
@@ -57,12 +57,13 @@ def trains_on_cores() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def most_cores(limit: int, shares: int) -> int:
+def most_cores(limit: int, batch: int, shares: int | None = None) -> int:
     """The largest number of cores of each host, up to ``limit`` (0: all), that share an update.
 
     Args:
-        shares: see `make_mesh`. If no number of cores divides it, all are meant.
+        batch, shares: see `make_mesh`. If no number of cores divides them, all are meant.
     """
+    shares = batch if shares is None else shares
     there = len(_devices(limit)) // hosts.count()
     fitting = (n for n in range(there, 0, -1) if shares % (n * hosts.count()) == 0)
     return next(fitting, there)

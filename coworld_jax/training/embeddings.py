@@ -70,7 +70,7 @@ class PhaseEmbeddings:
                 f"Embedding {len(image):,} images of the data for {event.phase.name}: {size}."
             )
             found = embed_images(embed, here, image, self._say)
-            self._embed = parallel.show(parallel.keep(found, self._mesh), self._mesh)
+            self._embed = parallel.lend(found, self._mesh)
         return store._replace(embed=self._embed)
 
 

@@ -95,7 +95,7 @@ class TargetFeed:
         self.store, self._streamed = None, None
         self.largest_chunk = config.run.chunk
         if resident:
-            self.store = parallel.show(parallel.keep(dataset.store(action_size), mesh), mesh)
+            self.store = parallel.lend(dataset.store(action_size), mesh)
         else:
             self._streamed = StreamedFeed(
                 dataset, method.length, method.batch, action_size, method.before, mesh

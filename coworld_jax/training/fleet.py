@@ -115,7 +115,7 @@ class Fleet:
         axis_name = None if self._batch_mesh is None else parallel.AXIS
         self._world = World(first.method, first.ground.make, environments, slots, axis_name)
         data = None if first.feed is None else first.feed.store
-        self._data = parallel.show(parallel.keep(data, self._mesh), self._mesh)
+        self._data = parallel.lend(data, self._mesh)
         self._carry: Carry | None = None  # None while the runs hold their own parts
         self._programs: dict[Any, Any] = {}
 
@@ -136,7 +136,7 @@ class Fleet:
         blocks = fold(stretch.work)
         domains = tuple(e.domain for e in stretch.then if isinstance(e, Evaluate))
         taking = [run for run, takes in zip(self.runs, part, strict=True) if takes]
-        inputs = _stack_inputs([self._inputs(r, stretch, blocks, domains) for r in self.runs])
+        inputs = _stack_inputs([_inputs(run, stretch, blocks, domains) for run in self.runs])
         common = Common(self._data, jnp.int32(_done(stretch.work)))
         inputs, taking_part = self._placed((inputs, jnp.array(part)))
         arguments = (carry, parallel.replicate(common, self._mesh), inputs, taking_part)
@@ -144,8 +144,7 @@ class Fleet:
         program = self._program(stretch, blocks, domains, arguments)
         with _measured(taking, "update"):
             self._carry, played = program(*arguments)
-            if self._batch_mesh is not None:
-                parallel.check_equal(self._carry.learnt)
+            parallel.check_equal(self._carry.learnt)
             self._share_state()
             played = jax.tree.map(np.asarray, self._gathered(played))
         return [
@@ -200,35 +199,6 @@ class Fleet:
         updates = stack([run.state.clock.updates for run in self.runs])
         return Carry(learnt, updates, stores, written, flight)
 
-    def _inputs(
-        self, run: Run, stretch: Stretch, blocks: Sequence[Block], domains: Sequence[str]
-    ) -> Inputs:
-        """The settings of a run, and the seeds of everything that it plays in a stretch."""
-        together = run.config.schedule.episodes_per_collection
-        upcoming = {
-            domain: collector.replay.appended + len(collector.flown())
-            for domain, collector in run.collectors.items()
-        }
-        found: list[list[list[list[int]]]] = [[[] for _ in range(b.repeats)] for b in blocks]
-        for number, repetition, _, step in unfold(blocks):
-            if isinstance(step, Collect):
-                collector, first = run.collectors[step.phase.plays], upcoming[step.phase.plays]
-                numbers = range(first, first + together)
-                found[number][repetition].append([collector.seed_of(index) for index in numbers])
-                upcoming[step.phase.plays] += together
-        collections = tuple(
-            jnp.asarray(np.array(seeds, np.uint32).reshape(block.repeats, -1, together))
-            for seeds, block in zip(found, blocks, strict=True)
-        )
-        updates = run.position.updates + _updates(stretch.work)
-        evaluations = {
-            domain: jnp.asarray(np.array(run.evaluator.seeds(domain, updates), np.uint32))
-            for domain in domains
-        }
-        root = jax.random.key_data(run.state.clock.key)
-        numbers = jax.tree.map(jnp.asarray, fields.numbers(run.config.settings))
-        return Inputs(numbers, root, collections, evaluations)
-
     def _program(
         self,
         stretch: Stretch,
@@ -268,8 +238,8 @@ def _meshes(runs: Sequence[Run]) -> tuple[parallel.Mesh | None, parallel.Mesh | 
         return None, ground.mesh
     mesh = parallel.make_seed_mesh(devices, seeds)
     if mesh is None and parallel.trains_on_cores() and hosts.count() == 1:
-        shares = method.batch if method.shares is None else method.shares
-        cores = parallel.make_mesh(parallel.most_cores(devices, shares), method.batch)
+        most = parallel.most_cores(devices, method.batch, method.shares)
+        cores = parallel.make_mesh(most, method.batch)
         if cores is not None and _fits(first.config, ground, seeds * cores.size):
             return None, cores
     idle = parallel.idle_devices(devices, seeds)
@@ -281,6 +251,34 @@ def _meshes(runs: Sequence[Run]) -> tuple[parallel.Mesh | None, parallel.Mesh | 
 def _fits(config: Config, ground: Ground, copies: int) -> bool:
     """Whether the replays of a seed fit so many times into the memory that is free."""
     return copies * replay_bytes(config, ground) <= available_bytes()
+
+
+def _inputs(run: Run, stretch: Stretch, blocks: Sequence[Block], domains: Sequence[str]) -> Inputs:
+    """The settings of a run, and the seeds of everything that it plays in a stretch."""
+    together = run.config.schedule.episodes_per_collection
+    upcoming = {
+        domain: collector.replay.appended + len(collector.flown())
+        for domain, collector in run.collectors.items()
+    }
+    found: list[list[list[list[int]]]] = [[[] for _ in range(b.repeats)] for b in blocks]
+    for number, repetition, _, step in unfold(blocks):
+        if isinstance(step, Collect):
+            collector, first = run.collectors[step.phase.plays], upcoming[step.phase.plays]
+            numbers = range(first, first + together)
+            found[number][repetition].append([collector.seed_of(index) for index in numbers])
+            upcoming[step.phase.plays] += together
+    collections = tuple(
+        jnp.asarray(np.array(seeds, np.uint32).reshape(block.repeats, -1, together))
+        for seeds, block in zip(found, blocks, strict=True)
+    )
+    updates = run.position.updates + _updates(stretch.work)
+    evaluations = {
+        domain: jnp.asarray(np.array(run.evaluator.seeds(domain, updates), np.uint32))
+        for domain in domains
+    }
+    root = jax.random.key_data(run.state.clock.key)
+    numbers = jax.tree.map(jnp.asarray, fields.numbers(run.config.settings))
+    return Inputs(numbers, root, collections, evaluations)
 
 
 def _stack_inputs(each: Sequence[Inputs]) -> Inputs:

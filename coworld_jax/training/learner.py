@@ -85,8 +85,7 @@ class Learner:
                 runtime.return_free_memory()
         with self._stopwatch.measure("update"):
             state, metrics = self._programs[signature](*arguments)
-            if parallel.trains_on_cores():
-                parallel.check_equal(state.learnt)
+            parallel.check_equal(state.learnt)
             return state, {name: np.asarray(value) for name, value in metrics.items()}
 
     def _feeds(
