@@ -80,9 +80,10 @@ def test_a_page_warns_of_a_pair_whose_runs_learned_from_different_data():
     online = {"pair": pair.name, "arm": "online", "seed": 0, "data_digest": ""}
     alike = [{**online, "arm": a.name, "data_digest": "a"} for a in (arm, other)]
     assert mixed_data(study, [online, *alike]) == []
-    (said,) = mixed_data(study, [*alike, alike[0] | {"data_digest": "b"}])
-    assert said.startswith(f"**On {pair.name} the arms learned from different datasets**")
-    assert f"{arm.name}, {other.name} from a; {arm.name} from b." in said
+    later = [record | {"seed": 7} for record in alike]
+    (said,) = mixed_data(study, [*alike, later[0], later[1] | {"data_digest": "b"}])
+    assert said.startswith(f"**On {pair.name} the arms of some seeds learned from different")
+    assert f"(seeds: 7): {arm.name} from a; {other.name} from b." in said
     # Another machine made the data of another seed.
     (said,) = mixed_data(study, [*alike, *(r | {"seed": 1, "data_digest": "b"} for r in alike)])
     assert pair.name in said and "2 datasets" in said and "different" not in said
@@ -99,6 +100,19 @@ def test_arms_that_learned_from_different_data_are_not_compared():
     for made in (differences, improvements):
         cells = {line.split(" | ")[0]: line for line in made(study, records).splitlines()}
         assert cells["| bc"].count("–") == 3 and "–" not in cells["| CoWorld"]
+
+
+def test_a_seed_is_compared_where_both_arms_learned_from_one_dataset():
+    study = find_study("planar_transfer")
+    records = [
+        {"pair": pair.name, "arm": arm, "seed": seed, "return_mean": value * (1 + seed),
+         "selection": {}, "data_digest": "b" if (arm, seed) == ("bc", 2) else "a"}
+        for pair in study.pairs
+        for arm, value in {"dreamer": 30.0, "bc": 10.0}.items() for seed in range(4)
+    ]  # fmt: skip
+    cells = {line.split(" | ")[0]: line for line in differences(study, records).splitlines()}
+    assert cells["| bc"].count("-46.7") == 3  # -20 times 1, 2 and 4
+    assert cells["| bc"].count("n=3") == 3
 
 
 def test_the_difference_of_scores_is_that_of_the_arm_less_the_baseline():

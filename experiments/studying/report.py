@@ -240,14 +240,18 @@ def mixed_data(study: Study, records: Sequence[Record]) -> list[str]:
     said = []
     for pair in study.pairs:
         learned = [r for r in records if r["pair"] == pair.name and r["data_digest"]]
+        unlike = tables.differing_data(learned, {arm.name for arm in study.arms}, {pair.name})
+        seeds = sorted({seed for _, seed in unlike})
         arms: dict[str, dict[str, None]] = {}  # by dataset, in the order of the records
         for record in learned:
-            arms.setdefault(record["data_digest"], {})[record["arm"]] = None
-        if tables.differing_data(learned, {arm.name for arm in study.arms}, {pair.name}):
+            if not seeds or record["seed"] in seeds:
+                arms.setdefault(record["data_digest"], {})[record["arm"]] = None
+        if seeds:
             each = "; ".join(f"{', '.join(names)} from {key[:8]}" for key, names in arms.items())
             said.append(
-                f"**On {pair.name} the arms learned from different datasets**: {each}. Compare "
-                "only arms that have a dataset in common; the tables of differences do so."
+                f"**On {pair.name} the arms of some seeds learned from different datasets** (seeds: "
+                f"{', '.join(map(str, seeds))}): {each}. The tables of differences compare a seed "
+                "of two arms only where its dataset is the same."
             )
         elif len(arms) > 1:
             said.append(

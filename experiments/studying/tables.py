@@ -75,7 +75,8 @@ def _against_baseline(
 ) -> tuple[Scores, Scores, bool] | None:
     """What `paired_by_seed` makes of an arm and the baseline.
 
-    None where either has no run on a pair, or where a seed of theirs learned from two datasets.
+    A seed of which the two learned from different datasets enters neither. None where either has no
+    run on a pair, or where such seeds leave fewer than two in common.
 
     Args:
         scored: scores are compared, and not the study's measure.
@@ -88,10 +89,18 @@ def _against_baseline(
         else [values(records, one.name, name, measure) for name in compared]
         for one in (arm, study.baseline_arm)
     )
-    arms = arm.name, study.baseline_arm.name
-    if not all(own) or not all(base) or differing_data(records, arms, compared):
+    unlike = set(differing_data(records, (arm.name, study.baseline_arm.name), compared))
+    own, base = (
+        [
+            {seed: value for seed, value in by_seed.items() if (name, seed) not in unlike}
+            for name, by_seed in zip(compared, one, strict=True)
+        ]
+        for one in (own, base)
+    )
+    if not all(own) or not all(base):
         return None
-    return paired_by_seed(own, base)
+    left, right, paired = paired_by_seed(own, base)
+    return None if unlike and not paired else (left, right, paired)
 
 
 def differing_data(
