@@ -2,7 +2,8 @@
 
 A settings class is a frozen dataclass whose fields become flags. A number must be finite and not
 negative unless its field says more. A class may have a method ``check``, which raises a ValueError
-for values that do not fit together; `check` calls it.
+for values that do not fit together; `check` calls it. Its sentences begin with the name of the
+section, as in ``learning.horizon is 1``.
 """
 
 from __future__ import annotations
@@ -95,12 +96,26 @@ def check(settings: Any, prefix: str = "") -> None:
     """
     for path, value, entry in leaves(settings, prefix):
         _check_value(path, value, entry.metadata)
-    for entry in dataclasses.fields(settings):
-        inner = getattr(settings, entry.name)
-        if dataclasses.is_dataclass(inner) and hasattr(inner, "check"):
-            inner.check()
-    if hasattr(settings, "check"):
-        settings.check()
+    _check_together(settings, "", "")
+
+
+def _check_together(section: Any, above: str, name: str) -> None:
+    """What each section says of values that do not fit together, the inner sections first.
+
+    Args:
+        above: path of the section that holds this one, put before its sentences.
+        name: of this section; "" for the settings of a method.
+    """
+    path = f"{above}{name}." if name else ""
+    for entry in dataclasses.fields(section):
+        inner = getattr(section, entry.name)
+        if dataclasses.is_dataclass(inner):
+            _check_together(inner, path, entry.name)
+    if hasattr(section, "check"):
+        try:
+            section.check()
+        except ValueError as error:
+            raise ValueError(f"{above}{error}") from error
 
 
 def _check_value(path: str, value: Any, rules: Any) -> None:

@@ -97,7 +97,8 @@ class Player(NamedTuple):
     act: Callable[..., tuple[Memory, jax.Array]]
     discount: float  # per env_step, in [0, 1], that its values are of
     # (state, observation [T, N, ...], action [T, N, A], key) -> critics' values {name: [T, N]};
-    # the first is the player's own critic. None for a player without a critic.
+    # that of row t includes the reward of row t. The first is the player's own critic. None for a
+    # player without a critic.
     values: Callable[..., dict[str, jax.Array]] | None = None
     # (state, observation [T, N, ...], action [T, N, A], context) -> the observations that it
     # expects from ``context`` of them and the actions. None for a player without a decoder.
@@ -119,6 +120,7 @@ class Method(NamedTuple):
     # By name, functions of the state and of images uint8 [n, height, width, 3], to [n, ...].
     embeddings: Mapping[str, Callable[[State, jax.Array], jax.Array]] = MappingProxyType({})
     shares: int | None = None  # the number of devices that share an update divides it; None: B
+    ignores_ends: bool = False  # rewards are expected beyond the end, and no setting changes that
 
 
 class Beginning(NamedTuple):

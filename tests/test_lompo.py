@@ -25,6 +25,7 @@ from tiny_ensembles import (
 
 from coworld_jax import fields, parallel
 from coworld_jax.agents import ensemble, lompo
+from coworld_jax.agents.dreamer import probing
 from coworld_jax.agents.lompo import buffer, updates
 from coworld_jax.method import TARGET, Domain
 from coworld_jax.methods import METHODS
@@ -247,6 +248,23 @@ def test_devices_that_cannot_share_the_agents_batch_are_told_so() -> None:
         tiny.scan(method, "target agent", 1, state, resident, {}, mesh)
 
 
+def test_the_value_of_a_row_is_that_of_the_action_which_led_to_it() -> None:
+    agent, state = lompo_agent()
+    batch, acting = tiny.batch(3), lompo.make_acting(agent)
+    player = ensemble.playing.make_player(acting, lompo.pick)
+    key, learnt = jax.random.key(0), lompo.pick(state)
+    found = player.values(state, batch.image, batch.action, key)["critic"]
+    feat = probing.episode_features(
+        acting.model, learnt.world_model, batch.image, batch.action, key
+    )
+    critic = functools.partial(agent.agent.critic.apply, learnt.critic)
+    wanted = critic(feat[:-1], batch.action[1:]).min(axis=0)
+    np.testing.assert_allclose(found[1:], wanted, rtol=1e-5, atol=1e-6)
+    own = agent.agent.actor.apply(learnt.actor, feat[0])
+    wanted = acting.discount * critic(feat[0], own).min(axis=0)
+    np.testing.assert_allclose(found[0], wanted, rtol=1e-5, atol=1e-6)
+
+
 # --- LOMPO Finetune -------------------------------------------------------------------------------
 
 
@@ -302,6 +320,9 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
         fields.check(replace(LOMPO, learning=replace(LOMPO.learning, length=1)))
     with pytest.raises(ValueError, match="learning.horizon is 1: it must be at least 2"):
         fields.check(replace(OFFLINE, learning=replace(OFFLINE.learning, horizon=1)))
+    online = replace(FINETUNE.online, learning=replace(FINETUNE.online.learning, horizon=1))
+    with pytest.raises(ValueError, match=r"^online\.learning\.horizon is 1: it must be at least 2"):
+        fields.check(replace(FINETUNE, online=online))
     with pytest.raises(ValueError, match="penalty is 'mixture'"):
         fields.check(replace(OFFLINE, penalty="mixture"))
 

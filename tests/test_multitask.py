@@ -33,6 +33,12 @@ def test_devices_share_the_pattern_of_a_batch():
         target_chunks(quarter, 2)
 
 
+@pytest.mark.parametrize(("share", "batch", "count"), [(0.14, 50, 7), (0.58, 50, 29)])
+def test_a_whole_number_of_chunks_is_accepted_in_spite_of_rounding(share, batch, count):
+    assert share * batch != count  # in floating point
+    assert target_chunks(replace(SETTINGS, target_share=share), batch).sum() == count
+
+
 def test_cores_that_would_part_the_pattern_of_a_batch_are_not_taken():
     quarter = replace(SETTINGS, target_share=0.25, learning=replace(SETTINGS.learning, batch=4))
     method = METHODS["multitask"].make(quarter, tiny.domains())

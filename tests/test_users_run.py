@@ -14,6 +14,7 @@ from record_digests import save_data
 
 from coworld_jax import config as configuration
 from coworld_jax.data import DataError, load_episode, save_episode
+from coworld_jax.methods import METHODS
 from coworld_jax.records.metrics import read_metrics
 from coworld_jax.training.loop import train
 from coworld_jax.training.remarks import imagines_beyond_ends
@@ -86,9 +87,16 @@ def test_terminal_states_without_a_discount_head_get_one_remark(data, tmp_path):
     assert "discount" not in announced(with_head, tmp_path / "c")
 
 
-def test_a_method_without_such_a_setting_gets_no_remark():
-    assert imagines_beyond_ends(tiny.CONFIG, "Episodes") != []
-    assert imagines_beyond_ends(replace(tiny.CONFIG, settings=tiny.NETWORK), "Episodes") == []
+def test_methods_that_ignore_the_end_say_so_and_those_that_do_not_imagine_say_nothing():
+    coworld = METHODS["coworld"].make(tiny.CONFIG.settings, tiny.domains())
+    assert imagines_beyond_ends(tiny.CONFIG, coworld, "Episodes") != []
+    for name in ("lompo", "lompo_finetune", "offline_dv2"):
+        method = METHODS[name].make(tiny.OTHERS[name], tiny.domains())
+        config = replace(tiny.CONFIG, method=name, settings=tiny.OTHERS[name])
+        (said,) = imagines_beyond_ends(config, method, "Episodes")
+        assert f"{name} has no discount head" in said
+    silent = replace(tiny.CONFIG, settings=tiny.NETWORK)
+    assert imagines_beyond_ends(silent, coworld, "Episodes") == []
 
 
 # --- the same data --------------------------------------------------------------------------------

@@ -148,10 +148,10 @@ def load_directory(
     if metadata is None and (directory / UNFINISHED).exists():
         raise DataError.of(directory / UNFINISHED, "", _UNFINISHED)
     headers, faults = read_headers(paths, minimum_rows, action_size)
-    if faults and not skip_bad:
-        raise _refusal(directory, faults)
     if not headers:
         raise _all_bad(directory, faults)
+    if faults and not skip_bad:
+        raise _refusal(directory, faults)
     need, free = sum(header.nbytes for header in headers), host_bytes()
 
     def fill(put: Callable[[Rows], None]) -> tuple[list[int], list[Fault]]:
@@ -306,14 +306,14 @@ def read_headers(
         action_size = counts.most_common(1)[0][0]
         source = "most files have"
     else:
-        source = "the task has"
+        source = "the target task has"
     fitting = []
     for header in headers:
         if header.action_size != action_size:
             reason = f"has {header.action_size} coordinates, but {source} {action_size}"
             faults.append(Fault(header.path, "action", reason))
         elif header.rows < minimum_rows:
-            reason = f"has {header.rows} rows, but a chunk has {minimum_rows}"
+            reason = f"has {header.rows} rows, but a chunk has {minimum_rows} (learning.length)"
             faults.append(Fault(header.path, "image", reason))
         else:
             fitting.append(header)
@@ -330,7 +330,8 @@ def _refusal(directory: Path, faults: Sequence[Fault]) -> DataError:
 
 
 def _all_bad(directory: Path, faults: Sequence[Fault]) -> DataError:
-    return DataError(f"No file of {directory} is good; the first fault: {faults[0]}", faults)
+    first = "the fault" if len(faults) == 1 else f"the first of {len(faults)} faults"
+    return DataError(f"No file of {directory} is good; {first}: {faults[0]}", faults)
 
 
 def _aligned(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:

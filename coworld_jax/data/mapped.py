@@ -80,7 +80,7 @@ def mapped_rows(
         with _locked(place / _LOCK):
             index = _valid(place, wanted, forms)
             if index is None:
-                _build(directory, headers, place, reason, fill)
+                _build(headers, place, reason, fill)
                 index = _valid(place, wanted, forms)
                 assert index is not None
             else:
@@ -140,9 +140,7 @@ def _valid(
     return index
 
 
-def _build(
-    directory: Path, headers: Sequence[Header], place: Path, reason: str, fill: Fill
-) -> None:
+def _build(headers: Sequence[Header], place: Path, reason: str, fill: Fill) -> None:
     """Write the arrays, then the index.
 
     Raises:

@@ -174,8 +174,8 @@ class Replay:
         if self.state_size and found != [rows, self.state_size]:
             raise ValueError(
                 f"Episode {name} has a state of shape {found}, but the agent of "
-                f"{self.files.directory} reads one of [{rows}, {self.state_size}]: use "
-                "--config.source_observation=image."
+                f"{self.files.directory} reads one of [{rows}, {self.state_size}]: let it "
+                "read images (observation=image, or source_observation=image for CoWorld)."
             )
 
     def _write(self, episode: Episode, slot: int) -> None:

@@ -23,14 +23,13 @@ Learning rate 3e-4 and batch 256 are V-D4RL's for offline data.
 
 What differs from the official code:
 
-* An episode is drawn first, then a chunk in it. The official buffer draws among all rows, which is
-  the same where all episodes are equally long.
 * An episode is drawn first, then a row. The official buffer draws among all rows, which is the same
   where all episodes are equally long.
 * Shifts are whole pixels, which differ from the official bilinear sampler by at most 0.0023 grey
   levels of 255.
-* The dataset's actions may lie outside [-1, 1] and are not clipped, as in the official code.
+* An exploring player has the schedule's final noise, as it does not know the count of updates.
 
+The dataset's actions may lie outside [-1, 1] and are not clipped, as in the official code.
 There is no critic, so the player has no values, and rewards are not read.
 """
 

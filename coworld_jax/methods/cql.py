@@ -33,8 +33,6 @@ What differs from the official code:
 
 * An episode is drawn first, then a chunk in it. The official buffer draws among all rows, which is
   the same where all episodes are equally long.
-* An episode is drawn first, then a row. The official buffer draws among all rows, which is the same
-  where all episodes are equally long.
 * Shifts are whole pixels, which differ from the official bilinear sampler by at most 0.0023 grey
   levels of 255.
 * An exploring player has the schedule's final noise, as it does not know the count of updates.

@@ -19,7 +19,7 @@ What the paper leaves open, and what was chosen:
 
 * How CURL learns offline: nothing else is changed. The buffer is the dataset, and nothing is
   collected. Nothing keeps the policy near the data, so that values can grow without limit; the
-  paper's own row is near zero.
+  paper's own row is near zero on DeepMind Control (Table 3).
 * Hyperparameters: those of the official script, batch 128 instead of the class's 32, slow copies
   0.01 and 0.05, temperature 0.1. The CURL paper has others per task.
 * Lengths: "300k iterations" are read as those of the official loop, which makes one update each.

@@ -26,6 +26,9 @@ What CoWorld's paper leaves open, and what was chosen: it gives 100k iterations,
 official number of updates of the agent (V-D4RL's copy makes 150k), here after 25,000 of the model.
 Frames are CoWorld's 64 pixels, not LOMPO's 128, and rewards are the tasks' dense ones.
 
+As in the official code, the end of an episode is ignored: the discount of every step is γ, also
+where the data have 0.
+
 What differs from the official code:
 
 * **Noise.** There each draw of a Gaussian latent has one noise vector for the whole batch: all
@@ -101,4 +104,5 @@ def make_lompo(settings: LompoSettings, domains: Mapping[str, Domain]) -> Method
         length=settings.learning.length,
         batch=settings.learning.batch,
         shares=math.gcd(settings.learning.batch, settings.learning.agent_batch),
+        ignores_ends=True,
     )

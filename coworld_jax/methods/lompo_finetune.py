@@ -159,6 +159,7 @@ def make_lompo_finetune(settings: LompoFinetuneSettings, domains: Mapping[str, D
         length=settings.learning.length,
         batch=settings.learning.batch,
         shares=math.gcd(settings.learning.batch, settings.learning.agent_batch),
+        ignores_ends=True,
     )
 
 

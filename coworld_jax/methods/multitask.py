@@ -170,13 +170,13 @@ def target_chunks(settings: MultitaskSettings, batch: int) -> np.ndarray:
     Raises:
         ValueError: the share is no whole number of chunks, or leaves a domain without one.
     """
-    chunks = settings.target_share * batch
-    if not (0 < chunks < batch and chunks.is_integer()):
+    chunks = round(settings.target_share * batch)
+    if not (0 < chunks < batch and math.isclose(chunks, settings.target_share * batch)):
         raise ValueError(
             f"target_share is {settings.target_share} of {batch} chunks (learning.batch, divided "
             "by the devices): both domains need a whole number of them, at least one."
         )
-    return np.diff(np.floor(np.arange(batch + 1) * settings.target_share)) > 0
+    return np.diff(np.arange(batch + 1) * chunks // batch) > 0
 
 
 def _init(multitask: Multitask, key: jax.Array) -> MultitaskState:

@@ -24,6 +24,9 @@ What CoWorld's paper leaves open, and what was chosen:
   without effect, so that 5 was used; since then 10 is. The default here is 10. Rewards of
   Meta-World are ten times as large as those of DeepMind Control, so the weight wants tuning.
 
+As in the official code, the end of an episode is ignored: imagination goes on where the data have
+discount 0.
+
 What differs from the official code:
 
 * Its first update trains model and behaviour together, to build the variables; here the behaviour
@@ -99,6 +102,7 @@ def make_offline_dv2(settings: OfflineDV2Settings, domains: Mapping[str, Domain]
         players={TARGET: make_player(_acting(agent), _pick)},
         length=settings.learning.length,
         batch=settings.learning.batch,
+        ignores_ends=True,
     )
 
 
@@ -121,7 +125,7 @@ def _acting(agent: OfflineAgent) -> Acting:
         action_size=agent.model.action_size,
         discount=agent.learning.discount,
         choose=choose,
-        judge=lambda learnt, feat: critic.apply(learnt.critic, feat),
+        judge=lambda learnt, feat, action: critic.apply(learnt.critic, feat),
     )
 
 

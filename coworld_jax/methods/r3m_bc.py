@@ -36,7 +36,8 @@ What differs from the official code:
   the player's are.
 * Embeddings are computed in every update. ``run.embeddings = "phase"`` computes them once before,
   as the official code does: it takes memory, saves most of the time, and changes nothing.
-* The last row of an episode has no action after it and is not trained on; neither is it there.
+
+The last row of an episode has no action after it and is not trained on, as in the official code.
 
 The encoder is a part of what a checkpoint holds. The file of weights must still be there when a run
 goes on or its policy is loaded, since it says which network it is. There is no critic, so the

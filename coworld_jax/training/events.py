@@ -128,7 +128,8 @@ def join(run: Run, domain: str, *, worthwhile: bool = True) -> None:
         values = {f"{domain}/collection/return_mean": float(np.mean(collected.returns))}
         run.metrics.write(run.position.updates, run.position.env_steps, values)
     if collected.terminated:
-        run.remark(imagines_beyond_ends(run.config, f"Episodes of {run.pools[domain].spec.task}"))
+        episodes = f"Episodes of {run.pools[domain].spec.task}"
+        run.remark(imagines_beyond_ends(run.config, run.method, episodes))
 
 
 def learn(run: Run, event: Learn) -> None:

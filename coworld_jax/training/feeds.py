@@ -73,7 +73,7 @@ class TargetFeed:
             *(f"left out: {fault}" for fault in dataset.skipped),
             *_agreement(dataset, spec),
             _actions(dataset),
-            *_endings(dataset, config),
+            *_endings(dataset, config, method),
         ]
         # Of all memory, not of what is free just now: a resumed run must choose the same feed.
         share = max(hosts.gather(dataset.nbytes / total_bytes()))
@@ -158,7 +158,8 @@ def _actions(dataset: Dataset) -> str:
     )
 
 
-def _endings(dataset: Dataset, config: Config) -> list[str]:
+def _endings(dataset: Dataset, config: Config, method: Method) -> list[str]:
     ends = dataset.starts + dataset.lengths - 1
     count = int((dataset.discount[ends] == 0.0).sum())
-    return imagines_beyond_ends(config, f"{count:,} episodes of {config.data}") if count else []
+    episodes = f"{count:,} episodes of {config.data}"
+    return imagines_beyond_ends(config, method, episodes) if count else []

@@ -364,7 +364,7 @@ def _collectors(
             rows=rows,
             action_size=ground.action_size,
             minimum_rows=method.length,
-            state_size=spec.state_size if method.players[domain].reads == "state" else 0,
+            state_size=_state_size(ground, domain),
             mesh=mesh,
         )
         collectors[domain] = Collector(pools[domain], replay, config.seed, domain, patience)
@@ -384,8 +384,14 @@ def replay_bytes(config: Config, ground: Ground) -> int:
     for domain in {phase.plays for phase in plan if phase.plays}:
         spec = ground.pools[domain].spec
         rows = replay_slots(config, ground, domain) * (spec.episode_steps + 1)
-        total += rows * row_bytes(ground.action_size, spec.state_size)
+        total += rows * row_bytes(ground.action_size, _state_size(ground, domain))
     return total
+
+
+def _state_size(ground: Ground, domain: str) -> int:
+    """Numbers of a state that the replay of a domain keeps: none for a player of images."""
+    reads = ground.method.players[domain].reads
+    return ground.pools[domain].spec.state_size if reads == "state" else 0
 
 
 def _fresh_state(method: Method, seed: int, mesh: parallel.Mesh | None) -> TrainState:

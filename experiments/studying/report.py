@@ -249,9 +249,9 @@ def mixed_data(study: Study, records: Sequence[Record]) -> list[str]:
         if seeds:
             each = "; ".join(f"{', '.join(names)} from {key[:8]}" for key, names in arms.items())
             said.append(
-                f"**On {pair.name} the arms of some seeds learned from different datasets** (seeds: "
-                f"{', '.join(map(str, seeds))}): {each}. The tables of differences compare a seed "
-                "of two arms only where its dataset is the same."
+                f"**On {pair.name} the arms of some seeds learned from different datasets** "
+                f"(seeds: {', '.join(map(str, seeds))}): {each}. The tables of differences compare "
+                "a seed of two arms only where its dataset is the same."
             )
         elif len(arms) > 1:
             said.append(

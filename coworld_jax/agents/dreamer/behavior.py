@@ -115,7 +115,7 @@ def actor_terms(
     start_discount: jax.Array,
     noise: Noise,
 ) -> tuple[jax.Array, tuple[Imagined, dict[str, jax.Array]]]:
-    """Actor loss over one imagined rollout, and the critic's imagined (Eq. 7, 8).
+    """Actor loss over one imagined rollout, and what the critic learns from (Eq. 7, 8).
 
     Args:
         actor_params: differentiated; all else is data.
@@ -125,8 +125,8 @@ def actor_terms(
         noise: see `rollout_noise`.
 
     Returns:
-        Loss ``[H - 1, N]``, then (critic imagined, per-state quantities to log). Entropy and
-        log-probability are those of the coordinates that the agent's simulator takes.
+        Loss ``[H - 1, N]``, then (what the critic learns from, per-state quantities to log).
+        Entropy and log-probability are those of the coordinates that the agent's simulator takes.
     """
     learning, model, world_params = agent.learning, agent.model, state.world_model
     rollout = imagine(agent, world_params, actor_params, start, noise)

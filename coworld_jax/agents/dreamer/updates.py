@@ -53,7 +53,7 @@ class Seen(NamedTuple):
 ModelTerms = Callable[[Params, Observation, Prediction, Sequence[Observation]], Terms]
 # (parameters, imagined states, critic's value there) -> terms of the critic's loss, [H - 1, N]
 CriticTerms = Callable[[Params, Imagined, jax.Array], Terms]
-# parameters -> terms of the actor's loss
+# parameters -> terms of the actor's loss, of which none is replaced
 ActorTerms = Callable[[Params], Terms]
 
 
@@ -208,11 +208,11 @@ def actor_loss(
     loss, (imagined, logged) = behavior.actor_terms(
         params, agent, state, start, start_discount, noise
     )
-    terms = extra.actor_terms(params).added
+    terms = extra.actor_terms(params)
     total = jnp.mean(loss)
-    if terms:
-        total = total + weighted_sum(term_means(terms), extra.actor_weights)
-    return total, (imagined, logged | terms)
+    if terms.added:
+        total = total + weighted_sum(term_means(terms.added), extra.actor_weights)
+    return total, (imagined, logged | terms.added | terms.logged)
 
 
 def critic_loss(

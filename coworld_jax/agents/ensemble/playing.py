@@ -31,7 +31,9 @@ class Acting(NamedTuple):
     discount: float
     # (actor, features [B, F], key, explore=...) -> actions [B, A], zero in surplus coordinates
     choose: Callable[..., jax.Array]
-    judge: Callable[[Learnt, jax.Array], jax.Array]  # features [..., F] -> values [...]
+    # (learnt, features [T, N, F], the action [T, N, A] that led to each row) -> values [T, N],
+    # aligned as `Player.values` are
+    judge: Callable[[Learnt, jax.Array, jax.Array], jax.Array]
 
 
 def make_player(acting: Acting, pick: Callable[[State], Learnt]) -> Player:
@@ -85,4 +87,4 @@ def _values(
 ) -> jax.Array:
     """The own critic along filtered episodes, ``[T, N]``."""
     feat = probing.episode_features(acting.model, learnt.world_model, observation, action, key)
-    return acting.judge(learnt, feat)
+    return acting.judge(learnt, feat, action)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from coworld_jax.agents.dreamer.world_model import WorldModel, init_world_model
@@ -175,7 +176,7 @@ def pick(state: LompoState) -> Learnt:
 
 
 def make_acting(lompo: Lompo) -> Acting:
-    """The actor, with the noise of imagination to explore; the lower critic of its own action."""
+    """The actor, with the noise of imagination to explore; the lower of its critics."""
     actor, critic = lompo.agent.actor, lompo.agent.critic
 
     def choose(params: Params, feat: jax.Array, key: jax.Array, *, explore: bool) -> jax.Array:
@@ -185,8 +186,14 @@ def make_acting(lompo: Lompo) -> Acting:
         noisy = add_noise(lompo.model, action, jax.random.normal(key, action.shape))
         return noisy.at[..., lompo.taken :].set(0.0)
 
-    def judge(learnt: Learnt, feat: jax.Array) -> jax.Array:
-        q = critic.apply(learnt.critic, feat, actor.apply(learnt.actor, feat))
-        return q.min(axis=0)
+    def judge(learnt: Learnt, feat: jax.Array, action: jax.Array) -> jax.Array:
+        """``min Q`` of the row before and of the action that led to a row.
+
+        The first row has no reward: its value is γ times that of the actor's action there.
+        """
+        own = actor.apply(learnt.actor, feat[0])
+        first = lompo.learning.discount * critic.apply(learnt.critic, feat[0], own).min(axis=0)
+        later = critic.apply(learnt.critic, feat[:-1], action[1:]).min(axis=0)
+        return jnp.concatenate([first[None], later])
 
     return Acting(world_model(lompo), lompo.taken, lompo.learning.discount, choose, judge)

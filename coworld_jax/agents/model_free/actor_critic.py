@@ -130,14 +130,12 @@ def noisy_action(mean: jax.Array, std: jax.Array, noise: jax.Array, clip: float)
     return action + jax.lax.stop_gradient(clamped - action)
 
 
-def exploration_std(
-    step: jax.Array, initial: float = 1.0, final: float = 0.1, steps: float = 250_000.0
-) -> jax.Array:
+def exploration_std(step: jax.Array, initial: float, final: float, steps: float) -> jax.Array:
     """``σ`` of `noisy_action`, from ``initial`` to ``final`` in a straight line.
 
     Args:
-        step: agent steps; the official code makes one update per two of them.
-        steps: at which ``final`` is reached.
+        step: the count of updates. The official code counts agent steps, two for each update.
+        steps: at which ``final`` is reached, counted as ``step`` is.
     """
     progress = jnp.clip(step / steps, 0.0, 1.0)
     return (1.0 - progress) * initial + progress * final

@@ -65,7 +65,7 @@ def update_features(
     ``L_critic = Σ_i (Q_i(s, a) - y)²``, ``L_actor = -min Q(s, π(s))``, without noise.
 
     Args:
-        batch: features ``[B, F]`` in the place of frames; discount is γ, 0 where the task ended.
+        batch: features ``[B, F]`` in the place of frames; LOMPO's discount is γ in all of them.
         axis_name: mapped axis over which the batch is split.
 
     **Gradient:** the critic's loss to the critics, the actor's to the actor.

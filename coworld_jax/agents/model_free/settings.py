@@ -73,16 +73,6 @@ class NoiseConfig:
     updates: int = count(125_000)  # until ``final`` is reached
     clip: float = 0.3  # largest deviation from the mean in a loss
 
-    def check(self) -> None:
-        """The policy stays a distribution: the logged entropy needs a scale.
-
-        Raises:
-            ValueError: a scale is zero.
-        """
-        for name, value in (("initial", self.initial), ("final", self.final)):
-            if value == 0.0:
-                raise ValueError(f"noise.{name} is 0: it must be positive.")
-
 
 def make_pixel_agent(
     network: PixelNetworkConfig,

@@ -17,7 +17,6 @@ from coworld_jax.agents.dreamer.world_model import (
     Observation,
     WorldModel,
     balanced_kl,
-    example_noise,
     init_world_model,
     latent_noise,
     likelihood_losses,
@@ -33,6 +32,7 @@ from coworld_jax.agents.gradient import (
     term_means,
     weighted_sum,
 )
+from coworld_jax.agents.noise import example_noise
 from coworld_jax.agents.offline_dv2.behavior import (
     PenalisedAgent,
     PenalisedState,

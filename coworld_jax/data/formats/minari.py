@@ -39,7 +39,6 @@ from coworld_jax.data.metadata import IMPORT_NAME, read_json
 from coworld_jax.data.npz import array_names, explained, opened
 from coworld_jax.types import Episode
 
-MAIN_FILE = "main_data.hdf5"
 MARK = re.compile(r"episode_(\d+)")
 """A file with such groups is one of them."""
 _METADATA, _RECORD = "metadata.json", "coworld_jax_dataset"
