@@ -31,8 +31,8 @@ class EpisodesConfig:
 class RunConfig:
     """How the run is carried out.
 
-    Only ``profile`` and ``skip_bad_files`` change what is learnt; ``devices``, ``seeds``,
-    ``program`` and ``embeddings`` change its last digits.
+    Only ``profile``, ``skip_bad_files`` and ``last_phase`` change what is learnt; ``devices``,
+    ``seeds``, ``program`` and ``embeddings`` change its last digits.
     """
 
     chunk: int = count(100)  # updates per jitted call, at most

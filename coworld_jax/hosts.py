@@ -75,14 +75,18 @@ def start(mode: str) -> None:
             )
     except (ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if cluster is None:
+        if cluster is None and "coordinator_address" in reason:
             raise ValueError(
                 f"--hosts=auto: jax recognises no cluster here ({reason}). On a single machine "
                 f"leave --hosts out; elsewhere {_WAYS}."
             ) from error
+        needs = (
+            ""
+            if cluster is None
+            else (" Each needs the same ADDRESS:PORT, which is host 0's, and an INDEX of its own.")
+        )
         raise ValueError(
-            f"--hosts={mode}: the hosts did not find each other ({reason}). Each needs the same "
-            "ADDRESS:PORT, which is host 0's, and an INDEX of its own."
+            f"--hosts={mode}: the hosts did not find each other ({reason}).{needs}"
         ) from error
 
 

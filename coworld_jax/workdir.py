@@ -138,9 +138,15 @@ def check_config(
         way_out: what the user can do, for the error.
 
     Raises:
-        ValueError: the directory belongs to a run with another configuration.
+        ValueError: the directory belongs to a run with another configuration, or to one that was
+            stopped while it copied its beginning.
     """
     if not (workdir / CONFIG).exists():
+        if (workdir / CHECKPOINTS).exists():
+            raise ValueError(
+                f"{workdir} has checkpoints but no {CONFIG}: give --beginning again if that was "
+                "interrupted, or delete the directory, or choose another --workdir."
+            )
         return
     recorded = read_config(workdir)
     changed = _changed(_grown(recorded, config), config)
@@ -229,6 +235,7 @@ class RestoredRun(NamedTuple):
     method: Method
     state: State  # what the method has learnt
     host: dict[str, Any]  # the record beside the state
+    updates: int  # of the run, when it was saved
 
 
 def restore_run(workdir: str | Path, *, best: bool = False) -> RestoredRun:
@@ -256,7 +263,7 @@ def restore_run(workdir: str | Path, *, best: bool = False) -> RestoredRun:
         method = make_method(config, specs)
         template = parallel.shapes_on_one_device(lambda: init_train_state(method, make_key(0)))
         state, host = checkpoints.restore(template, step)
-    return RestoredRun(config, specs, method, state.learnt, host)
+    return RestoredRun(config, specs, method, state.learnt, host, step)
 
 
 def load_policy(
@@ -286,6 +293,20 @@ def load_policy(
     folder = Path(workdir) if seed is None else seed_directory(Path(workdir), seed)
     run = restore_run(folder, best=best)
     domain = domain or (TARGET if TARGET in run.method.players else next(iter(run.specs)))
+    return policy_of(run, workdir, domain, explore=explore)
+
+
+def policy_of(
+    run: RestoredRun, workdir: str | Path, domain: str, *, explore: bool = False
+) -> AgentPolicy:
+    """The policy of a run that has been read, see `load_policy`.
+
+    Args:
+        workdir: for the sentence.
+
+    Raises:
+        ValueError: no such domain.
+    """
     if domain not in run.method.players:
         known = ", ".join(run.method.players)
         raise ValueError(f"{workdir} has no domain {domain}: use one of {known}.")

@@ -132,8 +132,8 @@ def _play(command: str) -> int:
     return _EPISODES.value
 
 
-def _learn(command: str) -> int | None:
-    """Train an agent and collect its replay; returns its episodes, or None if interrupted."""
+def _learn(command: str) -> int:
+    """Train an agent and collect its replay; returns its episodes."""
     _refuse(_OF_PLAYING, "")
     _refuse(_OVERRULED, "; --task, --seed and --updates decide that")
     if _WORKDIR.value is None:
@@ -156,14 +156,20 @@ def _learn(command: str) -> int | None:
     if _EPISODE_STEPS.value is not None:
         schedule = dataclasses.replace(schedule, episode_steps=_EPISODE_STEPS.value)
     print(f"Compiled programs are kept in {runtime.configure() or 'memory only'}.", file=sys.stderr)
-    return collect_online(
-        as_path(_OUT.value),
-        workdir,
-        dataclasses.replace(config, run=run, schedule=schedule),
-        until=_UNTIL.value,
-        reference=reference,
-        command=command,
-    )
+    with runtime.StopRequest() as stop:
+        episodes = collect_online(
+            as_path(_OUT.value),
+            workdir,
+            dataclasses.replace(config, run=run, schedule=schedule),
+            until=_UNTIL.value,
+            reference=reference,
+            command=command,
+            stop=stop,
+        )
+    if episodes is None:
+        print("collect: stopped; the same command goes on.", file=sys.stderr)
+        sys.exit(stop.status)
+    return episodes
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -174,8 +180,6 @@ def main(arguments: Sequence[str]) -> None:
     command = shlex.join(["python", "-m", "experiments.collect", *sys.argv[1:]])
     with one_sentence("collect: interrupted; the same command goes on."):
         episodes = _learn(command) if _POLICY.value == "dreamer" else _play(command)
-    if episodes is None:
-        sys.exit("collect: stopped; the same command goes on.")
     print(f"{_OUT.value}: {episodes} episodes of {_TASK.value}; look at them with")
     print(f"python -m experiments.dataset inspect {shlex.quote(_OUT.value)}")
 

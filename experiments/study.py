@@ -172,8 +172,8 @@ def _run(study: Study, root: Path, reported: Path | None) -> None:
     together = _accelerated() if _TOGETHER.value is None else _TOGETHER.value
     failed = carry_out(study, root, _processes(), together=together, reported=reported)
     if failed:
-        logs = ", ".join(f"{name} (see {log})" for name, log in failed.items())
-        sys.exit(f"study: not finished: {logs}. The same command tries them again.")
+        reasons = ", ".join(f"{name} ({reason})" for name, reason in failed.items())
+        sys.exit(f"study: not finished: {reasons}. The same command goes on.")
     print("Everything is there.")
 
 
@@ -195,7 +195,8 @@ def _accelerated() -> bool:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ValueError(f"jax does not start: {done.stderr.strip().splitlines()[-1]}")
+        said = done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"]
+        raise ValueError(f"jax does not start: {said[-1]}")
     return done.stdout.strip() != "cpu"
 
 

@@ -93,6 +93,7 @@ def run() -> None:
     runtime.use_cores()
     with one_sentence("train: interrupted; the same command goes on."):
         hosts.start(_hosts_flag(sys.argv))
+        runtime.check_devices()
         with ending_together():
             app.run(main, flags_parser=lambda arguments: read_flags(normalise(arguments)))
 

@@ -6,9 +6,14 @@
 # Flags after the commit go to `experiments.benchmark update`. ROUNDS (3) measurements of each.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bash launch/setup_env.sh
+
+die() { printf 'compare_commits: %s\n' "$*" >&2; exit 1; }
+
+[[ $# -ge 1 ]] || die "write the other commit, then flags of experiments.benchmark update."
 commit=$1
 shift
+git rev-parse --quiet --verify "$commit^{commit}" >/dev/null || die "there is no commit $commit."
+bash launch/setup_env.sh
 python=$PWD/.venv/bin/python
 there=$(mktemp -d)
 trap 'git worktree remove --force "$there/other"; rm -rf "$there"' EXIT

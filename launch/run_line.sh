@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs one line of a file of training commands. The other launchers call it on each host.
+# Runs one line of a file of commands. The other launchers call it on each host.
 #
 #   bash launch/run_line.sh FILE LINE [FLAGS]   # LINE counts from 1; FLAGS follow the command
 #
@@ -13,10 +13,13 @@ die() { printf 'run_line: %s\n' "$*" >&2; exit 1; }
 [[ $# -ge 2 && $2 =~ ^[1-9][0-9]*$ ]] || die "write a file of commands and the number of a line."
 file=$1 number=$2
 shift 2
-[[ -f $file ]] || die "there is no file $file."
-line=$(sed -n "${number}p" "$file")
+path=$file
+[[ $file == /* ]] || path=$OLDPWD/$file
+[[ -f $path ]] || die "there is no file $file."
+line=$(sed -n "${number}p" "$path")
 [[ $line =~ [^[:space:]] ]] || die "$file has no line $number, or an empty one."
 [[ -x .venv/bin/python ]] || die "there is no .venv; run: bash launch/setup_env.sh"
 export PATH="$PWD/.venv/bin:$PATH"
+[[ $line != *experiments.collect* ]] || set -- # one process collects a dataset, without FLAGS
 # The command takes the place of this shell, so that signals reach it and no one else.
 eval "exec $line \"\$@\""

@@ -21,8 +21,9 @@ suitable() { # an interpreter that runs and is new enough
 }
 
 find_python() {
-    local candidate
-    for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.13}; do
+    local candidate candidates=(python3 python3.12 python3.11 python3.13)
+    [[ -z ${PYTHON:-} ]] || candidates=("$PYTHON")
+    for candidate in "${candidates[@]}"; do
         if suitable "$candidate"; then
             printf '%s\n' "$candidate"
             return

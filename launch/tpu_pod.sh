@@ -35,6 +35,7 @@ die() { say "$@"; exit 1; }
 
 [[ $# -eq 2 && $2 =~ ^[1-9][0-9]*$ ]] || die "write a file of commands and the number of a line."
 commands=$1 number=$2
+[[ $commands == /* ]] || commands=$OLDPWD/$commands # the script has changed its folder
 [[ -n $(sed -n "${number}p" "$commands") ]] || die "$commands has no line $number."
 for name in POD ZONE TYPE VERSION SHARE; do
     [[ -n ${!name:-} ]] || die "$name is not set; the head of launch/tpu_pod.sh explains it."

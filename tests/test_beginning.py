@@ -13,6 +13,7 @@ from coworld_jax.config import flatten
 from coworld_jax.training.beginning import start_from
 from coworld_jax.training.loop import train
 from coworld_jax.training.plan import up_to
+from coworld_jax.workdir import check_config
 
 TOYS = {"source": ("toy_tasks:calm",), "target": "toy_tasks:windy"}
 
@@ -91,6 +92,12 @@ def test_a_method_without_a_beginning_says_so(beginning, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(flat))
     with pytest.raises(ValueError, match="Runs of bc have no common beginning"):
         start_from(config, tmp_path / "run", tmp_path)
+
+
+def test_checkpoints_without_a_configuration_begin_no_run(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ValueError, match="checkpoints but no config.json: give --beginning again"):
+        check_config(tmp_path, tiny.CONFIG)
 
 
 def test_an_unknown_last_phase_names_those_that_there_are():

@@ -184,6 +184,7 @@ def test_every_seed_is_a_workdir_and_all_have_a_summary(many):
     assert json.loads((workdir / "summary.json").read_text())["updates"] == 8
     own = [json.loads((workdir / f"seed_{s}/summary.json").read_text()) for s in range(SEEDS)]
     assert summary["wall_time"] == max(seed["wall_time"] for seed in own)
+    assert {seed["seeds_together"] for seed in own} == {SEEDS}  # in that time
     assert (workdir / "pictures/source_returns.png").exists()
     actions = [
         load_policy(workdir, seed=seed).episode(0)(np.zeros((64, 64, 3), np.uint8))
@@ -192,6 +193,8 @@ def test_every_seed_is_a_workdir_and_all_have_a_summary(many):
     assert not np.allclose(actions[0], actions[1])
     assert seed_directories(workdir) == [workdir / f"seed_{seed}" for seed in range(SEEDS)]
     assert seed_directories(workdir / "seed_1") == [workdir / "seed_1"]
+    (workdir / "seed_0_old").mkdir()
+    assert len(seed_directories(workdir)) == SEEDS
     with pytest.raises(ValueError, match=r"3 seeds: name the folder of one, such as .*seed_0"):
         load_policy(workdir)
 

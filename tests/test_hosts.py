@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from concurrent.futures import Future
 
 import jax
@@ -31,12 +33,17 @@ from coworld_jax.training.waiting import Patience, Stopped
         ("10.0.0.1:port,2,0", "does not name"),
         ("10.0.0.1:8476,2,-1", "does not name"),
         ("10.0.0.1:8476,2,2", "INDEX 2 must be below COUNT 2"),
-        ("auto", "recognises no cluster here"),
     ],
 )
 def test_a_wrong_way_to_name_the_hosts_gets_a_sentence(mode, said):
     with pytest.raises(ValueError, match=said):
         hosts.start(mode)
+
+
+def test_a_machine_without_a_cluster_gets_a_sentence():
+    program = "from coworld_jax import hosts; hosts.start('auto')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "--hosts=auto: jax recognises no cluster here" in done.stderr
 
 
 def test_one_host_starts_nothing():

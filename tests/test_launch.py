@@ -157,6 +157,13 @@ def test_a_line_is_run_with_the_interpreter_of_the_environment_and_more_flags(tm
     assert done.stdout.strip() == f"{ROOT}/.venv/bin/python ['a b', '--hosts=auto']"
 
 
+def test_a_dataset_is_collected_without_the_flags_of_a_run(tmp_path):
+    lines = tmp_path / "data.txt"
+    lines.write_text("python -c 'import sys; print(sys.argv[1:])' experiments.collect\n")
+    done = bash("run_line.sh", str(lines), "1", "--hosts=auto")
+    assert done.stdout.strip() == "['experiments.collect']"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -267,7 +267,9 @@ def test_each_study_runs_at_a_tiny_size(name, common_root, tmp_path):
     study = made_tiny(find_study(name))
     collected(common_root, study)
     failed = running.carry_out(study, common_root, 2)
-    assert not failed, [log.read_text()[-2000:] for log in failed.values()]
+    assert not failed, [
+        Path(reason.removeprefix("see ")).read_text()[-2000:] for reason in failed.values()
+    ]
     for place in shared_beginnings(list(runs_of(study))):
         assert (common_root / place / "summary.json").exists()
     for path in write_report(name, study, common_root, tmp_path):

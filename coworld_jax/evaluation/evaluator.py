@@ -6,6 +6,7 @@ what is learnt meanwhile, changes nothing in it. Hosts share its episodes; host 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
@@ -49,6 +50,8 @@ class Evaluator:
 
     Attributes:
         results: the latest figures of each domain, JSON-able.
+        episode_seconds: wall time of the latest evaluation of each domain that simulators played,
+            divided by its episodes; without the pictures, and with what else was done meanwhile.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Evaluator:
         executor: Executor,
     ) -> None:
         self.results: dict[str, dict[str, Any]] = {}
+        self.episode_seconds: dict[str, float] = {}
         self._method = method
         self._config = config
         self._pools = pools
@@ -105,7 +109,14 @@ class Evaluator:
             self._under_way[domain] = _UnderWay([], lambda: _on_first(beside, played))
             return
         numbers = [number for number in range(len(seeds)) if hosts.mine(number)]
+        begun = time.monotonic()
         futures = submit(player, frozen, pool, [seeds[number] for number in numbers])
+
+        def note_time(_: Future[Episode]) -> None:  # that of the last episode stays
+            self.episode_seconds[domain] = (time.monotonic() - begun) / len(seeds)
+
+        for future in futures:
+            future.add_done_callback(note_time)
         own = dict(zip(numbers, futures, strict=True))
         if hosts.count() == 1:  # also judged and drawn beside what else the run does
             judging = self._executor.submit(lambda: judged([f.result() for f in futures]))

@@ -6,7 +6,9 @@ so that no display is needed and no global figure is left open.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,24 +75,32 @@ def write_gif(path: str | Path, frames: np.ndarray, fps: float = 20.0, *, scale:
         Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
         for frame in frames
     ]
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    images[0].save(
-        path,
-        format="GIF",
-        save_all=True,
-        append_images=images[1:],
-        duration=max(2, round(100 / fps)) * 10,
-        loop=0,
-    )
+    with _replacing(path) as file:
+        images[0].save(
+            file,
+            format="GIF",
+            save_all=True,
+            append_images=images[1:],
+            duration=max(2, round(100 / fps)) * 10,
+            loop=0,
+        )
 
 
 def write_png(path: str | Path, image: np.ndarray, *, scale: int = 1) -> None:
     """Writes one uint8 ``[H, W, 3]`` image, its pixels enlarged by the whole factor ``scale``."""
     (image,) = _enlarge(_check_frames(np.asarray(image)[None], 4), scale)
+    with _replacing(path) as file:
+        Image.fromarray(image).save(file, format="PNG")
+
+
+@contextmanager
+def _replacing(path: str | Path) -> Iterator[Path]:
+    """A file to write, which then takes the place of ``path``: a kill leaves no half picture."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path, format="PNG")
+    temporary = path.with_name(f".{path.name}.tmp")
+    yield temporary
+    os.replace(temporary, path)
 
 
 def tile(frames: np.ndarray, columns: int | None = None) -> np.ndarray:
@@ -169,10 +179,9 @@ def open_loop_frames(truth: np.ndarray, model: np.ndarray, context: int) -> np.n
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 110) -> None:
     """Writes a figure as PNG; the directory is made when it is missing."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=dpi)
+    with _replacing(path) as file:
+        figure.savefig(file, dpi=dpi, format="png")
 
 
 def returns_figure(

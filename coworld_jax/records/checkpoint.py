@@ -28,6 +28,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN, PreservationPolicy
 
 from coworld_jax import hosts
+from coworld_jax.data import read_json, write_json
 from coworld_jax.records import leaves
 
 SCORES = "scores.json"
@@ -46,14 +47,12 @@ class _Ranking(PreservationPolicy):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._scores: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        self._scores: dict[str, float] = read_json(path) if path.exists() else {}
 
     def rate(self, step: int, score: float) -> None:
         """Note a score, and replace the file in one step."""
         self._scores[str(step)] = float(score)
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self._scores))
-        os.replace(temporary, self._path)
+        write_json(self._path, self._scores)
 
     def best(self, steps: Iterable[int]) -> int | None:
         """The step with the highest score, the later of equals; None if none has a score."""
@@ -317,6 +316,8 @@ def _reading(directory: Path, step: int, steps: Sequence[int]) -> Iterator[None]
     """
     try:
         yield
+    except MemoryError:
+        raise
     except Exception as error:  # its kind depends on which of Orbax's files is damaged, and how
         earlier = [other for other in steps if other < step]
         way_out = (

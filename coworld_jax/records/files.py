@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import logging
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from coworld_jax import config as configuration
 from coworld_jax.config import Config
-from coworld_jax.data import difference, read_json, write_json
+from coworld_jax.data import DataError, difference, read_json, write_json
 from coworld_jax.envs import EnvironmentSpec
 
 CHECKPOINTS = "checkpoints"
@@ -25,6 +26,7 @@ SUMMARY = "summary.json"
 FAILURES = "failures.json"  # of several seeds: why, by seed
 
 _LOCK = ".lock"
+_SEED = re.compile(r"seed_(\d+)")
 _LOG = logging.getLogger(__name__)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of a file system
 
@@ -43,9 +45,9 @@ def read_failures(workdir: Path) -> dict[str, str]:
 
 def seed_directories(workdir: Path) -> list[Path]:
     """The folders of the seeds that did not fail, in order; the workdir itself where it has one."""
-    folders = [path for path in workdir.glob("seed_*") if path.is_dir()]
+    found = [(_SEED.fullmatch(path.name), path) for path in workdir.glob("seed_*")]
     failures = read_failures(workdir)
-    seeds = sorted(int(folder.name.removeprefix("seed_")) for folder in folders)
+    seeds = sorted(int(match[1]) for match, path in found if match and path.is_dir())
     return [seed_directory(workdir, s) for s in seeds if str(s) not in failures] or [workdir]
 
 
@@ -129,9 +131,16 @@ def write_tasks(workdir: Path, specs: Mapping[str, EnvironmentSpec]) -> None:
 
 
 def read_tasks(workdir: Path) -> dict[str, EnvironmentSpec]:
-    """The environment of each domain of a run: ``target`` and ``source`` (or ``source0`` ...)."""
-    tasks = json.loads((workdir / TASKS).read_text())
-    return {domain: EnvironmentSpec(**spec) for domain, spec in tasks.items()}
+    """The environment of each domain of a run: ``target`` and ``source`` (or ``source0`` ...).
+
+    Raises:
+        DataError: the file is damaged, or of another version.
+    """
+    path = workdir / TASKS
+    try:
+        return {domain: EnvironmentSpec(**spec) for domain, spec in read_json(path).items()}
+    except TypeError as error:
+        raise DataError.of(path, "", f"does not describe environments: {error}") from error
 
 
 def check_data(

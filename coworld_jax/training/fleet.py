@@ -19,7 +19,7 @@ import numpy as np
 
 from coworld_jax import fields, hosts, parallel
 from coworld_jax.config import Config
-from coworld_jax.data import available_bytes
+from coworld_jax.data import total_bytes
 from coworld_jax.envs import JittableEnvironment
 from coworld_jax.envs.jittable.pool import JittablePool
 from coworld_jax.envs.jittable.rollout import Row, episode_of
@@ -249,8 +249,11 @@ def _meshes(runs: Sequence[Run]) -> tuple[parallel.Mesh | None, parallel.Mesh | 
 
 
 def _fits(config: Config, ground: Ground, copies: int) -> bool:
-    """Whether the replays of a seed fit so many times into the memory that is free."""
-    return copies * replay_bytes(config, ground) <= available_bytes()
+    """Whether the replays of a seed fit so many times into half of all memory.
+
+    Not into what is free just now: a resumed run must choose the same programs.
+    """
+    return copies * replay_bytes(config, ground) <= total_bytes() // 2
 
 
 def _inputs(run: Run, stretch: Stretch, blocks: Sequence[Block], domains: Sequence[str]) -> Inputs:

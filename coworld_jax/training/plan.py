@@ -210,14 +210,16 @@ def collections(schedule: EpisodesConfig, specs: Mapping[str, EnvironmentSpec]) 
 
 
 def check_plan(plan: Sequence[Phase], collection: Mapping[str, int]) -> None:
-    """Make sure that every phase that plays consists of whole collections.
+    """Make sure that there are phases, and that all that play consist of whole collections.
 
     Args:
         collection: see `Rhythm`.
 
     Raises:
-        ValueError: one does not.
+        ValueError: there are none, or one does not.
     """
+    if not plan:
+        raise ValueError("There is nothing to train: every count of updates is 0; set one of them.")
     for phase in plan:
         if not (phase.update and phase.plays and phase.env_steps):
             continue
@@ -274,6 +276,23 @@ def up_to(plan: Sequence[Phase], last: str) -> tuple[Phase, ...]:
         names = ", ".join(dict.fromkeys(phase.name for phase in plan))
         raise ValueError(f"run.last_phase is {last!r}, but the plan has the phases {names}.")
     return tuple(plan[: places[-1] + 1] if last else plan)
+
+
+def check_place(plan: Sequence[Phase], phase: int, done: int) -> None:
+    """Make sure that a run which goes on has not gone beyond its plan.
+
+    Args:
+        phase: index of the phase in which it goes on.
+        done: updates of that phase that have been made.
+
+    Raises:
+        ValueError: ``run.last_phase`` names an earlier phase.
+    """
+    if phase > len(plan) or (phase == len(plan) and done):
+        raise ValueError(
+            f"The run has gone beyond its phase {plan[-1].name}: give a later run.last_phase, or "
+            "none, or choose another --workdir."
+        )
 
 
 def describe(plan: Sequence[Phase]) -> str:

@@ -40,18 +40,24 @@ def show(run: Run, phase: str, values: Mapping[str, float]) -> None:
     run.progress.update(phase, run.position.updates, run.position.env_steps, values)
 
 
-def summarise(run: Run) -> dict[str, Any]:
-    """Write ``summary.json`` on host 0, and return it on every host."""
-    return hosts.on_first(lambda: _summarise(run))
+def summarise(run: Run, together: int = 1) -> dict[str, Any]:
+    """Write ``summary.json`` on host 0, and return it on every host.
+
+    Args:
+        together: seeds that were trained in one program; the wall time is that of all of them.
+    """
+    return hosts.on_first(lambda: _summarise(run, together))
 
 
-def _summarise(run: Run) -> dict[str, Any]:
+def _summarise(run: Run, together: int) -> dict[str, Any]:
     summary = {
         "method": run.config.method,
         "updates": run.position.updates,
         "env_steps": run.position.env_steps,
         "wall_time": run.position.wall_time,
+        "seeds_together": together,
         "seconds": run.position.seconds,
+        "episode_seconds": run.evaluator.episode_seconds,
         "state_digest": state_digest(*run.own_state),
         "worker_restarts": {domain: pool.restarts for domain, pool in run.pools.items()},
         "peak_bytes": runtime.peak_bytes(),

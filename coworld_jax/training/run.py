@@ -154,6 +154,7 @@ class Run:
             self.metrics.truncate(-1)
             return
         self.position = Position(**host["position"])
+        planning.check_place(self.method.plan, self.position.phase, self.position.done)
         self.stopwatch.seconds |= self.position.seconds
         self.evaluator.results = host["evaluations"]
         for domain, record in host["replays"].items():

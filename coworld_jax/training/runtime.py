@@ -90,8 +90,12 @@ def configure(*, cache: bool = True) -> Path | None:
 
     Returns:
         The cache's directory, or None when it is off.
+
+    Raises:
+        ValueError: see `check_devices`.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    check_devices()
     directory = _cache_directory() if cache else None
     if directory is None:
         jax.config.update("jax_enable_compilation_cache", False)
@@ -99,6 +103,18 @@ def configure(*, cache: bool = True) -> Path | None:
     jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     return directory
+
+
+def check_devices() -> None:
+    """Start jax's devices.
+
+    Raises:
+        ValueError: there are none, for example on the platform of ``JAX_PLATFORMS``.
+    """
+    try:
+        jax.local_devices()
+    except RuntimeError as error:
+        raise ValueError(f"jax does not start: {str(error).splitlines()[-1]}") from error
 
 
 def _cache_directory() -> Path | None:

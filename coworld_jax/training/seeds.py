@@ -147,7 +147,9 @@ def _train_together(
 
         if not carry_out_together(list(runs.values()), stop, note_failure):
             return None
-        return {seed: report.summarise(run) for seed, run in runs.items() if not run.failure}
+        return {
+            seed: report.summarise(run, len(runs)) for seed, run in runs.items() if not run.failure
+        }
 
 
 def _train_in_turn(

@@ -19,6 +19,7 @@ from coworld_jax.data.episodes import read_header
 from coworld_jax.method import SOURCE
 from coworld_jax.records.files import read_tasks
 from coworld_jax.training.loop import train
+from coworld_jax.training.runtime import StopRequest
 from experiments.collecting.directory import claim, complete, say, settle
 
 SHARES = {"medium": 1 / 3, "expert": 1.0}  # of the reference return
@@ -54,7 +55,14 @@ def episodes_until(returns: Sequence[float], wanted: float) -> int | None:
 
 
 def collect_online(
-    out: Path, workdir: Path, config: Config, *, until: str, reference: float, command: str
+    out: Path,
+    workdir: Path,
+    config: Config,
+    *,
+    until: str,
+    reference: float,
+    command: str,
+    stop: StopRequest | None = None,
 ) -> int | None:
     """Train an agent in ``workdir`` until it is good enough, and make its replay a dataset.
 
@@ -68,6 +76,7 @@ def collect_online(
         until: key of `SHARES`.
         reference: the best return of the task; the rule wants a share of it.
         command: recorded for the reader.
+        stop: see `train`.
 
     Returns:
         Episodes of the dataset; None if SIGTERM or SIGINT stopped the training early.
@@ -104,7 +113,7 @@ def collect_online(
             say(f"{episodes} episodes; best mean return of {WINDOW}: {best:.4g} of {wanted:.4g}.")
         return count is not None
 
-    finished = train(config, workdir, reached)
+    finished = train(config, workdir, reached, stop)
     if count is None and finished is None:
         return None
     if count is None:

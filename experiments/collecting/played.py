@@ -80,14 +80,12 @@ def trained_policy(
         FileNotFoundError: the run has saved no checkpoint yet.
     """
     # Only here: a random policy needs no networks.
-    from coworld_jax.records.checkpoint import Checkpointer
-    from coworld_jax.records.files import CHECKPOINTS, read_tasks
     from coworld_jax.training import runtime
-    from coworld_jax.workdir import load_policy, read_config
+    from coworld_jax.workdir import policy_of, restore_run
 
     runtime.configure()
-    read_config(workdir)  # refuses what is no workdir
-    specs = read_tasks(workdir)
+    run = restore_run(workdir)
+    specs = run.specs
     if not domain:
         fitting = [name for name in specs if specs[name].task == spec.task]
         if not fitting:
@@ -96,7 +94,7 @@ def trained_policy(
                 f"No agent of {workdir} was trained on {spec.task}: choose --domain={tasks}."
             )
         domain = fitting[0]
-    policy = load_policy(workdir, domain=domain, explore=explore)
+    policy = policy_of(run, workdir, domain, explore=explore)
     if specs[domain].action_size != spec.action_size:
         raise ValueError(
             f"The agent of {domain} in {workdir} takes {specs[domain].action_size} actions, but "
@@ -112,9 +110,8 @@ def trained_policy(
             f"the agent saw frames of profile {specs[domain].profile}, and will now see "
             f"{spec.profile}."
         )
-    with Checkpointer(workdir / CHECKPOINTS, read_only=True) as checkpoints:
-        updates = checkpoints.latest_step()
     description = {
-        "workdir": str(workdir), "domain": domain, "explore": explore, "updates": updates
+        "workdir": str(workdir), "domain": domain, "explore": explore,
+        "updates": run.updates,
     }  # fmt: skip
     return policy, description

@@ -33,7 +33,8 @@ _UNITS = {
     "cumulative_bias": "The sum of an episode's values, less the episode's discounted return "
     "(Figure 5b)",
     "minutes": "Minutes of a run",
-    "episode_seconds": "Seconds of an episode in evaluations, first calls and simulator included",
+    "episode_seconds": "Seconds of an episode in the last evaluation, all workers together, "
+    "simulator included; nothing is learnt meanwhile",
 }
 _BETTER = {
     "return_mean": "has a higher return",

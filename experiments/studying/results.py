@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from coworld_jax.data.metadata import read_json, read_metadata, write_json
-from coworld_jax.evaluation.comparison import Curve, read_curve
+from coworld_jax.evaluation.comparison import read_curve
 from coworld_jax.evaluation.selection import by_candidate, candidate_means
 from coworld_jax.method import TARGET, source_names
 from coworld_jax.records.files import DATA, SUMMARY
@@ -84,7 +84,13 @@ def is_finished(root: Path, run: Run) -> bool:
 
 def wall_time(root: Path, run: Run) -> float:
     """Seconds that a finished run took."""
-    return float(read_json(root / run.place / SUMMARY)["wall_time"])
+    return _own_seconds(read_json(root / run.place / SUMMARY))
+
+
+def _own_seconds(summary: Mapping[str, Any]) -> float:
+    """The wall time of a run: its share of it, where seeds were trained in one program."""
+    together = summary["seeds_together"] if "seeds_together" in summary else 1
+    return float(summary["wall_time"]) / float(together)
 
 
 def reported_times(runs: Sequence[Run], results: Path) -> dict[Path, float]:
@@ -117,8 +123,8 @@ def read_record(root: Path, run: Run) -> Record:
         "return_mean": last["return_mean"],
         "value_bias": last["value_bias"] if "value_bias" in last else None,
         "updates": summary["updates"],
-        "wall_time": summary["wall_time"],
-        "episode_seconds": _episode_seconds(summary, curves),
+        "wall_time": _own_seconds(summary),
+        "episode_seconds": _episode_seconds(summary, domain),
         "selection": _by_task(run, chosen[domain]) if domain in chosen else {},
         "by_source": source_figures(run, workdir, last) if domain in chosen else {},
         "cumulative_bias": last["cumulative_bias"] if "cumulative_bias" in last else None,
@@ -190,13 +196,10 @@ def last_metrics(workdir: Path) -> dict[str, float]:
     return found
 
 
-def _episode_seconds(summary: Mapping[str, Any], curves: Mapping[str, Curve]) -> float:
-    """Seconds of all evaluations of a finished run, by their episodes."""
-    episodes = sum(
-        len(summary["evaluations"][domain]["returns"]) * len(curve.updates)
-        for domain, curve in curves.items()
-    )
-    return float(summary["seconds"]["evaluation"]) / episodes
+def _episode_seconds(summary: Mapping[str, Any], domain: str) -> float | None:
+    """Seconds of an episode in the last evaluation; None where a program played it."""
+    known = summary["episode_seconds"] if "episode_seconds" in summary else {}
+    return float(known[domain]) if domain in known else None
 
 
 def _data_digest(workdir: Path) -> str:

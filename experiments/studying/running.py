@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from coworld_jax.data import read_metadata
 from coworld_jax.envs.suites import find_jittable
-from coworld_jax.records.files import CONFIG, SUMMARY
+from coworld_jax.records.files import CONFIG, FAILURES, SUMMARY, read_failures
 from coworld_jax.workdir import read_config
 from experiments.collecting.online import SHARES
 from experiments.studying.commands import (
@@ -164,7 +164,7 @@ def carry_out(
     *,
     together: bool = False,
     reported: Path | None = None,
-) -> dict[str, Path]:
+) -> dict[str, str]:
     """Collect the datasets that are missing, then train the runs that are missing.
 
     The phases that several arms of a seed have in common are trained once, before them; with
@@ -182,7 +182,8 @@ def carry_out(
         reported: see `make_plan`.
 
     Returns:
-        The log of each job that failed, by its name, and of each run that is still missing.
+        Of each job that failed and of each run that was begun and is not finished, by its name:
+        where the reason is, or that it is not tried again.
 
     Raises:
         KeyboardInterrupt: it was stopped.
@@ -194,8 +195,9 @@ def carry_out(
     def now() -> Plan:
         return plan._replace(seconds=plan.seconds | _times(root, plan.runs))
 
-    def carried_out(jobs: Sequence[Job]) -> dict[str, Path]:
-        return carry_out_jobs(jobs, processes, lambda: time_left(study, now(), processes))
+    def carried_out(jobs: Sequence[Job]) -> dict[str, str]:
+        logs = carry_out_jobs(jobs, processes, lambda: time_left(study, now(), processes))
+        return {name: f"see {log}" for name, log in logs.items()}
 
     failed = carried_out(_collections(root, plan))
     missing = [run for run in plan.missing if run.data is None or run.data.name not in failed]
@@ -208,7 +210,21 @@ def carry_out(
     failed |= carried_out(_beginnings(root, missing, shared))
     ready = [run for run in missing if _can_start(root, run, _beginning(shared, run))]
     failed |= carried_out([_training(root, run, _beginning(shared, run)) for run in ready])
-    return failed | {str(run.place): root / run.place / LOG for run in now().missing}
+    return failed | _unfinished(root, now().missing)
+
+
+def _unfinished(root: Path, missing: Sequence[Run]) -> dict[str, str]:
+    """Why each run that was begun is not finished; the others wait for one that has failed."""
+    reasons = {}
+    for run in missing:
+        log, seed = root / run.place / LOG, run.config.seed
+        failures = read_failures(root / run.place.parent)
+        if str(seed) in failures:
+            file = root / run.place.parent / FAILURES
+            reasons[str(run.place)] = f"{failures[str(seed)]} It is not tried again: see {file}"
+        elif log.exists():
+            reasons[str(run.place)] = f"see {log}"
+    return reasons
 
 
 def _can_start(root: Path, run: Run, beginning: Path | None) -> bool:
