@@ -25,10 +25,10 @@ def tiny_settings(method: str) -> tuple[str, ...]:
 
 
 def is_size(setting: str) -> bool:
-    """Whether a setting of an arm says how large or how long its runs are."""
+    """Whether a setting of an arm says how large or how long its runs are, or names weights."""
     path = setting.partition("=")[0]
     is_length = path.endswith(("updates", "rounds"))
-    return is_length or path.startswith("network.") or path == "learning.batch"
+    return is_length or path.startswith("network.") or path in ("learning.batch", "weights")
 
 
 def kind(arm: Arm) -> tuple[str, ...]:
