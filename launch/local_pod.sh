@@ -13,8 +13,9 @@
 #       --config.data=data/reach_desk --workdir=runs/pod
 #   cat runs/pod/summary.json
 #
-# Paths in the flags are relative to the repository. Each line of output begins with the index of its process, [0] or [1]. SIGTERM or Ctrl-C goes to
-# all processes: they save and end at the same update, and the same command goes on.
+# Paths in the flags are relative to the repository. Each line of output begins with the index of its
+# process, [0] or [1]. SIGTERM or Ctrl-C goes to all processes: they save and end at the same update,
+# and the same command goes on.
 #
 # Exit status: 0 when all finished. The first status that is neither 0, 143 nor 130 when one
 # failed; its log lines say why. Otherwise 143 (stopped by SIGTERM) or 130 (by Ctrl-C).
