@@ -173,7 +173,7 @@ def _run(study: Study, root: Path, reported: Path | None) -> None:
     failed = carry_out(study, root, _processes(), together=together, reported=reported)
     if failed:
         reasons = ", ".join(f"{name} ({reason})" for name, reason in failed.items())
-        sys.exit(f"study: not finished: {reasons}. The same command goes on.")
+        sys.exit(f"study: not finished: {reasons}. The same command tries what it can again.")
     print("Everything is there.")
 
 

@@ -20,6 +20,9 @@ line=$(sed -n "${number}p" "$path")
 [[ $line =~ [^[:space:]] ]] || die "$file has no line $number, or an empty one."
 [[ -x .venv/bin/python ]] || die "there is no .venv; run: bash launch/setup_env.sh"
 export PATH="$PWD/.venv/bin:$PATH"
-[[ $line != *experiments.collect* ]] || set -- # one process collects a dataset, without FLAGS
+if [[ $line == *"-m experiments.collect "* ]]; then # one process collects a dataset
+    [[ ${SLURM_NNODES:-1} == 1 ]] || die "a dataset is collected on one node: sbatch --nodes=1."
+    set --
+fi
 # The command takes the place of this shell, so that signals reach it and no one else.
 eval "exec $line \"\$@\""

@@ -20,7 +20,6 @@ from coworld_jax.training.plan import (
     Rhythm,
     Save,
     agenda,
-    check_place,
     check_plan,
 )
 
@@ -182,14 +181,6 @@ def test_the_chunk_changes_nothing_but_the_calls(chunk: int) -> None:
     events = list(agenda(PLAN, RHYTHM._replace(chunk=chunk)))
     assert joined(events) == joined(EVENTS)
     assert max(event.updates for event in events if isinstance(event, Learn)) <= chunk
-
-
-def test_a_run_beyond_the_end_of_its_plan_is_refused() -> None:
-    check_place(PLAN, len(PLAN) - 1, 3)
-    check_place(PLAN, len(PLAN), 0)
-    for phase, done in ((1, 3), (2, 0)):
-        with pytest.raises(ValueError, match="gone beyond its phase prefill: .*run.last_phase"):
-            check_place(PLAN[:1], phase, done)
 
 
 def test_a_plan_without_phases_is_refused() -> None:

@@ -205,7 +205,9 @@ def test_noise_is_clipped_and_the_clamp_lets_gradients_through() -> None:
 
 def test_noise_shrinks_in_a_straight_line_and_stays() -> None:
     steps = jnp.asarray([0.0, 100_000.0, 250_000.0, 1e7])
-    np.testing.assert_allclose(exploration_std(steps), [1.0, 0.64, 0.1, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(
+        exploration_std(steps, 1.0, 0.1, 250_000.0), [1.0, 0.64, 0.1, 0.1], rtol=1e-6
+    )
 
 
 def test_squashed_log_density_is_that_of_the_change_of_variables() -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import tiny
 from record_digests import save_data
 
 from coworld_jax.config import flatten
+from coworld_jax.records.checkpoint import Checkpointer
+from coworld_jax.records.files import CHECKPOINTS
 from coworld_jax.training.beginning import start_from
 from coworld_jax.training.loop import train
 from coworld_jax.training.plan import up_to
+from coworld_jax.training.start import check_place
 from coworld_jax.workdir import check_config
 
 TOYS = {"source": ("toy_tasks:calm",), "target": "toy_tasks:windy"}
@@ -92,6 +96,15 @@ def test_a_method_without_a_beginning_says_so(beginning, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(flat))
     with pytest.raises(ValueError, match="Runs of bc have no common beginning"):
         start_from(config, tmp_path / "run", tmp_path)
+
+
+def test_a_run_beyond_its_last_phase_is_refused(tmp_path):
+    with Checkpointer(tmp_path / CHECKPOINTS) as checkpoints:
+        checkpoints.save(3, {"x": np.zeros(2)}, {"position": {"phase": 2, "done": 1}})
+    plan = tiny.build().plan
+    check_place(tmp_path, config_of(""), plan)
+    with pytest.raises(ValueError, match="gone beyond its phase pretrain: give a later run.last_"):
+        check_place(tmp_path, config_of("", "pretrain"), up_to(plan, "pretrain"))
 
 
 def test_checkpoints_without_a_configuration_begin_no_run(tmp_path):

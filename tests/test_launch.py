@@ -159,9 +159,9 @@ def test_a_line_is_run_with_the_interpreter_of_the_environment_and_more_flags(tm
 
 def test_a_dataset_is_collected_without_the_flags_of_a_run(tmp_path):
     lines = tmp_path / "data.txt"
-    lines.write_text("python -c 'import sys; print(sys.argv[1:])' experiments.collect\n")
+    lines.write_text("echo -m experiments.collect --out=data\n")
     done = bash("run_line.sh", str(lines), "1", "--hosts=auto")
-    assert done.stdout.strip() == "['experiments.collect']"
+    assert done.stdout.strip() == "-m experiments.collect --out=data"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+
+from coworld_jax.training import runtime
 
 PROGRAM = """
 import json, os, sys
@@ -19,6 +22,14 @@ starts = os.environ["STARTS"] = os.environ.get("STARTS", "") + "+"
 restart_with_huge_pages()
 print(json.dumps([starts, os.getpid(), sys.argv[1:], os.environ["GLIBC_TUNABLES"]]))
 """
+
+
+def test_calls_are_made_synchronous_before_the_first_device_starts(monkeypatch):
+    told = []
+    monkeypatch.setattr(jax.config, "update", lambda name, value: told.append((name, value)))
+    monkeypatch.setattr(jax, "local_devices", lambda: told.append("devices"))
+    runtime.check_devices()
+    assert told == [("jax_cpu_enable_async_dispatch", False), "devices"]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has the tunable")

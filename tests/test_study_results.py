@@ -10,7 +10,13 @@ from tiny_study import TINY
 
 from coworld_jax.config import flatten
 from experiments.studying.report import mixed_data
-from experiments.studying.results import is_finished, last_metrics, merged, merged_datasets
+from experiments.studying.results import (
+    is_finished,
+    last_metrics,
+    merged,
+    merged_datasets,
+    wall_time,
+)
 from experiments.studying.study import find_study, runs_of
 from experiments.studying.tables import differences, improvements, over_pairs, paired_by_seed
 
@@ -131,8 +137,10 @@ def test_the_difference_of_scores_is_that_of_the_arm_less_the_baseline():
 def test_a_shorter_run_is_not_finished(tmp_path):
     run = next(run for run in runs_of(TINY) if run.arm == "online")
     workdir = tmp_path / run.place
-    workdir.mkdir(parents=True)
-    (workdir / "summary.json").write_text("{}")
+    (workdir / "checkpoints").mkdir(parents=True)
+    assert not is_finished(tmp_path, run)  # it was stopped while it copied its beginning
+    (workdir / "summary.json").write_text('{"wall_time": 60.0, "seeds_together": 3}')
+    assert wall_time(tmp_path, run) == 20.0  # its share
     flat = flatten(run.config) | {"source": list(run.config.source)}
     for changed, finished in (
         ({}, True),

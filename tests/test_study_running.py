@@ -150,6 +150,19 @@ def test_arms_with_equal_settings_are_trained_once_and_both_are_reported(whole, 
     assert "5 of 5 runs are finished" in text and "No run is missing" in text
 
 
+def test_each_missing_run_has_a_reason(tmp_path):
+    first, third, second = runs_of(TINY)
+    (tmp_path / first.place).mkdir(parents=True)
+    log = tmp_path / first.place / "log.txt"
+    log.write_text("It failed.")
+    (tmp_path / second.place.parent / "failures.json").write_text('{"1": "nan in update 3."}')
+    reasons = running._unfinished(tmp_path, [first, second, third])
+    assert reasons[str(first.place)] == f"see {log}"
+    assert reasons[str(second.place)].startswith("nan in update 3. ")
+    assert "keeps it from being tried again" in reasons[str(second.place)]
+    assert reasons[str(third.place)] == "it waits for another one"
+
+
 @pytest.mark.slow  # two programs of two seeds
 def test_the_seeds_of_an_arm_can_be_trained_in_one_process(tmp_path):
     cloning, online = (arm._replace(seeds=2) for arm in TINY.arms)

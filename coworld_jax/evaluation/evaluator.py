@@ -112,19 +112,18 @@ class Evaluator:
         begun = time.monotonic()
         futures = submit(player, frozen, pool, [seeds[number] for number in numbers])
 
-        def note_time(_: Future[Episode]) -> None:  # that of the last episode stays
+        def wait() -> list[Episode]:
+            episodes = [future.result() for future in futures]
             self.episode_seconds[domain] = (time.monotonic() - begun) / len(seeds)
+            return episodes
 
-        for future in futures:
-            future.add_done_callback(note_time)
-        own = dict(zip(numbers, futures, strict=True))
         if hosts.count() == 1:  # also judged and drawn beside what else the run does
-            judging = self._executor.submit(lambda: judged([f.result() for f in futures]))
+            judging = self._executor.submit(lambda: judged(wait()))
             self._under_way[domain] = _UnderWay([judging], judging.result)
             return
 
         def conclude() -> Evaluation:
-            episodes = share_episodes({number: f.result() for number, f in own.items()})
+            episodes = share_episodes(dict(zip(numbers, wait(), strict=True)))
             return _on_first(judged, list(episodes.values()))
 
         self._under_way[domain] = _UnderWay(futures, conclude)

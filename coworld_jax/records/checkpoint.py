@@ -173,6 +173,18 @@ class Checkpointer(AbstractContextManager["Checkpointer"]):
             )
         return _restore(self._manager, self.directory, step, template)
 
+    def latest_host(self) -> dict[str, Any] | None:
+        """The host record of the latest checkpoint that is not damaged, without the state."""
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                with _reading(self.directory, step, steps):
+                    host: dict[str, Any] = _read_record(self._manager, step)["host"]
+                    return host
+            except DamagedCheckpointError:
+                continue
+        return None
+
     def steps(self) -> list[int]:
         """Every complete checkpoint in order; waits for a save under way."""
         self.wait()
@@ -269,14 +281,19 @@ def _record(
     return record
 
 
+def _read_record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    """What was saved beside the arrays of a step: their descriptions, and the host's record."""
+    restored = manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))
+    found: dict[str, Any] = restored["record"]
+    return found
+
+
 def _restore(
     manager: ocp.CheckpointManager, directory: Path, step: int, template: Any
 ) -> tuple[Any, dict[str, Any]]:
     """See `Checkpointer.restore`; the step exists."""
     with _reading(directory, step, sorted(manager.all_steps())):
-        record = manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))[
-            "record"
-        ]
+        record = _read_record(manager, step)
         host = record["host"]
     flat, structure = jax.tree_util.tree_flatten_with_path(template)
     wanted = [leaves.describe(path, leaf) for path, leaf in flat]

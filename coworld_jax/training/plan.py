@@ -278,23 +278,6 @@ def up_to(plan: Sequence[Phase], last: str) -> tuple[Phase, ...]:
     return tuple(plan[: places[-1] + 1] if last else plan)
 
 
-def check_place(plan: Sequence[Phase], phase: int, done: int) -> None:
-    """Make sure that a run which goes on has not gone beyond its plan.
-
-    Args:
-        phase: index of the phase in which it goes on.
-        done: updates of that phase that have been made.
-
-    Raises:
-        ValueError: ``run.last_phase`` names an earlier phase.
-    """
-    if phase > len(plan) or (phase == len(plan) and done):
-        raise ValueError(
-            f"The run has gone beyond its phase {plan[-1].name}: give a later run.last_phase, or "
-            "none, or choose another --workdir."
-        )
-
-
 def describe(plan: Sequence[Phase]) -> str:
     """The plan as a table: a line per phase, and a total."""
     names = max(len("phase"), *(len(phase.name) for phase in plan)) + 2

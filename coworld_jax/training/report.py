@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from coworld_jax import hosts
-from coworld_jax.data import write_json
+from coworld_jax.data import read_json, write_json
 from coworld_jax.records.files import SUMMARY
 from coworld_jax.records.leaves import state_digest
 from coworld_jax.training import runtime
@@ -50,6 +50,9 @@ def summarise(run: Run, together: int = 1) -> dict[str, Any]:
 
 
 def _summarise(run: Run, together: int) -> dict[str, Any]:
+    path = run.workdir / SUMMARY
+    before = read_json(path) if path.exists() else {}
+    timed = before["episode_seconds"] if "episode_seconds" in before else {}
     summary = {
         "method": run.config.method,
         "updates": run.position.updates,
@@ -57,7 +60,7 @@ def _summarise(run: Run, together: int) -> dict[str, Any]:
         "wall_time": run.position.wall_time,
         "seeds_together": together,
         "seconds": run.position.seconds,
-        "episode_seconds": run.evaluator.episode_seconds,
+        "episode_seconds": timed | run.evaluator.episode_seconds,
         "state_digest": state_digest(*run.own_state),
         "worker_restarts": {domain: pool.restarts for domain, pool in run.pools.items()},
         "peak_bytes": runtime.peak_bytes(),
@@ -66,7 +69,7 @@ def _summarise(run: Run, together: int) -> dict[str, Any]:
         "pictures": run.evaluator.pictures(),
         "evaluations": run.evaluator.results,
     }
-    write_json(run.workdir / SUMMARY, summary)
+    write_json(path, summary)
     return summary
 
 

@@ -36,6 +36,7 @@ from coworld_jax.training.learner import Learner
 from coworld_jax.training.plan import Event, Rhythm, agenda
 from coworld_jax.training.runtime import StopRequest, jit_once
 from coworld_jax.training.start import (
+    check_place,
     check_start,
     open_checkpoints,
     open_metrics,
@@ -154,7 +155,6 @@ class Run:
             self.metrics.truncate(-1)
             return
         self.position = Position(**host["position"])
-        planning.check_place(self.method.plan, self.position.phase, self.position.done)
         self.stopwatch.seconds |= self.position.seconds
         self.evaluator.results = host["evaluations"]
         for domain, record in host["replays"].items():
@@ -295,8 +295,8 @@ def open_run(
             found = (feed.fingerprint, feed.left_out)
             hosts.on_first(lambda: check_data(workdir, config.data, *found))
         collectors = _collectors(config, workdir, ground, patience)
-        # Everything that can be wrong with the configuration has been found by now: a corrected
-        # command may use the same workdir.
+        hosts.on_first(lambda: check_place(workdir, config, method.plan))
+        # All faults of the configuration are found by now: a corrected command may use the workdir.
         hosts.on_first(lambda: _record_start(config, workdir, ground))
         stopwatch = Stopwatch()
         if progress is None:

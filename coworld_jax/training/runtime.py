@@ -82,9 +82,6 @@ def configure(*, cache: bool = True) -> Path | None:
     run that starts again finds them there. An empty variable turns the cache off. Where there is no
     home directory, or the folder cannot be made, a warning says so, and the cache is off.
 
-    On a CPU, calls are made synchronous: a call that is only queued would keep the policy, which
-    acts in other threads meanwhile, waiting until a whole chunk of updates is done.
-
     Args:
         cache: False turns it off, whatever the variable says.
 
@@ -94,7 +91,6 @@ def configure(*, cache: bool = True) -> Path | None:
     Raises:
         ValueError: see `check_devices`.
     """
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
     check_devices()
     directory = _cache_directory() if cache else None
     if directory is None:
@@ -108,9 +104,14 @@ def configure(*, cache: bool = True) -> Path | None:
 def check_devices() -> None:
     """Start jax's devices.
 
+    On a CPU, calls are made synchronous, which has to be said before: a call that is only queued
+    would keep the policy, which acts in other threads meanwhile, waiting until a whole chunk of
+    updates is done.
+
     Raises:
         ValueError: there are none, for example on the platform of ``JAX_PLATFORMS``.
     """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         jax.local_devices()
     except RuntimeError as error:

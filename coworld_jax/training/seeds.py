@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from coworld_jax import hosts, parallel
 from coworld_jax.config import Config
-from coworld_jax.data import available_bytes, format_bytes, write_json
+from coworld_jax.data import available_bytes, format_bytes, read_json, write_json
 from coworld_jax.envs import EnvironmentSpec
 from coworld_jax.evaluation.comparison import comparison_figure, read_curve
 from coworld_jax.evaluation.evaluator import PICTURES
@@ -135,21 +136,34 @@ def _train_together(
         announce(progress, ground)
         runs: dict[int, Run] = {}
         counts: dict[int, int] = {}  # updates of each seed
+        ended: dict[int, dict[str, Any]] = {}  # summaries of seeds that had ended before
         for seed, config in ones.items():
             own = SeedProgress(progress, seed, counts)
             opened = open_run(config, seed_directory(workdir, seed), ground, own, stop)
             runs[seed] = resources.enter_context(opened)
             runs[seed].restore()
             counts[seed] = runs[seed].position.updates
+            if runs[seed].position.phase == len(ground.method.plan):
+                summary = hosts.on_first(partial(_summary_of, seed_directory(workdir, seed)))
+                ended |= {} if summary is None else {seed: summary}
 
         def note_failure(run: Run) -> None:
             _note_failure(workdir, failures, run.config.seed, run.failure)
 
         if not carry_out_together(list(runs.values()), stop, note_failure):
             return None
+        together = len(runs) - len(ended)
         return {
-            seed: report.summarise(run, len(runs)) for seed, run in runs.items() if not run.failure
+            seed: ended[seed] if seed in ended else report.summarise(run, together)
+            for seed, run in runs.items()
+            if not run.failure
         }
+
+
+def _summary_of(workdir: Path) -> dict[str, Any] | None:
+    """What a seed that has ended left behind; None if it was stopped before that."""
+    path = workdir / SUMMARY
+    return read_json(path) if path.exists() else None
 
 
 def _train_in_turn(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +14,7 @@ from coworld_jax import config as configuration
 from coworld_jax import hosts, parallel
 from coworld_jax.config import Config
 from coworld_jax.data.directory import episode_files
-from coworld_jax.method import TARGET
+from coworld_jax.method import TARGET, Phase
 from coworld_jax.records.checkpoint import Checkpointer
 from coworld_jax.records.elsewhere import NoCheckpoints, NoMetrics
 from coworld_jax.records.files import CHECKPOINTS, lock
@@ -45,6 +45,26 @@ def check_start(config: Config) -> None:
     if TARGET in needed_domains(config):
         names = [path.name for path in episode_files(Path(config.data))]
         hosts.agree(f"the directory {config.data} has", {"files": len(names), "names": _crc(names)})
+
+
+def check_place(workdir: Path, config: Config, plan: Sequence[Phase]) -> None:
+    """Make sure that a run which goes on is not beyond a plan that ``run.last_phase`` ends.
+
+    Raises:
+        ValueError: it is.
+    """
+    if not config.run.last_phase or not (workdir / CHECKPOINTS).exists():
+        return
+    with Checkpointer(workdir / CHECKPOINTS, read_only=True) as checkpoints:
+        host = checkpoints.latest_host()
+    if host is None:
+        return
+    phase, done = host["position"]["phase"], host["position"]["done"]
+    if phase > len(plan) or (phase == len(plan) and done):
+        raise ValueError(
+            f"The run of {workdir} has gone beyond its phase {plan[-1].name}: give a later "
+            "run.last_phase, or none, or choose another --workdir."
+        )
 
 
 def _versions(method: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ from coworld_jax.data.metadata import read_json, read_metadata, write_json
 from coworld_jax.evaluation.comparison import read_curve
 from coworld_jax.evaluation.selection import by_candidate, candidate_means
 from coworld_jax.method import TARGET, source_names
-from coworld_jax.records.files import DATA, SUMMARY
+from coworld_jax.records.files import CONFIG, DATA, SUMMARY
 from coworld_jax.records.metrics import FILE_NAME, read_metrics
 from coworld_jax.workdir import check_config, read_config
 from experiments.studying.commands import as_line, collect_command, data_directory
@@ -74,6 +74,8 @@ def is_finished(root: Path, run: Run) -> bool:
         ValueError: its workdir belongs to a run with other settings.
     """
     workdir = root / run.place
+    if not (workdir / CONFIG).exists():
+        return False
     check_config(workdir, run.config, way_out="choose another --root")
     if not (workdir / SUMMARY).exists():
         return False
@@ -197,7 +199,11 @@ def last_metrics(workdir: Path) -> dict[str, float]:
 
 
 def _episode_seconds(summary: Mapping[str, Any], domain: str) -> float | None:
-    """Seconds of an episode in the last evaluation; None where a program played it."""
+    """Seconds of an episode in the last evaluation; None where that was not measured.
+
+    Programs play episodes beside the updates, and a run that was killed after its last checkpoint
+    forgets the time.
+    """
     known = summary["episode_seconds"] if "episode_seconds" in summary else {}
     return float(known[domain]) if domain in known else None
 

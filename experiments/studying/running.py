@@ -182,8 +182,7 @@ def carry_out(
         reported: see `make_plan`.
 
     Returns:
-        Of each job that failed and of each run that was begun and is not finished, by its name:
-        where the reason is, or that it is not tried again.
+        Why each job has failed, and why each other run is not finished, by its name.
 
     Raises:
         KeyboardInterrupt: it was stopped.
@@ -210,20 +209,22 @@ def carry_out(
     failed |= carried_out(_beginnings(root, missing, shared))
     ready = [run for run in missing if _can_start(root, run, _beginning(shared, run))]
     failed |= carried_out([_training(root, run, _beginning(shared, run)) for run in ready])
-    return failed | _unfinished(root, now().missing)
+    return _unfinished(root, now().missing) | failed
 
 
 def _unfinished(root: Path, missing: Sequence[Run]) -> dict[str, str]:
-    """Why each run that was begun is not finished; the others wait for one that has failed."""
+    """Why each run is not finished."""
     reasons = {}
     for run in missing:
-        log, seed = root / run.place / LOG, run.config.seed
-        failures = read_failures(root / run.place.parent)
-        if str(seed) in failures:
-            file = root / run.place.parent / FAILURES
-            reasons[str(run.place)] = f"{failures[str(seed)]} It is not tried again: see {file}"
-        elif log.exists():
+        place, log = root / run.place.parent, root / run.place / LOG
+        failures, seed = read_failures(place), str(run.config.seed)
+        if log.exists():  # it was trained by itself
             reasons[str(run.place)] = f"see {log}"
+        elif seed in failures:
+            file = place / FAILURES
+            reasons[str(run.place)] = f"{failures[seed]} {file} keeps it from being tried again"
+        else:
+            reasons[str(run.place)] = "it waits for another one"
     return reasons
 
 
