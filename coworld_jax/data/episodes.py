@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import os
 import shlex
 import uuid
 import zipfile
@@ -28,6 +27,7 @@ from coworld_jax.data.npz import (
     read_array,
     read_form,
 )
+from coworld_jax.data.replacing import replacing
 from coworld_jax.types import Episode
 
 IMAGE_SHAPE = (64, 64, 3)
@@ -66,20 +66,16 @@ def save_episode(directory: Path | str, episode: Episode, *, name: str | None = 
     Args:
         name: of the file, without ``.npz``; ``{%Y%m%dT%H%M%S}-{uuid4 hex}-{rows}`` if not given.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     if name is None:
         moment = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
         name = f"{moment}-{uuid.uuid4().hex}-{len(episode.reward)}"
-    path = directory / f"{name}.npz"
+    path = Path(directory) / f"{name}.npz"
     arrays = {**episode.extras, **episode._asdict()}
     del arrays["extras"]
-    temporary = directory / f".{name}.tmp"
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for key, value in arrays.items():
             with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
-    os.replace(temporary, path)
     return path
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from coworld_jax.data.faults import DataError
+from coworld_jax.data.replacing import replacing
 
 METADATA_NAME = "dataset.json"
 UNFINISHED = "collection.json"  # in the place of dataset.json while episodes are still missing
@@ -19,9 +19,8 @@ _TEXTS, _COUNTS = ("task", "profile"), ("action_size", "action_repeat", "image_s
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replace ``path`` by ``value`` in one step: a kill leaves the old or the new file."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -6,9 +6,7 @@ so that no display is needed and no global figure is left open.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from coworld_jax.data.replacing import replacing
 from coworld_jax.evaluation.value_bias import ValueBias, discounted_returns, value_bias
 
 CONDITIONED = (0, 200, 0)
@@ -75,7 +74,7 @@ def write_gif(path: str | Path, frames: np.ndarray, fps: float = 20.0, *, scale:
         Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
         for frame in frames
     ]
-    with _replacing(path) as file:
+    with replacing(path) as file:
         images[0].save(
             file,
             format="GIF",
@@ -89,18 +88,8 @@ def write_gif(path: str | Path, frames: np.ndarray, fps: float = 20.0, *, scale:
 def write_png(path: str | Path, image: np.ndarray, *, scale: int = 1) -> None:
     """Writes one uint8 ``[H, W, 3]`` image, its pixels enlarged by the whole factor ``scale``."""
     (image,) = _enlarge(_check_frames(np.asarray(image)[None], 4), scale)
-    with _replacing(path) as file:
+    with replacing(path) as file:
         Image.fromarray(image).save(file, format="PNG")
-
-
-@contextmanager
-def _replacing(path: str | Path) -> Iterator[Path]:
-    """A file to write, which then takes the place of ``path``: a kill leaves no half picture."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    yield temporary
-    os.replace(temporary, path)
 
 
 def tile(frames: np.ndarray, columns: int | None = None) -> np.ndarray:
@@ -180,7 +169,7 @@ def open_loop_frames(truth: np.ndarray, model: np.ndarray, context: int) -> np.n
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 110) -> None:
     """Writes a figure as PNG; the directory is made when it is missing."""
     FigureCanvasAgg(figure)
-    with _replacing(path) as file:
+    with replacing(path) as file:
         figure.savefig(file, dpi=dpi, format="png")
 
 

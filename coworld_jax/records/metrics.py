@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from coworld_jax.data.replacing import replacing
+
 FILE_NAME = "metrics.jsonl"
 _RESERVED = ("updates", "env_steps", "wall_time")
 
@@ -195,12 +197,10 @@ class MetricsWriter:
         lines = _read(self._path)
         kept = b"".join(line + b"\n" for line, record in lines if keep(record))
         if len(kept) != self._path.stat().st_size:
-            temporary = self._path.with_suffix(".jsonl.tmp")
-            with temporary.open("wb") as file:
+            with replacing(self._path) as path, path.open("wb") as file:
                 file.write(kept)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, self._path)
         return len(lines) - kept.count(b"\n")
 
     def _open_file(self) -> FileIO:

@@ -13,8 +13,9 @@ import numpy as np
 
 from coworld_jax.data import DataError, read_metadata, summarise, write_metadata
 from coworld_jax.data.metadata import METADATA_NAME, UNFINISHED
+from coworld_jax.data.replacing import unfinished
 
-_UNWRITTEN = Path(UNFINISHED).with_suffix(".tmp").name
+_UNWRITTEN = unfinished(Path(UNFINISHED)).name
 
 
 def claim(out: Path, settings: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ return, medium-expert until it reached the best.
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from coworld_jax.config import Config
 from coworld_jax.data.episodes import read_header
+from coworld_jax.data.replacing import replacing
 from coworld_jax.method import SOURCE
 from coworld_jax.records.files import read_tasks
 from coworld_jax.training.loop import train
@@ -136,6 +136,5 @@ def collect_online(
 def _copy(episode: Path, out: Path) -> None:
     """Put an episode of a replay into ``out``: the whole file, or none if this is killed."""
     header = read_header(episode)
-    temporary = out / f".{episode.stem}.tmp"
-    shutil.copyfile(episode, temporary)
-    os.replace(temporary, out / f"{episode.stem}-{header.rows}.npz")
+    with replacing(out / f"{episode.stem}-{header.rows}.npz") as file:
+        shutil.copyfile(episode, file)
