@@ -40,7 +40,8 @@ STUDY = Study(
         "are as in CoWorld. Against it: the reward error of finetune is lower than CoWorld's "
         "(planar_transfer), and so is its return. The source's encoder has seen another palette, "
         "camera and zoom. Whether a source that has seen the target's look would do less harm is "
-        "not known.",
+        "not known. planar_beta tested a tenth of A's weight with other seeds; a higher return is "
+        "not shown.",
         "Limits: one pair, whose data are 13 episodes of random play (see planar_transfer), and "
         "short runs.",
     ),
