@@ -170,15 +170,18 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
     """``config`` with fields replaced, each given as ``path=value``.
 
     Raises:
-        ValueError: no such path, or a value of another type than the field's.
+        ValueError: no such path, no value, or one of another type than the field's.
     """
     flat = flatten(config)
     for assignment in assignments:
-        path, _, text = assignment.partition("=")
+        path, equals, text = assignment.partition("=")
         if path not in flat:
             raise ValueError(f"Unknown configuration key {path}: {closest(path, flat)}")
+        if not equals:
+            raise ValueError(f"{path} has no value: write {path}=VALUE.")
         try:
-            flat[path] = ast.literal_eval(text)
+            # What stands in the place of a text is one, a number too.
+            flat[path] = text if isinstance(flat[path], str) else ast.literal_eval(text)
         except (ValueError, SyntaxError):  # a word
             flat[path] = text
     return from_flat(flat, config)

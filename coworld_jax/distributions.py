@@ -10,18 +10,20 @@ import chex
 import jax
 import jax.numpy as jnp
 
-_LOG_SQRT_2PI = 0.9189385332046727
+LOG_SQRT_2PI = 0.9189385332046727
 _SQRT_2 = 1.4142135623730951
 # Largest float32 below one: the inverse error function stays finite, and so does its derivative.
 _LARGEST_ERF = 1.0 - 2.0**-24
-# Largest distance from zero of a truncated normal sample: strictly inside the bounds.
-_ACTION_LIMIT = 1.0 - 1e-6
+ACTION_LIMIT = 1.0 - 1e-6  # largest distance of an action from zero: strictly inside [-1, 1]
 
 
-def normal_log_prob(value: jax.Array, mean: jax.Array, std: float = 1.0) -> jax.Array:
-    """Elementwise ``log N(value | mean, std)``, shape ``[...]``."""
+def normal_log_prob(value: jax.Array, mean: jax.Array, std: jax.Array | float = 1.0) -> jax.Array:
+    """Elementwise ``log N(value | mean, std)``, shape ``[...]``; ``std`` may be a scalar.
+
+    **Gradient:** to all arguments.
+    """
     chex.assert_equal_shape([value, mean])
-    return -0.5 * jnp.square((value - mean) / std) - jnp.log(std) - _LOG_SQRT_2PI
+    return -0.5 * jnp.square((value - mean) / std) - jnp.log(std) - LOG_SQRT_2PI
 
 
 def normal_sample(mean: jax.Array, std: jax.Array, noise: jax.Array) -> jax.Array:
@@ -33,14 +35,20 @@ def normal_sample(mean: jax.Array, std: jax.Array, noise: jax.Array) -> jax.Arra
 def normal_kl(
     mean_q: jax.Array, std_q: jax.Array, mean_p: jax.Array, std_p: jax.Array
 ) -> jax.Array:
-    """``KL(N(mean_q, std_q) || N(mean_p, std_p))`` per coordinate, shape ``[...]``."""
+    """``KL(N(mean_q, std_q) || N(mean_p, std_p))`` per coordinate, shape ``[...]``.
+
+    **Gradient:** to all arguments; the standard deviations are positive.
+    """
     chex.assert_equal_shape([mean_q, std_q, mean_p, std_p])
     ratio = std_q / std_p
     return 0.5 * (jnp.square(ratio) + jnp.square((mean_q - mean_p) / std_p) - 1.0) - jnp.log(ratio)
 
 
 def categorical_kl(logits_q: jax.Array, logits_p: jax.Array) -> jax.Array:
-    """``KL(softmax(logits_q) || softmax(logits_p))`` over the last axis: ``[..., K] -> [...]``."""
+    """``KL(softmax(logits_q) || softmax(logits_p))`` over the last axis: ``[..., K] -> [...]``.
+
+    Logits are finite: one of -inf gives NaN. **Gradient:** to both arguments.
+    """
     chex.assert_equal_shape([logits_q, logits_p])
     log_q, log_p = jax.nn.log_softmax(logits_q), jax.nn.log_softmax(logits_p)
     q, p = jnp.exp(log_q), jnp.exp(log_p)
@@ -50,7 +58,10 @@ def categorical_kl(logits_q: jax.Array, logits_p: jax.Array) -> jax.Array:
 
 
 def categorical_entropy(logits: jax.Array) -> jax.Array:
-    """Entropy (nats) of ``softmax(logits)`` over the last axis: ``[..., K] -> [...]``."""
+    """Entropy (nats) of ``softmax(logits)`` over the last axis: ``[..., K] -> [...]``.
+
+    Logits are finite: one of -inf gives NaN. **Gradient:** to ``logits``.
+    """
     log_p = jax.nn.log_softmax(logits)
     return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
@@ -84,11 +95,14 @@ def categorical_mode(logits: jax.Array) -> jax.Array:
 
 def _straight_through(index: jax.Array, probs: jax.Array) -> jax.Array:
     one_hot = jax.nn.one_hot(index, probs.shape[-1], dtype=probs.dtype)
-    return one_hot + probs - jax.lax.stop_gradient(probs)
+    return one_hot + (probs - jax.lax.stop_gradient(probs))  # the difference is exactly 0
 
 
 def bernoulli_log_prob(value: jax.Array, logits: jax.Array) -> jax.Array:
-    """Elementwise ``log Bernoulli(value | sigmoid(logits))``; ``value`` in [0, 1] may be soft."""
+    """Elementwise ``log Bernoulli(value | sigmoid(logits))``; ``value`` in [0, 1] may be soft.
+
+    **Gradient:** to both arguments.
+    """
     chex.assert_equal_shape([value, logits])
     return value * jax.nn.log_sigmoid(logits) + (1.0 - value) * jax.nn.log_sigmoid(-logits)
 
@@ -115,32 +129,44 @@ def truncated_normal_sample(loc: jax.Array, scale: jax.Array, noise: jax.Array) 
     low, high = _standard_bounds(loc, scale)
     erf_low, erf_high = jax.lax.erf(low / _SQRT_2), jax.lax.erf(high / _SQRT_2)
     erf_x = jnp.clip(erf_low + noise * (erf_high - erf_low), -_LARGEST_ERF, _LARGEST_ERF)
-    return jnp.clip(loc + scale * _SQRT_2 * jax.lax.erf_inv(erf_x), -_ACTION_LIMIT, _ACTION_LIMIT)
+    return jnp.clip(loc + scale * _SQRT_2 * jax.lax.erf_inv(erf_x), -ACTION_LIMIT, ACTION_LIMIT)
 
 
 def truncated_normal_log_prob(value: jax.Array, loc: jax.Array, scale: jax.Array) -> jax.Array:
     """Elementwise log-density of ``N(loc, scale)`` truncated to [-1, 1].
 
-    ``value`` is clipped into the support: offline actions may lie outside it.
+    Args:
+        value: clipped into the support: offline actions may lie outside it, ``[...]``.
+        loc: mode, in [-1, 1], ``[...]``.
+        scale: standard deviation before truncation, positive, ``[...]``.
+
+    **Gradient:** to all arguments; none to a clipped value.
     """
     chex.assert_equal_shape([value, loc, scale])
-    inside = jnp.clip(value, -_ACTION_LIMIT, _ACTION_LIMIT)
-    density = -0.5 * jnp.square((inside - loc) / scale) - jnp.log(scale) - _LOG_SQRT_2PI
+    inside = jnp.clip(value, -ACTION_LIMIT, ACTION_LIMIT)
+    density = -0.5 * jnp.square((inside - loc) / scale) - jnp.log(scale) - LOG_SQRT_2PI
     return density - jnp.log(_mass(loc, scale))
 
 
 def truncated_normal_entropy(loc: jax.Array, scale: jax.Array) -> jax.Array:
-    """Elementwise differential entropy (nats) of ``N(loc, scale)`` truncated to [-1, 1]."""
+    """Elementwise differential entropy (nats) of ``N(loc, scale)`` truncated to [-1, 1].
+
+    Args:
+        loc: mode, in [-1, 1], ``[...]``.
+        scale: standard deviation before truncation, positive, ``[...]``.
+
+    **Gradient:** to both arguments.
+    """
     chex.assert_equal_shape([loc, scale])
     low, high = _standard_bounds(loc, scale)
     mass = _mass(loc, scale)
     edges = low * _standard_density(low) - high * _standard_density(high)
-    return 0.5 + _LOG_SQRT_2PI + jnp.log(scale * mass) + edges / (2.0 * mass)
+    return 0.5 + LOG_SQRT_2PI + jnp.log(scale * mass) + edges / (2.0 * mass)
 
 
 def truncated_normal_mode(loc: jax.Array) -> jax.Array:
     """The likeliest value: ``loc``, strictly inside [-1, 1]."""
-    return jnp.clip(loc, -_ACTION_LIMIT, _ACTION_LIMIT)
+    return jnp.clip(loc, -ACTION_LIMIT, ACTION_LIMIT)
 
 
 def _standard_bounds(loc: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -148,7 +174,7 @@ def _standard_bounds(loc: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.A
 
 
 def _standard_density(x: jax.Array) -> jax.Array:
-    return jnp.exp(-0.5 * jnp.square(x) - _LOG_SQRT_2PI)
+    return jnp.exp(-0.5 * jnp.square(x) - LOG_SQRT_2PI)
 
 
 def _mass(loc: jax.Array, scale: jax.Array) -> jax.Array:

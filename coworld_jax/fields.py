@@ -24,6 +24,11 @@ def share(default: float, *, shapes: bool = False) -> Any:
     return field(default=default, metadata={"most": 1.0} | ({"shapes": True} if shapes else {}))
 
 
+def positive(default: float) -> Any:
+    """A number above 0."""
+    return field(default=default, metadata={"above": 0.0})
+
+
 def shaping(default: float) -> Any:
     """A number that decides what an update consists of: at 0 a part of it is left out."""
     return field(default=default, metadata={"shapes": True})
@@ -127,5 +132,7 @@ def _check_value(path: str, value: Any, rules: Any) -> None:
         raise ValueError(f"{path} is {value}: it must lie between 0 and 1.")
     if not (value >= 0 and math.isfinite(value)):
         raise ValueError(f"{path} is {value}: it must be finite and not negative.")
+    if "above" in rules and not value > rules["above"]:
+        raise ValueError(f"{path} is {value}: it must be above {rules['above']:g}.")
     if "least" in rules and value < rules["least"]:
         raise ValueError(f"{path} is {value}: it must be at least {rules['least']}.")

@@ -41,7 +41,7 @@ class LostHostError(RuntimeError):
 
 
 class _Cluster(NamedTuple):
-    """What jax needs to know where it is to recognise no cluster."""
+    """Arguments of `jax.distributed.initialize` that turn the detection of clusters off."""
 
     coordinator_address: str
     num_processes: int

@@ -82,7 +82,7 @@ class AgentPolicy:
         self._shape = frame if player.reads == "image" else (state_size,)
 
     def episode(self, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-        """A fresh actor: frames uint8 ``[64, 64, 3]`` to actions float32 ``[A]`` in (-1, 1).
+        """A fresh actor: frames uint8 ``[size, size, 3]`` to actions float32 ``[A]`` in [-1, 1].
 
         The actor of an agent that reads states takes these, raw float32 ``[N]``. Call it once for
         each frame or state of one episode, in order. Its choices depend on the parameters, on what
@@ -107,10 +107,10 @@ class AgentPolicy:
         return self._start, make_key(seed), np.int32(0)
 
     def _check(self, observation: Any) -> None:
-        """Make sure that an observation is one.
+        """Make sure that an observation has the right dtype and shape.
 
         Raises:
-            ValueError: another dtype or shape: it would be read as something else without a word.
+            ValueError: it has others.
         """
         array = np.asarray(observation)
         form = f"{array.dtype} {list(array.shape)}"

@@ -44,8 +44,9 @@ def lambda_return(
         return now, now
 
     steps = (reward, discount, next_value)
+    last = next_value[-1].astype(jnp.result_type(*steps))
     unroll = min(len(reward), _UNROLL)
-    _, returns = jax.lax.scan(backward, next_value[-1], steps, reverse=True, unroll=unroll)
+    _, returns = jax.lax.scan(backward, last, steps, reverse=True, unroll=unroll)
     return returns
 
 

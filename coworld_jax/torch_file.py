@@ -11,6 +11,7 @@ import io
 import math
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         raise
     except (
         OSError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError,
-        zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError,
+        zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, RuntimeError,
     ) as error:  # fmt: skip
         raise TorchFileError(f"{path} is damaged: {error}.") from error
     return dict(_named("", found))

@@ -158,9 +158,9 @@ def test_a_drq_update_moves_everything_and_the_slow_critic_by_its_rate(pixel_sta
     state, _ = jax.jit(drq_bc)(pixel_state, BATCH, DRAWS)
     assert moved(pixel_state, state) == set(state._fields)
     expected = jax.tree.map(
-        lambda slow, fast: 0.99 * slow + 0.01 * fast, pixel_state.target_critic, state.critic
+        lambda slow, fast: 0.99 * slow + 0.01 * fast, pixel_state.slow_critic, state.critic
     )
-    assert_near(state.target_critic, expected)
+    assert_near(state.slow_critic, expected)
 
 
 def test_cloning_learns_encoder_and_actor(pixel_state: Any) -> None:
@@ -190,8 +190,8 @@ def test_curls_positives_pass_the_slow_encoder_after_it_has_followed(curl_state:
         BATCH.obs[b, y : y + 16, x : x + 16]
         for b, (y, x) in enumerate(np.asarray(CURL_DRAWS.positive))
     ]
-    feat = encode(CURL, state.target_encoder, jnp.stack(rows))
-    expected = CURL.critic.apply(state.target_critic, feat, method="embed")
+    feat = encode(CURL, state.slow_encoder, jnp.stack(rows))
+    expected = CURL.critic.apply(state.slow_critic, feat, method="embed")
     assert_near(trace.values["positive"], expected)
 
 
@@ -230,7 +230,7 @@ def test_the_feature_agent_uses_the_critic_from_before_its_step() -> None:
     )
     state = init_features(agent, jax.random.key(0), 5, A)
     batch = Transitions(normal(B, 5), normal(B, A), normal(B), jnp.full(B, 0.9), normal(B, 5))
-    assert moved(state, state._replace(target_critic=state.critic)) == {"target_critic"}
+    assert moved(state, state._replace(slow_critic=state.critic)) == {"slow_critic"}
     _, trace = jax.jit(partial(update_features, agent))(state, batch)
     action = agent.actor.apply(state.actor, batch.obs)
     q = agent.critic.apply(state.critic, batch.obs, action)

@@ -125,6 +125,9 @@ def test_check_returns_a_good_configuration():
         ("learning.discount", 1.5, "learning.discount is 1.5.*between 0 and 1"),
         ("learning.model_lr", -1.0, "learning.model_lr is -1.0"),
         ("learning.model_lr", float("nan"), "learning.model_lr is nan"),
+        ("learning.clip", 0.0, "learning.clip is 0.0: it must be above 0"),
+        ("learning.adam_eps", 0.0, "learning.adam_eps is 0.0: it must be above 0"),
+        ("learning.weight_decay", 5.0, "learning.weight_decay is 5.0.*between 0 and 1"),
         ("learning.batch", 0, "learning.batch is 0: it must be at least 1"),
         ("learning.horizon", 1, "learning.horizon is 1"),
         ("run.mapping", "vmap", "run.mapping is 'vmap': use one of jit, pmap"),
@@ -203,6 +206,9 @@ def test_overrides_are_typed_and_reach_every_section():
     ]  # fmt: skip
     with pytest.raises(ValueError, match="Unknown configuration key learning.bach: did you mean"):
         configuration.override(VALID, ["learning.bach=3"])
+    with pytest.raises(ValueError, match="target has no value: write target=VALUE"):
+        configuration.override(VALID, ["target"])
+    assert configuration.override(VALID, ["data=2024"]).data == "2024"
 
 
 @pytest.mark.parametrize(

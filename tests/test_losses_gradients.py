@@ -47,6 +47,7 @@ LOSSES = [
     ),
     (losses.alignment_loss, ("target", "source"), {"target"}, (6,), {}),
     (losses.bridge_loss, ("bridge", "state"), {"bridge"}, (6,), {}),
+    (losses.image_loss, ("mean", "image"), {"mean"}, (4, 4, 3), {}),
     (losses.state_loss, ("mean", "state"), {"mean"}, (6,), {"std": 0.25}),
     (losses.mixed_reward, ("prediction", "reward"), set(), (), {"reward_mix": 0.5}),
     (

@@ -97,6 +97,7 @@ def test_value_scale_divides_by_the_mean_size_of_the_lower_value() -> None:
         q.reshape(2, 2, B // 2)
     )
     check(halves, [float(losses.value_scale(q, 2.5))] * 2)
+    assert np.isfinite(losses.value_scale(jnp.zeros((2, B)), 2.5))  # a critic of zeros
 
 
 # loss, shapes of its arrays by name, those that the gradient reaches

@@ -138,7 +138,7 @@ def same(one: Any, other: Any) -> bool:
 
 def test_curls_actor_steps_on_even_updates() -> None:
     _, before = made("curl")
-    sometimes = ("actor", "log_temperature", "target_critic", "target_encoder", "actor_opt")
+    sometimes = ("actor", "log_temperature", "slow_critic", "slow_encoder", "actor_opt")
     for count, moves in [(0, True), (1, False), (2, True), (7, False)]:
         after, metrics = updated("curl", count)
         for part in sometimes:
@@ -162,7 +162,7 @@ def by_hand(method: str) -> tuple[Any, Any]:
         draws = data.draw_windows(key, tiny.BATCH, 10, tiny.ACTION)
         return agents.update_curl(agent, state, steps, draws, jnp.asarray(True))
     agent = make_pixel_agent(
-        settings.network, settings.learning, settings.noise, tiny.ACTION, target_rate=0.01
+        settings.network, settings.learning, settings.noise, tiny.ACTION, slow_rate=0.01
     )
     std = jnp.float32(1.0)
     if method == "bc":

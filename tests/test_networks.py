@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from coworld_jax.networks import MLP, RSSM, ActorHead, Decoder, Encoder
+from coworld_jax.networks import MLP, RSSM, ActorHead, Decoder, Encoder, StateDecoder
 from coworld_jax.networks.batch_last import BLOCK
 from coworld_jax.networks.convolution import FORMS
 from coworld_jax.networks.layers import LayerNorm, Linear, elu
@@ -23,6 +23,16 @@ def test_elu_and_its_gradient():
     np.testing.assert_allclose(elu(x), np.where(x > 0, x, np.expm1(np.minimum(x, 0))), atol=1e-7)
     np.testing.assert_allclose(jax.vmap(jax.grad(elu))(x), np.exp(np.minimum(x, 0)), atol=1e-7)
     assert jnp.all(jnp.isfinite(jax.vmap(jax.grad(elu))(jnp.array([-1e30, 1e30]))))
+
+
+def test_elu_of_bfloat16_keeps_the_digits_of_small_values():
+    x = -jnp.logspace(-3.0, 0.0, 32).astype(jnp.bfloat16)
+    expected = np.expm1(np.asarray(x, np.float64))
+    found = elu(x)
+    slopes = jax.vjp(elu, x)[1](jnp.ones_like(x))[0]
+    assert found.dtype == slopes.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=5e-3)
+    np.testing.assert_allclose(slopes.astype(jnp.float32), expected + 1.0, rtol=1e-2)
 
 
 def test_layer_norm_by_hand():
@@ -98,8 +108,10 @@ def test_heads_answer_in_float32_whatever_they_compute_in():
     (loc, scale), _ = ActorHead(2, 2, 8, dtype=jnp.bfloat16).init_with_output(
         jax.random.key(0), feat
     )
+    decoder = StateDecoder(4, 2, 8, dtype=jnp.bfloat16)
+    state, _ = decoder.init_with_output(jax.random.key(0), feat[0])
     assert (value.shape, loc.shape, scale.shape) == ((3, 2), (3, 2, 2), (3, 2, 2))
-    assert {x.dtype for x in (value, loc, scale, *jax.tree.leaves(params))} == {
+    assert {x.dtype for x in (value, loc, scale, state, *jax.tree.leaves(params))} == {
         jnp.dtype(jnp.float32)
     }
     assert jnp.all(jnp.abs(loc) <= 1.0)

@@ -86,6 +86,15 @@ def test_lambda_return_differentiates_all_its_arrays() -> None:
     assert (np.abs(grads[1]) > 1e-3).all()
 
 
+def test_lambda_return_takes_values_of_a_narrower_type() -> None:
+    reward, discount, value = (jnp.asarray(x) for x in arrays((4, 2)))
+    narrow = value.astype(jnp.bfloat16)
+    found = lambda_return(reward, discount, narrow, 0.9)
+    expected = lambda_return(reward, discount, narrow.astype(reward.dtype), 0.9)
+    assert found.dtype == reward.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-2)
+
+
 def test_lambda_return_refuses_other_shapes_and_integers() -> None:
     reward, discount, value = (jnp.asarray(x) for x in arrays((4, 2)))
     for wrong in (

@@ -135,12 +135,22 @@ def test_tensors_that_do_not_fit_their_numbers_are_refused(
 def test_other_files_are_named(tmp_path: Path) -> None:
     old = tmp_path / "old.pt"
     old.write_bytes(pickle.dumps({}))
+    torn = save(tmp_path / "torn.pt", {"words": "x" * 999}, {})
+    with zipfile.ZipFile(torn) as archive:
+        content = archive.read("archive/data.pkl")
+    with zipfile.ZipFile(torn, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", content)
+        start = archive.getinfo("archive/data.pkl").header_offset + 30 + len("archive/data.pkl")
+    packed = bytearray(torn.read_bytes())
+    packed[start : start + 4] = b"\xff" * 4
+    torn.write_bytes(packed)
     empty = tmp_path / "empty.pt"
     with zipfile.ZipFile(empty, "w") as archive:
         archive.writestr("readme", "")
     for path, message in (
         (tmp_path / "none.pt", "does not exist"),
         (old, "no zip archive"),
+        (torn, "is damaged"),
         (empty, "no data.pkl"),
     ):
         with pytest.raises(TorchFileError, match=message) as raised:

@@ -1,9 +1,9 @@
-"""From unreduced loss terms to new parameters: the one place that reduces, weighs and steps."""
+"""From unreduced loss terms to new parameters: means, weights, gradients and steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import chex
 import jax
@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from coworld_jax.types import Metrics
 
 Params = dict[str, Any]
+Tree = TypeVar("Tree")  # parameters or a single array
 
 _SMALL = 2**14  # elements; larger arrays are averaged alone
 
@@ -57,6 +58,34 @@ def adam(
     )
 
 
+def differentiate(
+    loss: Callable[[Tree], tuple[jax.Array, Any]], params: Tree, axis_name: str | None
+) -> tuple[Any, Tree]:
+    """What a loss saw, and the gradient of its mean, averaged over the mapped axis.
+
+    Args:
+        loss: of the parameters: unreduced values, and what else it returns.
+    """
+
+    def mean(params: Tree) -> tuple[jax.Array, Any]:
+        values, seen = loss(params)
+        return jnp.mean(values), seen
+
+    grads, seen = jax.grad(mean, has_aux=True)(params)
+    return seen, averaged(grads, axis_name)
+
+
+def descend(
+    optimizer: optax.GradientTransformation,
+    grads: Tree,
+    opt_state: optax.OptState,
+    params: Tree,
+) -> tuple[Tree, optax.OptState]:
+    """One optimiser step; returns new parameters and new moments."""
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+
 @jax.named_scope("optimizer")
 def apply_gradient(
     optimizer: optax.GradientTransformation,
@@ -72,8 +101,8 @@ def apply_gradient(
     """
     grads = averaged(grads, axis_name)
     norm = optax.tree.norm(grads)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state, norm
+    params, opt_state = descend(optimizer, grads, opt_state, params)
+    return params, opt_state, norm
 
 
 def averaged(tree: Any, axis_name: str | None) -> Any:

@@ -1,6 +1,7 @@
 """Losses as pure functions of arrays; every one returns its unreduced values.
 
-They import only jax and chex, know no configuration, and can be used as they are elsewhere.
+They import only jax, chex and `coworld_jax.distributions`, know no configuration, and can be used
+as they are elsewhere.
 """
 
 from coworld_jax.losses.actor_critic import actor_loss, critic_loss

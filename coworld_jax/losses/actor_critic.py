@@ -43,8 +43,8 @@ def actor_loss(
         baseline: value ``v`` of the same states, ``[T, B]``.
         entropy: entropy of the policy, summed over the action, nats, ``[T, B]``.
         weight: cumulative discount ``w`` in [0, 1], ``[T, B]``.
-        dynamics_share: ``ρ`` in [0, 1]; 1 is pure dynamics backpropagation, 0 pure REINFORCE.
-            DreamerV2 writes it the other way round.
+        dynamics_share: ``ρ`` in [0, 1], a Python number; 1 is pure dynamics backpropagation, 0 pure
+            REINFORCE. DreamerV2 writes it the other way round.
         entropy_scale: weight of the entropy bonus.
 
     Returns:

@@ -38,7 +38,7 @@ def bridge_loss(bridge_embed: jax.Array, state_embed: jax.Array) -> jax.Array:
     of images can learn to give the embedding that the source's own encoder gives. Couplings A and B
     then read target images through it. A squared error of the embeddings themselves, and not the
     divergence of their softmax that coupling A takes: coupling B feeds the embedding to the RSSM,
-    which sees the common constant that a softmax forgets.
+    whose input an added constant changes; a softmax ignores it.
 
     Args:
         bridge_embed: the bridge's embedding of the source's images, ``[T, B, E]``.
@@ -118,7 +118,7 @@ def value_constraint_loss(
         target_value: target critic at the target's imagined states, reward units, ``[T, B]``.
         source_value: source critic at the same states, ``[T, B]``.
         weight: cumulative discount ``w`` in [0, 1], ``[T, B]``.
-        use_max: False gives the ablation.
+        use_max: a Python bool; False gives the ablation.
 
     Returns:
         ``[T, B]``. **Gradient:** to ``target_value`` alone, ``w`` where ``v_T > v_S``, else 0.
@@ -129,5 +129,6 @@ def value_constraint_loss(
     weight, source_value = jax.lax.stop_gradient((weight, source_value))
     if not use_max:
         return weight * target_value
-    # jnp.maximum would pass half the gradient where both are equal.
-    return weight * jnp.where(target_value > source_value, target_value, source_value)
+    # jnp.maximum would pass half the gradient where both are equal. A NaN of either value shows.
+    larger = jnp.where(target_value <= source_value, source_value, target_value)
+    return weight * larger

@@ -16,7 +16,7 @@ def td_target(reward: jax.Array, discount: jax.Array, next_q: jax.Array) -> jax.
     Args:
         reward: rewards of the n steps, discounted and added up, ``[B]``.
         discount: ``γ^n`` times the last step's discount, 0 where the task ended, ``[B]``.
-        next_q: target critics at the n-th next state, ``[2, B]``; a soft critic's have
+        next_q: slow critics at the n-th next state, ``[2, B]``; a soft critic's have
             ``α log π(a')`` taken off.
 
     Returns:
@@ -132,7 +132,7 @@ def cloning_loss(action: jax.Array, data_action: jax.Array) -> jax.Array:
 
 
 def value_scale(q: jax.Array, weight: float, axis_name: str | None = None) -> jax.Array:
-    """``λ = w / mean |min(Q1, Q2)|``: a policy loss of one size, whatever the rewards.
+    """``λ = w / max(mean |min(Q1, Q2)|, 1e-8)``: a policy loss of one size, whatever the rewards.
 
     Args:
         q: critics at the policy's action, ``[2, B]``.
@@ -148,4 +148,4 @@ def value_scale(q: jax.Array, weight: float, axis_name: str | None = None) -> ja
     mean = jnp.mean(jnp.abs(jnp.min(q, axis=0)))
     if axis_name is not None:
         mean = jax.lax.pmean(mean, axis_name)
-    return jax.lax.stop_gradient(weight / mean)
+    return jax.lax.stop_gradient(weight / jnp.maximum(mean, 1e-8))

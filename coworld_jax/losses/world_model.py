@@ -22,14 +22,14 @@ def image_loss(mean: jax.Array, image: jax.Array) -> jax.Array:
         image: the observed one, same shape and range.
 
     Returns:
-        ``[T, B]``, nats. **Gradient:** to ``mean``.
+        ``[T, B]``, nats. **Gradient:** to ``mean``; the image is data.
 
     Reference: CoWorld Eq. 3; Hafner et al. (2021), DreamerV2, Eq. 2.
     """
     chex.assert_rank([mean, image], 5)
     chex.assert_equal_shape([mean, image])
     values = math.prod(image.shape[-3:])
-    squares = jnp.sum(jnp.square(image - mean), axis=(-3, -2, -1))
+    squares = jnp.sum(jnp.square(jax.lax.stop_gradient(image) - mean), axis=(-3, -2, -1))
     return 0.5 * squares + 0.5 * values * math.log(2.0 * math.pi)
 
 
@@ -41,7 +41,7 @@ def state_loss(mean: jax.Array, state: jax.Array, std: float) -> jax.Array:
     Args:
         mean: predicted state, ``[T, B, N]``.
         state: the observed one, in the same units, ``[T, B, N]``.
-        std: ``σ`` of every coordinate, in these units.
+        std: ``σ`` of every coordinate, in these units; a Python number.
 
     Returns:
         ``[T, B]``, nats. **Gradient:** to ``mean``; the state is data.

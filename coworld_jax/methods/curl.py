@@ -161,7 +161,7 @@ def _agent(settings: CurlSettings, action_size: int) -> CurlAgent:
         temperature_optimizer=optax.adam(settings.temperature_lr, b1=0.5),
         crop=settings.crop,
         target_entropy=-float(action_size),
-        critic_rate=settings.critic.target_rate,
+        critic_rate=settings.critic.slow_rate,
         encoder_rate=settings.encoder_rate,
     )
 

@@ -11,7 +11,7 @@ Four phases on the target's dataset:
    log p(r|s)``, without KL balancing, free nats or discount head.
 2. The real buffer: batches of chunks are encoded. Of each row the feature (stochastic, then
    recurrent state) is kept, and the action and reward that lead to the next row.
-3. The buffer of made-up steps: from all states of a batch the actor is rolled out for
+3. The buffer of imagined steps: from all states of a batch the actor is rolled out for
    ``imagination.horizon`` steps, with noise on its actions. The reward of a step is the reward
    head's at the next state less ``penalty_scale * u``. ``u`` is the deviation over heads of the
    next state's log-density (``log_prob``), the largest norm of a head's deviations
@@ -37,7 +37,7 @@ What differs from the official code:
 * **Size of the buffers.** There both hold as many steps as the dataset, and with fewer than 50,000
   of them the official loop never ends. A method here does not know the dataset's size, so both are
   settings (``buffers.real_steps``, ``buffers.imagined_steps``; 100,000 steps is the size of
-  V-D4RL's datasets), and made-up steps are never more than their buffer holds. At the default
+  V-D4RL's datasets), and imagined steps are never more than their buffer holds. At the default
   sizes the two take 300 MB of the device's memory and of each checkpoint.
 * **What is encoded.** There whole episodes, each once and in order; here random chunks of
   ``learning.length`` rows, filtered from zeros, until the buffer is full. A small dataset is
@@ -45,7 +45,7 @@ What differs from the official code:
 * Chunks may hold an episode's last row; there they never do.
 * The first action of a chunk enters the model as there (its cause lies before the chunk).
 
-The target critics are initialised independently of the critics, as in the official code, where
+The slow critics are initialised independently of the critics, as in the official code, where
 they are copied before their variables exist. Its conservative term has weight 0 and is left out.
 Golden values of the official code hold for all pieces (`experiments.check_parity`).
 """

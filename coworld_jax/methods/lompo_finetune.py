@@ -11,7 +11,7 @@ What the paper leaves open, which is everything, and what was chosen:
   ``online.schedule.train_every`` env_steps for each of ``source_updates`` updates. Its replay is
   what CoWorld calls medium-replay. With ``source_updates = 0`` the replay is random play alone.
   That agent is part of the state; nothing of it but its replay reaches LOMPO.
-* **Source half.** All phases of LOMPO on that replay: model, real buffer, made-up steps, agent.
+* **Source half.** All phases of LOMPO on that replay: model, real buffer, imagined steps, agent.
 * **Target half.** The same phases on the target's dataset, from the source's weights, with the
   numbers of updates of LOMPO on one dataset. The buffers are emptied first: features of the source
   under the old model mean nothing under the new one. ``moments = "fresh"`` also gives the

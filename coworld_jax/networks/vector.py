@@ -46,4 +46,5 @@ class StateDecoder(nn.Module):
         x = feat
         for layer in range(self.layers):
             x = elu(Linear(self.units, self.initializer, self.dtype, name=f"hidden{layer}")(x))
-        return Linear(self.size, self.initializer, self.dtype, name="output")(x)
+        output = Linear(self.size, self.initializer, self.dtype, result=jnp.float32, name="output")
+        return output(x)

@@ -27,7 +27,7 @@ Compiled = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 def compile_program(
     program: Program, arguments: tuple[Any, Any, Any, Any], mesh: Mesh | None, mapping: str
 ) -> Compiled:
-    """``program`` compiled for arguments of these shapes.
+    """``program`` as a function of arguments of these shapes; with ``jit`` it is compiled here.
 
     Args:
         program: run by every device on the whole state and stores and its share of the batches.

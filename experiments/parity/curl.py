@@ -129,7 +129,7 @@ def _read(arrays: Arrays) -> Official:
         discount=setting(arrays, "discount") * jnp.asarray(required(arrays, "in/not_done"))[:, 0],
         next_obs=channels_last(required(arrays, "in/next_obs")),
     )
-    slow = {name: params[name] for name in ("target_encoder", "target_critic")}
+    slow = {name: params[name] for name in ("slow_encoder", "slow_critic")}
     return Official(agent, state._replace(**slow), batch, table, encoded_size(crop), lr)
 
 
@@ -202,7 +202,7 @@ def _first_update(
     drawn, size = _draws(arrays, 0), (official.agent.crop,) * 2
     next_obs = augment.crop(batch.next_obs, drawn.next_obs, size)
     online, slow = (
-        encode(agent, encoder, next_obs) for encoder in (before.encoder, before.target_encoder)
+        encode(agent, encoder, next_obs) for encoder in (before.encoder, before.slow_encoder)
     )
 
     def embed(critic: Params, feat: jax.Array) -> jax.Array:
@@ -210,7 +210,7 @@ def _first_update(
 
     found: dict[str, Any] = {
         "critic_feat_obs": embed(before.critic, seen["feat"]),
-        "target_feat_next": embed(before.target_critic, slow),
+        "target_feat_next": embed(before.slow_critic, slow),
         "actor_feat_next": agent.actor.apply(before.actor, online, method="embed"),
         "z_anchor": seen["anchor"],
         "z_pos": seen["positive"],
@@ -241,7 +241,7 @@ def _step_claims(
         {name: table[name] for name in table if ".trunk." not in name},
     )
     product = {"curl/W": contrast.pop("curl/W")}
-    networks = ("encoder", "actor", "critic", "target_encoder", "target_critic", "contrast")
+    networks = ("encoder", "actor", "critic", "slow_encoder", "slow_critic", "contrast")
     old, new = (
         write_params({name: getattr(state, name) for name in networks}, table)
         for state in (before, after)
@@ -260,7 +260,7 @@ def _table(pixels: int) -> Table:
     table = {"curl/W": Place(("contrast",), SAME)}
     for theirs, encoder, critic in (
         ("critic", "encoder", "critic"),
-        ("critic_target", "target_encoder", "target_critic"),
+        ("critic_target", "slow_encoder", "slow_critic"),
     ):
         for layer in range(4):
             path = (encoder, "params", f"conv{layer}")

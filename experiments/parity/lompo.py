@@ -247,7 +247,7 @@ def _step_claims(
     found = {}
     for name, grad in write_params(grads, official.table).items():
         found[f"agent/out/u0/grad/{name}"] = Claim(grad)
-    networks = ("actor", "critic", "target_critic")
+    networks = ("actor", "critic", "slow_critic")
     written = write_params({k: getattr(after, k) for k in networks}, official.table)
     for name, value in written.items():
         lr = setting(arrays, "actor_lr" if name.startswith("actor/") else "q_lr")
@@ -262,13 +262,13 @@ def _feature_agent(arrays: Arrays, official: Official) -> tuple[FeatureAgent, Fe
         critic=FeatureCritic(*_layers(arrays, "qf1")),
         actor_optimizer=keras_adam(setting(arrays, "actor_lr"), eps, clip),
         critic_optimizer=keras_adam(setting(arrays, "q_lr"), eps, clip),
-        target_rate=setting(arrays, "tau"),
+        slow_rate=setting(arrays, "tau"),
     )
     params = jax.tree.map(jnp.asarray, read_params(arrays, official.table))
     state = FeatureState(
         actor=params["actor"],
         critic=params["critic"],
-        target_critic=params["target_critic"],
+        slow_critic=params["slow_critic"],
         actor_opt=agent.actor_optimizer.init(params["actor"]),
         critic_opt=agent.critic_optimizer.init(params["critic"]),
     )
@@ -301,8 +301,8 @@ def _table(arrays: Arrays) -> Table:
         "actor": ("actor", "params"),
         "qf1": ("critic", "params", "q1"),
         "qf2": ("critic", "params", "q2"),
-        "target_qf1": ("target_critic", "params", "q1"),
-        "target_qf2": ("target_critic", "params", "q2"),
+        "target_qf1": ("slow_critic", "params", "q1"),
+        "target_qf2": ("slow_critic", "params", "q2"),
     }
     for theirs, root in heads.items():
         layers = _layers(arrays, theirs)[0]

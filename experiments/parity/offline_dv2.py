@@ -191,7 +191,8 @@ def _imagination(arrays: Arrays, official: Official, post: Latent) -> dict[str, 
     constant = 0.5 * math.log(2.0 * math.pi) * jnp.mean(weight[:-1])
     values: dict[str, Any] = {
         **{name: seen[name] for name in ("feat", "action", "deter", "penalty", "weight")},
-        **{name: seen[name] for name in ("target", "entropy", "slow_value")},
+        "target": seen["lambda_return"],
+        **{name: seen[name] for name in ("entropy", "slow_value")},
         "reward_head": seen["plain_reward"],
         "reward_used": seen["reward"],
         "reward_after_norm": seen["reward"] / (1.0 + setting(arrays, "rewnorm_eps")),

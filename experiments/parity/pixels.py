@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from coworld_jax import augment
+from coworld_jax import augment, distributions
 from coworld_jax.agents.model_free import (
     Draws,
     PixelAgent,
@@ -75,7 +75,7 @@ def read(arrays: Arrays) -> Official:
         actor=PixelActor(*sizes(params["actor"], "policy"), required(arrays, "in/action").shape[1]),
         critic=TwinCritic(*sizes(params["critic"], "q1")),
         optimizer=adam(arrays, lr),
-        target_rate=setting(arrays, "tau"),
+        slow_rate=setting(arrays, "tau"),
         noise_clip=setting(arrays, "stddev_clip"),
     )
     state = PixelState(
@@ -129,7 +129,7 @@ def claims(arrays: Arrays, official: Official, update: Update) -> dict[str, Clai
         before, drawn = state, draws(arrays, index)
         state, trace = update(state, official.batch, drawn, std, index)
         place, tolerance = f"out/u{index}", LATER if index else VALUE
-        values = _values(trace) | {"stddev": std}
+        values = _values(trace, std) | {"stddev": std}
         found |= {f"{place}/{name}": Claim(value, tolerance) for name, value in values.items()}
         found |= _norms(place, trace, max(tolerance, VALUE))
         if index == 0:
@@ -142,7 +142,7 @@ def step_claims(
     arrays: Arrays, official: Official, place: str, grads: Params, before: Any, after: Any
 ) -> dict[str, Claim]:
     """Gradients and the parameters after their step."""
-    table, names = official.table, ("encoder", "actor", "critic", "target_critic")
+    table, names = official.table, ("encoder", "actor", "critic", "slow_critic")
     kept = [name for name in names if name in after._fields]
     old, new = (
         write_params({name: getattr(state, name) for name in kept}, table)
@@ -154,17 +154,22 @@ def step_claims(
     return found | state_claims(arrays, place, old, new, official.lr)
 
 
-def _values(trace: Trace) -> dict[str, Any]:
-    """Values that the file holds for every update."""
+def _values(trace: Trace, std: jax.Array) -> dict[str, Any]:
+    """Values that the file holds for every update.
+
+    Density and entropy are those of a normal distribution, without clip and clamp.
+    """
     seen = trace.values
+    log_prob = distributions.normal_log_prob(seen["actor_action"], seen["actor_mean"], std)
+    entropy = 0.5 + distributions.LOG_SQRT_2PI + jnp.log(std)
     mean = {name: jnp.mean(value) for name, value in seen.items() if name.endswith("_loss")}
     found: dict[str, Any] = {
         "critic_loss": mean["critic_loss"],
         "actor_loss": mean["actor_loss"],
         "actor_policy_loss": -jnp.mean(jnp.min(seen["actor_q"], axis=0)),
         "target_q_mean": jnp.mean(seen["target"]),
-        "actor_logprob": jnp.mean(seen["log_prob"]),
-        "actor_entropy": jnp.mean(seen["entropy"]),
+        "actor_logprob": jnp.mean(jnp.sum(log_prob, axis=-1)),
+        "actor_entropy": log_prob.shape[-1] * entropy,
         "target_action": seen["target_action"],
         "actor_action": seen["actor_action"],
     }
@@ -243,7 +248,7 @@ def _table(pixels: tuple[int, int]) -> Table:
     for theirs, ours, heads in (
         ("actor", "actor", {"policy": "policy"}),
         ("critic", "critic", {"Q1": "q1", "Q2": "q2"}),
-        ("critic_target", "target_critic", {"Q1": "q1", "Q2": "q2"}),
+        ("critic_target", "slow_critic", {"Q1": "q1", "Q2": "q2"}),
     ):
         root = (ours, "params")
         table[f"{theirs}/trunk.0.weight"] = Place(

@@ -17,7 +17,7 @@ from coworld_jax.agents.gradient import Params
 from coworld_jax.method import Player, State
 from coworld_jax.types import Latent
 
-ACTING = ("encoder", "rssm", "scaling")  # the parts of a world model that acting needs
+_ACTING = ("encoder", "rssm", "scaling")  # the parts of a world model that acting needs
 
 _NOBODY: Mapping[str, Any] = MappingProxyType({})
 
@@ -27,6 +27,12 @@ class ActingState(NamedTuple):
 
     latent: Latent
     action: jax.Array  # [B, A]
+
+
+def acting_params(world_params: Params, actor: Params) -> dict[str, Params]:
+    """``params`` of `act`: what acting needs of an agent's parameters."""
+    world = {name: world_params[name] for name in _ACTING if name in world_params}
+    return {"world_model": world, "actor": actor}
 
 
 def initial_acting_state(model: WorldModel, batch: int) -> ActingState:
@@ -101,8 +107,7 @@ def make_player(
 
     def params(state: State) -> dict[str, Any]:
         mine = pick(state)
-        world = {name: mine.world_model[name] for name in ACTING if name in mine.world_model}
-        return {"world_model": world, "actor": mine.actor}
+        return acting_params(mine.world_model, mine.actor)
 
     def act_on(
         params: Any, memory: ActingState, observation: jax.Array, key: jax.Array, *, explore: bool
@@ -114,13 +119,11 @@ def make_player(
     ) -> dict[str, jax.Array]:
         mine = pick(state)
         critics = {"critic": mine.critic} | {name: of(state) for name, of in others.items()}
-        wide = probing.widen(agent.model, action)
-        found = probing.episode_values(agent, mine.world_model, critics, observation, wide, key)
+        found = probing.episode_values(agent, mine.world_model, critics, observation, action, key)
         return {name: found[name] for name in critics}  # jit has sorted them
 
     def predict(state: State, observation: jax.Array, action: jax.Array, context: int) -> jax.Array:
-        wide = probing.widen(agent.model, action)
-        return probing.open_loop(agent.model, pick(state).world_model, observation, wide, context)
+        return probing.open_loop(agent.model, pick(state).world_model, observation, action, context)
 
     return Player(
         reads=agent.model.reads,

@@ -16,6 +16,7 @@ from coworld_jax import distributions, losses, returns
 from coworld_jax.agents.dreamer import world_model
 from coworld_jax.agents.dreamer.agent import Agent, AgentState
 from coworld_jax.agents.dreamer.world_model import (
+    WorldModel,
     features,
     imagine_step,
     predict_continuation,
@@ -53,23 +54,27 @@ class Noise(NamedTuple):
 
 
 def rollout_noise(
-    agent: Agent, key: jax.Array, starts: tuple[int, ...], axis_name: str | None = None
+    model: WorldModel,
+    key: jax.Array,
+    steps: int,
+    starts: tuple[int, ...],
+    axis_name: str | None = None,
 ) -> Noise:
-    """Noise of the rollouts from ``T B`` posteriors.
+    """Noise of rollouts from ``T B`` posteriors.
 
     Args:
         key: consumed.
+        steps: of each rollout.
         starts: ``(T, B)``; B is the share of one device under a mapped axis.
         axis_name: mapped axis over which the batch is split.
     """
     key_latent, key_action = jax.random.split(key)
-    (time, batch), horizon = starts, agent.learning.horizon
-    steps = (horizon - 1) * time
-    latent = world_model.latent_noise(agent.model, key_latent, steps, batch, axis_name)
+    time, batch = starts
+    latent = world_model.latent_noise(model, key_latent, steps * time, batch, axis_name)
     action = example_noise(
-        jax.random.uniform, key_action, (steps,), batch, (agent.model.action_size,), axis_name
+        jax.random.uniform, key_action, (steps * time,), batch, (model.action_size,), axis_name
     )
-    shape = (horizon - 1, time * batch, -1)
+    shape = (steps, time * batch, -1)
     return Noise(latent.reshape(shape), action.reshape(shape))
 
 
@@ -177,8 +182,8 @@ def update_slow_critic(
 ) -> Params:
     """``critic`` when ``behavior_updates`` is a multiple of ``every``, else ``slow_critic``.
 
-    The copy is made before the update that has that number, so the first update already uses the
-    critic itself.
+    CoWorld's agents copy before the update that has that number, so that the first update already
+    uses the critic itself; DreamerV2 of 2021 copies after it.
     """
     due = behavior_updates % every == 0
     return jax.tree.map(lambda slow, fast: jnp.where(due, fast, slow), slow_critic, critic)

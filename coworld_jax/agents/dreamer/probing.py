@@ -56,9 +56,11 @@ def episode_features(
 
     Args:
         observation: uint8 ``[T, N, 64, 64, 3]``, or raw states ``[T, N, D]``.
-        action: ``[T, N, A]``; ``action[t]`` led to ``observation[t]``.
+        action: ``[T, N, A]``, with or without the networks' surplus coordinates; ``action[t]`` led
+            to ``observation[t]``.
         key: consumed by the posterior samples.
     """
+    action = widen(model, action)
     time, count = action.shape[:2]
     noise = world_model.latent_noise(model, key, time, count)
 
@@ -85,13 +87,14 @@ def open_loop(
     Args:
         observation: uint8 ``[T, N, 64, 64, 3]``, or raw states ``[T, N, D]``; only the first
             ``context`` of them are looked at.
-        action: ``[T, N, A]``.
+        action: ``[T, N, A]``, with or without the networks' surplus coordinates.
         context: in [1, T - 1].
 
     Returns:
         With modes for samples, means of the images, about [0, 1], ``[T, N, 64, 64, 3]``, or those
         of the states in the simulator's units, ``[T, N, D]``.
     """
+    action = widen(model, action)
     normal = world_model.normalise(model, world_params, observation[:context])
     embed = world_model.encode(model, world_params, normal)
     seen = world_model.observe(model, world_params, embed, action[:context], None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from coworld_jax.fields import choice, count, period, share
+from coworld_jax.fields import choice, count, period, positive, share
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class LearningConfig:
     model_lr: float = 3e-4
     actor_lr: float = 8e-5
     critic_lr: float = 8e-5
-    adam_eps: float = 1e-5
-    clip: float = 100.0  # global gradient norm, for each optimiser
-    weight_decay: float = 0.0  # share of each parameter removed per update
+    adam_eps: float = positive(1e-5)
+    clip: float = positive(100.0)  # global gradient norm, for each optimiser; 1e9 for none
+    weight_decay: float = share(0.0)  # share of each parameter removed per update
     kl_scale: float = 1.0
     kl_balance: float = share(0.8)  # share of the KL that trains the prior
     free_nats: float = 1.0

@@ -255,7 +255,8 @@ def update_behavior(
         The new state and metrics. **Gradient:** the actor's loss to the actor, the critic's to the
         critic; the world model is data.
     """
-    noise = behavior.rollout_noise(agent, key, discount.shape, axis_name)
+    steps = agent.learning.horizon - 1
+    noise = behavior.rollout_noise(agent.model, key, steps, discount.shape, axis_name)
     slow_critic = behavior.update_slow_critic(
         state.slow_critic, state.critic, state.behavior_updates, agent.learning.slow_critic_every
     )

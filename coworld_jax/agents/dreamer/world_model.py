@@ -362,7 +362,7 @@ def balanced_kl(
     Returns:
         ``[]``, nats: the clamp belongs to the batch mean, so this term alone comes reduced.
 
-    Reference: DreamerV2, Eq. 3 (balance 0.8); golden values of the authors' network code.
+    Reference: DreamerV2, Algorithm 2 (balance 0.8); golden values of the authors' network code.
     """
     stop = jax.lax.stop_gradient
     train_prior = losses.latent_kl(stop(seen.post.stats), seen.prior)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from coworld_jax.agents.dreamer import probing
-from coworld_jax.agents.dreamer.acting import ACTING, ActingState, initial_acting_state, look
+from coworld_jax.agents.dreamer.acting import ActingState, acting_params, initial_acting_state, look
 from coworld_jax.agents.dreamer.world_model import WorldModel, features, without_stats
 from coworld_jax.agents.gradient import Params
 from coworld_jax.method import Player, State
@@ -47,8 +47,7 @@ def make_player(acting: Acting, pick: Callable[[State], Learnt]) -> Player:
 
     def params(state: State) -> dict[str, Any]:
         mine = pick(state)
-        world = {name: mine.world_model[name] for name in ACTING if name in mine.world_model}
-        return {"world_model": world, "actor": mine.actor}
+        return acting_params(mine.world_model, mine.actor)
 
     def act(
         params: Any, memory: ActingState, observation: jax.Array, key: jax.Array, *, explore: bool
@@ -56,7 +55,7 @@ def make_player(acting: Acting, pick: Callable[[State], Learnt]) -> Player:
         key_latent, key_action = jax.random.split(key)
         latent = look(model, params["world_model"], memory, observation, key_latent)
         action = acting.choose(params["actor"], features(latent), key_action, explore=explore)
-        # What is remembered is what is done, to the last bit.
+        # The remembered action has the same bits as the one that is returned.
         action = jax.lax.optimization_barrier(action)
         return ActingState(without_stats(latent), action), action[:, :size]
 
@@ -67,8 +66,7 @@ def make_player(acting: Acting, pick: Callable[[State], Learnt]) -> Player:
         return {"critic": _values(acting, pick(state), observation, wide, key)}
 
     def predict(state: State, observation: jax.Array, action: jax.Array, context: int) -> jax.Array:
-        wide = probing.widen(model, action)
-        return probing.open_loop(model, pick(state).world_model, observation, wide, context)
+        return probing.open_loop(model, pick(state).world_model, observation, action, context)
 
     return Player(
         reads="image",

@@ -48,17 +48,17 @@ class Lompo(NamedTuple):
 
     @property
     def imagined_blocks(self) -> int:
-        """Batches of rollouts that the buffer of made-up steps holds."""
+        """Batches of rollouts that the buffer of imagined steps holds."""
         return -(-self.buffers.imagined_steps // self._imagined)
 
     @property
     def first_blocks(self) -> int:
-        """Batches of rollouts that are made up before the agent learns; at most a whole buffer."""
+        """Batches of rollouts that are imagined before the agent learns; at most a whole buffer."""
         return min(-(-self.buffers.first_steps // self._imagined), self.imagined_blocks)
 
     @property
     def _imagined(self) -> int:
-        """Steps that one batch of rollouts makes up."""
+        """Steps of one batch of rollouts."""
         return self.learning.batch * self.learning.length * self.imagination.horizon
 
 
@@ -112,7 +112,7 @@ def make_lompo_agent(
         critic=FeatureCritic(network.critic_layers, network.units),
         actor_optimizer=optimizer(learning.actor_lr),
         critic_optimizer=optimizer(learning.critic_lr),
-        target_rate=learning.target_rate,
+        slow_rate=learning.slow_rate,
     )
     return Lompo(
         model=model,
@@ -149,7 +149,7 @@ def init_lompo(lompo: Lompo, key: jax.Array) -> LompoState:
 
 
 def empty_buffers(lompo: Lompo) -> tuple[Ring, Ring]:
-    """The real buffer of chunks, and that of made-up rollouts."""
+    """The real buffer of chunks, and that of imagined rollouts."""
     learning, sizes = lompo.learning, (lompo.feature_size, lompo.action_size)
     chunks, starts = learning.batch, learning.batch * learning.length
     return (

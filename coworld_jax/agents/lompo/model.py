@@ -1,4 +1,4 @@
-"""LOMPO's world model: its loss, and the steps that it makes up for the agent's buffer."""
+"""LOMPO's world model: its loss, and the steps that it imagines for the agent's buffer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LatentModel(NamedTuple):
     reward: MLP
     penalty: str = "log_prob"  # kind of `ensemble.disagreement`
     penalty_scale: float = 5.0  # λ
-    noise_scale: float = 0.2  # σ of the noise on made-up actions
+    noise_scale: float = 0.2  # σ of the noise on imagined actions
 
 
 class ModelDraws(NamedTuple):
@@ -35,7 +35,7 @@ class ModelDraws(NamedTuple):
 
 
 class StepDraws(NamedTuple):
-    """Random numbers of made-up transitions."""
+    """Random numbers of imagined transitions."""
 
     heads: jax.Array  # int, one for each step, [H]
     # The official sampler shares one vector among all N.
@@ -44,7 +44,7 @@ class StepDraws(NamedTuple):
 
 
 class ImaginedSteps(NamedTuple):
-    """Made-up transitions of features, ``[H, N, ...]``."""
+    """Imagined transitions of features, ``[H, N, ...]``."""
 
     obs: jax.Array  # [H, N, F]
     action: jax.Array  # [H, N, A]

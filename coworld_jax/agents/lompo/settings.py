@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coworld_jax.fields import choice, count, share
+from coworld_jax.fields import choice, count, positive, share
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class LearningConfig:
     model_lr: float = 6e-4
     actor_lr: float = 3e-4
     critic_lr: float = 3e-4
-    adam_eps: float = 1e-7  # in Keras' Adam, see `agents.optimizers`
-    clip: float = 100.0  # global gradient norm, for each optimiser
+    adam_eps: float = positive(1e-7)  # in Keras' Adam, see `agents.optimizers`
+    clip: float = positive(100.0)  # global gradient norm, for each optimiser; 1e9 for none
     discount: float = share(0.99)
-    target_rate: float = share(0.005)  # share of the critics that their slow copies take over
+    slow_rate: float = share(0.005)  # share of the critics that their slow copies take over
 
     def check(self) -> None:
         """A chunk holds at least one step from a row to the next.
@@ -49,7 +49,7 @@ class LearningConfig:
 
 @dataclass(frozen=True)
 class ImaginationConfig:
-    """How steps are made up, and what they pay."""
+    """How steps are imagined, and what they pay."""
 
     horizon: int = count(5)  # steps of a rollout
     penalty: str = choice("log_prob", "largest_std", "mean_distance", "none")
@@ -63,8 +63,8 @@ class BuffersConfig:
     """Sizes of the two buffers in steps, rounded up to whole batches of them."""
 
     real_steps: int = count(100_000)  # of encoded chunks of the dataset
-    imagined_steps: int = count(100_000)  # made up; the oldest are overwritten
-    first_steps: int = count(50_000)  # made up before the agent learns
+    imagined_steps: int = count(100_000)  # in the buffer; the oldest are overwritten
+    first_steps: int = count(50_000)  # imagined before the agent learns
     refresh_every: int = count(200)  # updates of the agent between new batches for both buffers
 
 

@@ -121,7 +121,7 @@ def update_real(
 def update_imagined(
     lompo: Lompo, state: LompoState, batch: Batch, key: jax.Array, axis_name: str | None = None
 ) -> tuple[LompoState, Metrics]:
-    """Write rollouts from all states of a batch into the buffer of made-up steps.
+    """Write rollouts from all states of a batch into the buffer of imagined steps.
 
     Args:
         key: consumed.

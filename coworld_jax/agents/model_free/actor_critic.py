@@ -7,21 +7,18 @@ a jitted caller pays only for the entries that it uses.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from coworld_jax import augment, distributions, losses
-from coworld_jax.agents.gradient import Params, averaged
+from coworld_jax.agents.gradient import Params, descend, differentiate
 from coworld_jax.networks import PixelActor, PixelEncoder, TwinCritic
 from coworld_jax.types import Metrics
 
-Tree = TypeVar("Tree")  # parameters or a single array
-
 PAD = 4  # pixels by which frames are shifted at most
-_ACTION_LIMIT = 1.0 - 1e-6
 
 
 class Transitions(NamedTuple):
@@ -57,7 +54,7 @@ class PixelAgent(NamedTuple):
     actor: PixelActor
     critic: TwinCritic
     optimizer: optax.GradientTransformation
-    target_rate: float = 0.01  # share of the critic that its slow copy takes over
+    slow_rate: float = 0.01  # share of the critic that its slow copy takes over
     noise_clip: float = 0.3  # largest deviation of an action from the policy's mean
 
 
@@ -67,7 +64,7 @@ class PixelState(NamedTuple):
     encoder: Params
     actor: Params
     critic: Params
-    target_critic: Params
+    slow_critic: Params
     critic_opt: optax.OptState  # of encoder and critic
     actor_opt: optax.OptState
 
@@ -75,7 +72,7 @@ class PixelState(NamedTuple):
 def init_pixel_agent(
     agent: PixelAgent, key: jax.Array, frames: tuple[int, int, int], action_size: int
 ) -> PixelState:
-    """A fresh agent; the target critic begins as a copy.
+    """A fresh agent; the slow critic begins as a copy.
 
     Args:
         frames: height, width and channels of a stack.
@@ -90,7 +87,7 @@ def init_pixel_agent(
         encoder=encoder,
         actor=actor,
         critic=critic,
-        target_critic=jax.tree.map(jnp.copy, critic),
+        slow_critic=jax.tree.map(jnp.copy, critic),
         critic_opt=agent.optimizer.init({"encoder": encoder, "critic": critic}),
         actor_opt=agent.optimizer.init(actor),
     )
@@ -126,7 +123,8 @@ def noisy_action(mean: jax.Array, std: jax.Array, noise: jax.Array, clip: float)
     Reference: DrQ-v2, Yarats et al. (2021).
     """
     action = mean + jnp.clip(std * noise, -clip, clip)
-    clamped = jnp.clip(action, -_ACTION_LIMIT, _ACTION_LIMIT)
+    limit = distributions.ACTION_LIMIT
+    clamped = jnp.clip(action, -limit, limit)
     return action + jax.lax.stop_gradient(clamped - action)
 
 
@@ -157,11 +155,11 @@ def td_targets(
 ) -> tuple[jax.Array, Metrics]:
     """``y`` of `losses.td_target` at the policy's next action, and what it was made of.
 
-    The target critic has a trunk but no encoder of its own: ``next_feat`` are the online one's.
+    The slow critic has a trunk but no encoder of its own: ``next_feat`` are the online one's.
     """
     mean = mean_action(agent, state.actor, next_feat)
     action = noisy_action(mean, std, noise, agent.noise_clip)
-    next_q = agent.critic.apply(state.target_critic, next_feat, action)
+    next_q = agent.critic.apply(state.slow_critic, next_feat, action)
     target = losses.td_target(batch.reward, batch.discount, next_q)
     return target, {
         "target_mean": mean,
@@ -169,25 +167,6 @@ def td_targets(
         "target_q": next_q,
         "target": target,
     }
-
-
-def differentiate(
-    loss: Callable[[Tree], tuple[jax.Array, Any]], params: Tree, axis_name: str | None
-) -> tuple[Any, Tree]:
-    """What ``loss`` returns beside its value, and its gradient averaged over the mapped axis."""
-    grads, aux = jax.grad(loss, has_aux=True)(params)
-    return aux, averaged(grads, axis_name)
-
-
-def descend(
-    optimizer: optax.GradientTransformation,
-    grads: Tree,
-    opt_state: optax.OptState,
-    params: Tree,
-) -> tuple[Tree, optax.OptState]:
-    """One optimiser step."""
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
 
 
 def step_critic(
@@ -199,7 +178,7 @@ def step_critic(
     """One step on encoder and critic.
 
     Args:
-        loss: of ``{"encoder", "critic"}``; with a dictionary of what it saw.
+        loss: of ``{"encoder", "critic"}``: unreduced values, and a dictionary of what it saw.
     """
     params = {"encoder": state.encoder, "critic": state.critic}
     seen, grads = differentiate(loss, params, axis_name)
@@ -214,11 +193,11 @@ def step_actor(
     loss: Callable[[Params], tuple[jax.Array, Metrics]],
     axis_name: str | None,
 ) -> tuple[PixelState, Metrics, Params]:
-    """One step on the actor, then the target critic follows the critic."""
+    """One step on the actor, then the slow critic follows the critic."""
     seen, grads = differentiate(loss, state.actor, axis_name)
     actor, opt = descend(agent.optimizer, grads, state.actor_opt, state.actor)
-    target = optax.incremental_update(state.critic, state.target_critic, agent.target_rate)
-    return state._replace(actor=actor, actor_opt=opt, target_critic=target), seen, grads
+    target = optax.incremental_update(state.critic, state.slow_critic, agent.slow_rate)
+    return state._replace(actor=actor, actor_opt=opt, slow_critic=target), seen, grads
 
 
 def act_and_judge(
@@ -232,20 +211,14 @@ def act_and_judge(
     """The policy's noisy action at ``feat``, and the critics' values of it.
 
     Returns:
-        ``actor_mean`` and ``actor_action`` ``[B, A]``, ``actor_q`` ``[2, B]``; ``log_prob`` and
-        ``entropy`` ``[B]``, those of the normal distribution without clip and clamp.
+        ``actor_mean`` and ``actor_action`` ``[B, A]``, ``actor_q`` ``[2, B]``.
 
     **Gradient:** to ``actor``, through the action.
     """
     mean = mean_action(agent, actor, feat)
     action = noisy_action(mean, std, noise, agent.noise_clip)
-    standard = (action - mean) / std
-    log_prob = distributions.normal_log_prob(standard, jnp.zeros_like(standard)) - jnp.log(std)
-    entropy = 0.5 + 0.5 * jnp.log(2.0 * jnp.pi) + jnp.log(std)
     return {
         "actor_mean": mean,
         "actor_action": action,
         "actor_q": agent.critic.apply(critic, feat, action),
-        "log_prob": jnp.sum(log_prob, axis=-1),
-        "entropy": jnp.full(log_prob.shape[:1], action.shape[-1] * entropy),
     }

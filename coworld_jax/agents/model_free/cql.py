@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from coworld_jax import losses
+from coworld_jax.agents.gradient import Params
 from coworld_jax.agents.model_free.actor_critic import (
     Draws,
-    Params,
     PixelAgent,
     PixelState,
     Trace,
@@ -45,7 +45,7 @@ def update_cql(
     conservative_weight: float,
     axis_name: str | None = None,
 ) -> tuple[PixelState, Trace]:
-    """One update of CQL: critic and encoder, then the actor, then the target critic.
+    """One update of CQL: critic and encoder, then the actor, then the slow critic.
 
     ``L_critic = Σ_i (Q_i(s, a) - y)² + w (log Σ_c exp Q_i(s, a_c) - Q_i(s, a))`` over 3C + 1
     actions: random ones, the data's, and samples of the policy for s' and for s. **All of them are
@@ -78,7 +78,7 @@ def update_cql(
         td = losses.twin_td_loss(q, target)
         conservative = losses.conservative_loss(candidate_q, q)
         loss = td + conservative_weight * jnp.sum(conservative, axis=0)
-        return jnp.mean(loss), {
+        return loss, {
             "critic_loss": loss,
             "conservative_loss": conservative,
             "q": q,
@@ -92,7 +92,7 @@ def update_cql(
     def actor_loss(actor: Params) -> tuple[jax.Array, Metrics]:
         policy = act_and_judge(agent, actor, state.critic, seen["feat"], draws.actor, std)
         loss = losses.policy_loss(policy["actor_q"])
-        return jnp.mean(loss), policy | {"actor_loss": loss}
+        return loss, policy | {"actor_loss": loss}
 
     state, policy, actor_grads = step_actor(agent, state, actor_loss, axis_name)
     values |= seen | policy | {"next_feat": next_feat}

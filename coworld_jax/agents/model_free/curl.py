@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from coworld_jax import augment, losses
-from coworld_jax.agents.gradient import averaged
-from coworld_jax.agents.model_free.actor_critic import (
-    Params,
-    Trace,
-    Transitions,
-    descend,
-    differentiate,
-)
+from coworld_jax import augment, distributions, losses
+from coworld_jax.agents.gradient import Params, averaged, descend, differentiate
+from coworld_jax.agents.model_free.actor_critic import Trace, Transitions
 from coworld_jax.networks import PixelActor, PixelEncoder, TwinCritic
 from coworld_jax.types import Metrics
-
-_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class CurlDraws(NamedTuple):
@@ -56,8 +47,8 @@ class CurlState(NamedTuple):
     encoder: Params
     actor: Params
     critic: Params
-    target_encoder: Params
-    target_critic: Params
+    slow_encoder: Params
+    slow_critic: Params
     contrast: jax.Array  # W of the bilinear product, [D, D]
     log_temperature: jax.Array  # []
     critic_opt: optax.OptState  # of encoder and critic
@@ -96,8 +87,8 @@ def with_optimizers(
         encoder=encoder,
         actor=actor,
         critic=critic,
-        target_encoder=jax.tree.map(jnp.copy, encoder),
-        target_critic=jax.tree.map(jnp.copy, critic),
+        slow_encoder=jax.tree.map(jnp.copy, encoder),
+        slow_critic=jax.tree.map(jnp.copy, critic),
         contrast=contrast,
         log_temperature=log_temperature,
         critic_opt=agent.optimizer.init({"encoder": encoder, "critic": critic}),
@@ -150,7 +141,7 @@ def update_curl(
 
     state, policy = jax.lax.cond(due, policy_step, no_step, state)
     z_positive = _embed(
-        agent, _trunk(state.target_critic), encode(agent, state.target_encoder, positive)
+        agent, _trunk(state.slow_critic), encode(agent, state.slow_encoder, positive)
     )
 
     def contrastive_loss(
@@ -194,7 +185,7 @@ def squashed_action(agent: CurlAgent, outputs: jax.Array, noise: jax.Array) -> M
     low, high = agent.log_std_min, agent.log_std_max
     log_std = low + 0.5 * (high - low) * (jnp.tanh(raw) + 1.0)
     action = jnp.tanh(mean + noise * jnp.exp(log_std))
-    density = -0.5 * jnp.square(noise) - log_std - _HALF_LOG_2PI
+    density = -0.5 * jnp.square(noise) - log_std - distributions.LOG_SQRT_2PI
     squash = jnp.log(jnp.maximum(1.0 - jnp.square(action), 0.0) + 1e-6)
     log_prob = jnp.sum(density - squash, axis=-1)
     return {
@@ -208,11 +199,11 @@ def squashed_action(agent: CurlAgent, outputs: jax.Array, noise: jax.Array) -> M
 def _td_targets(
     agent: CurlAgent, state: CurlState, batch: Transitions, next_obs: jax.Array, noise: jax.Array
 ) -> tuple[jax.Array, Metrics]:
-    """``y``; the policy reads the online convolutions, the target critic has its own."""
+    """``y``; the policy reads the online convolutions, the slow critic has its own."""
     outputs = agent.actor.apply(state.actor, encode(agent, state.encoder, next_obs))
     policy = squashed_action(agent, outputs, noise)
-    slow_feat = encode(agent, state.target_encoder, next_obs)
-    next_q = agent.critic.apply(state.target_critic, slow_feat, policy["action"])
+    slow_feat = encode(agent, state.slow_encoder, next_obs)
+    next_q = agent.critic.apply(state.slow_critic, slow_feat, policy["action"])
     entropy = jnp.exp(state.log_temperature) * policy["log_prob"]
     target = losses.td_target(batch.reward, batch.discount, next_q - entropy[None])
     return target, {f"target_{name}": value for name, value in policy.items()} | {
@@ -235,7 +226,7 @@ def _step_critic(
         feat = encode(agent, params["encoder"], obs)
         q = agent.critic.apply(params["critic"], feat, action)
         loss = losses.twin_td_loss(q, target)
-        return jnp.mean(loss), {"critic_loss": loss, "q": q, "feat": feat}
+        return loss, {"critic_loss": loss, "q": q, "feat": feat}
 
     params = {"encoder": state.encoder, "critic": state.critic}
     seen, grads = differentiate(loss, params, axis_name)
@@ -260,7 +251,7 @@ def _step_policy(
         temperature = jnp.exp(state.log_temperature)
         loss = losses.soft_policy_loss(q, policy["log_prob"], temperature)
         seen = {f"actor_{name}": value for name, value in policy.items()}
-        return jnp.mean(loss), seen | {"actor_q": q, "actor_loss": loss}
+        return loss, seen | {"actor_q": q, "actor_loss": loss}
 
     seen, actor_grads = differentiate(actor_loss, state.actor, axis_name)
 
@@ -268,7 +259,7 @@ def _step_policy(
         loss = losses.temperature_loss(
             log_temperature, seen["actor_log_prob"], agent.target_entropy
         )
-        return jnp.mean(loss), {"temperature_loss": loss}
+        return loss, {"temperature_loss": loss}
 
     logged, slope = differentiate(temperature_loss, state.log_temperature, axis_name)
     actor, actor_opt = descend(agent.optimizer, actor_grads, state.actor_opt, state.actor)
@@ -286,12 +277,12 @@ def _step_policy(
 
 def _follow(agent: CurlAgent, state: CurlState) -> CurlState:
     """The slow copies move: encoder and trunk faster than the heads."""
-    target = optax.incremental_update(state.critic, state.target_critic, agent.critic_rate)
+    target = optax.incremental_update(state.critic, state.slow_critic, agent.critic_rate)
     trunk = optax.incremental_update(
-        _trunk(state.critic), _trunk(state.target_critic), agent.encoder_rate
+        _trunk(state.critic), _trunk(state.slow_critic), agent.encoder_rate
     )
-    encoder = optax.incremental_update(state.encoder, state.target_encoder, agent.encoder_rate)
-    return state._replace(target_encoder=encoder, target_critic=_with_trunk(target, trunk))
+    encoder = optax.incremental_update(state.encoder, state.slow_encoder, agent.encoder_rate)
+    return state._replace(slow_encoder=encoder, slow_critic=_with_trunk(target, trunk))
 
 
 def _step_contrast(agent: CurlAgent, state: CurlState, grads: Params) -> CurlState:

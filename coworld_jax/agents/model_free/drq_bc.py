@@ -9,18 +9,16 @@ import jax.numpy as jnp
 import optax
 
 from coworld_jax import augment, losses
+from coworld_jax.agents.gradient import Params, descend, differentiate
 from coworld_jax.agents.model_free.actor_critic import (
     PAD,
     Draws,
-    Params,
     PixelAgent,
     PixelState,
     Trace,
     Transitions,
     act_and_judge,
     augmented,
-    descend,
-    differentiate,
     encode,
     mean_action,
     noisy_action,
@@ -40,7 +38,7 @@ def update_drq_bc(
     cloning_weight: float,
     axis_name: str | None = None,
 ) -> tuple[PixelState, Trace]:
-    """One update of DrQ+BC: critic and encoder, then the actor, then the target critic.
+    """One update of DrQ+BC: critic and encoder, then the actor, then the slow critic.
 
     ``L_critic = Σ_i (Q_i(s, a) - y)²`` and ``L_actor = -λ min Q(s, π(s)) + (π(s) - a)²`` with
     ``λ = w / mean |min Q|``. The actor sees the features from before the encoder's step and the
@@ -63,7 +61,7 @@ def update_drq_bc(
         feat = encode(agent, params["encoder"], obs)
         q = agent.critic.apply(params["critic"], feat, batch.action)
         loss = losses.twin_td_loss(q, target)
-        return jnp.mean(loss), {"critic_loss": loss, "q": q, "feat": feat}
+        return loss, {"critic_loss": loss, "q": q, "feat": feat}
 
     state, seen, critic_grads = step_critic(agent, state, critic_loss, axis_name)
 
@@ -75,7 +73,7 @@ def update_drq_bc(
             "value_scale": losses.value_scale(policy["actor_q"], cloning_weight, axis_name),
         }
         loss = terms["value_scale"] * terms["policy_loss"] + terms["cloning_loss"]
-        return jnp.mean(loss), policy | terms | {"actor_loss": loss}
+        return loss, policy | terms | {"actor_loss": loss}
 
     state, policy, actor_grads = step_actor(agent, state, actor_loss, axis_name)
     values |= seen | policy | {"next_feat": next_feat}
@@ -129,7 +127,7 @@ def update_bc(
         mean = mean_action(agent, params["actor"], feat)
         action = noisy_action(mean, std, draws.actor, agent.noise_clip)
         cloning = losses.cloning_loss(action, batch.action)
-        return jnp.mean(cloning), {"cloning_loss": cloning, "actor_action": action}
+        return cloning, {"cloning_loss": cloning, "actor_action": action}
 
     params = {"encoder": state.encoder, "actor": state.actor}
     values, grads = differentiate(loss, params, axis_name)

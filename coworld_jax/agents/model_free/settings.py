@@ -61,7 +61,7 @@ class CriticConfig:
 
     discount: float = share(0.99)  # per env_step
     n_step: int = count(1)  # rewards before the bootstrap
-    target_rate: float = share(0.01)  # share of the critics that their slow copy takes over
+    slow_rate: float = share(0.01)  # share of the critics that their slow copy takes over
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,18 @@ def make_pixel_agent(
     learning: OptimisationConfig,
     noise: NoiseConfig,
     action_size: int,
-    target_rate: float = 0.0,
+    slow_rate: float = 0.0,
 ) -> PixelAgent:
     """Networks and optimiser of DrQ+BC, CQL and BC.
 
     Args:
-        target_rate: of the slow critics; unused by an agent without critics.
+        slow_rate: of the slow critics; unused by an agent without critics.
     """
     return PixelAgent(
         encoder=PixelEncoder(network.channels),
         actor=PixelActor(network.trunk, network.hidden, action_size),
         critic=TwinCritic(network.trunk, network.hidden),
         optimizer=optax.adam(learning.learning_rate),
-        target_rate=target_rate,
+        slow_rate=slow_rate,
         noise_clip=noise.clip,
     )

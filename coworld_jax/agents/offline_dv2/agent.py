@@ -13,6 +13,7 @@ import optax
 
 from coworld_jax.agents import ensemble
 from coworld_jax.agents.dreamer import world_model
+from coworld_jax.agents.dreamer.behavior import rollout_noise
 from coworld_jax.agents.dreamer.world_model import (
     Observation,
     WorldModel,
@@ -32,7 +33,6 @@ from coworld_jax.agents.gradient import (
     term_means,
     weighted_sum,
 )
-from coworld_jax.agents.noise import example_noise
 from coworld_jax.agents.offline_dv2.behavior import (
     PenalisedAgent,
     PenalisedState,
@@ -198,28 +198,18 @@ def update_behavior(
         key: consumed.
         count: updates of the behaviour made before, int32 ``[]``.
     """
-    key_seen, key_heads, key_latent, key_action = jax.random.split(key, 4)
+    key_seen, key_heads, key_noise = jax.random.split(key, 3)
     seen, _ = observe(agent, state.model, batch, key_seen, axis_name)
     post = jax.lax.stop_gradient(without_stats(seen.post))
     start = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), post)
-    model, horizon, (time, chunks) = agent.model, agent.learning.horizon, batch.reward.shape
-    latent = latent_noise(model, key_latent, horizon * time, chunks, axis_name)
-    action = example_noise(
-        jax.random.uniform,
-        key_action,
-        (horizon * time,),
-        chunks,
-        (model.action_size,),
-        axis_name,
-    )
-    shape = (horizon, time * chunks, -1)
+    model, horizon = agent.model, agent.learning.horizon
     behavior, made, grads = update_penalised(
         agent.behavior,
         state.behavior,
         {name: state.model[name] for name in ("rssm", "reward")},
         start,
         ensemble.draw_heads(model.rssm, key_heads, horizon),
-        (latent.reshape(shape), action.reshape(shape)),
+        rollout_noise(model, key_noise, horizon, batch.reward.shape, axis_name),
         count,
         axis_name,
     )
@@ -231,7 +221,7 @@ def _logged(made: Metrics, grads: dict[str, Params]) -> Metrics:
     names = {
         "actor/loss": "actor_loss",
         "actor/entropy": "entropy",
-        "actor/return": "target",
+        "actor/return": "lambda_return",
         "actor/imagined_reward": "plain_reward",
         "actor/penalty": "penalty",
         "critic/loss": "critic_loss",

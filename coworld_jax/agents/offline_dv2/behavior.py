@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import optax
 
 from coworld_jax import distributions, losses, returns
+from coworld_jax.agents.dreamer.behavior import update_slow_critic
 from coworld_jax.agents.dreamer.world_model import features, without_stats
 from coworld_jax.agents.ensemble import disagreement, imagine_step
-from coworld_jax.agents.gradient import Params, averaged
+from coworld_jax.agents.gradient import Params, descend, differentiate
 from coworld_jax.networks import MLP, ActorHead, EnsembleRSSM
 from coworld_jax.types import Latent, Metrics
 
@@ -121,12 +122,12 @@ def actor_loss(
     reward = plain - agent.penalty_scale * seen.penalty
     discount = jnp.full_like(reward, agent.discount)
     slow_value = agent.critic.apply(state.slow_critic, seen.feat)
-    target = returns.lambda_return(reward[:-1], discount[:-1], slow_value[1:], agent.lambda_)
+    lambda_return = returns.lambda_return(reward[:-1], discount[:-1], slow_value[1:], agent.lambda_)
     weight = returns.discount_weights(discount)
     entropy = jnp.sum(distributions.truncated_normal_entropy(seen.loc, seen.scale), axis=-1)[:-1]
     unused = jnp.zeros_like(entropy)
     loss = losses.actor_loss(
-        target[1:],
+        lambda_return[1:],
         unused,
         unused,
         entropy,
@@ -139,7 +140,7 @@ def actor_loss(
         "plain_reward": plain,
         "reward": reward,
         "slow_value": slow_value,
-        "target": target,
+        "lambda_return": lambda_return,
         "weight": weight,
         "entropy": entropy,
     }
@@ -170,35 +171,29 @@ def update_penalised(
     Reference: V-D4RL, Lu et al. (2022), ``offlinedv2``.
     """
 
-    def mean_actor_loss(actor: Params) -> tuple[jax.Array, Metrics]:
-        loss, seen = actor_loss(actor, agent, state, model, start, heads, noise)
-        return jnp.mean(loss), seen
+    def imagined_actor_loss(actor: Params) -> tuple[jax.Array, Metrics]:
+        return actor_loss(actor, agent, state, model, start, heads, noise)
 
-    actor_grads, seen = jax.grad(mean_actor_loss, has_aux=True)(state.actor)
-    feat, target, weight = jax.lax.stop_gradient((seen["feat"], seen["target"], seen["weight"]))
+    seen, actor_grads = differentiate(imagined_actor_loss, state.actor, axis_name)
+    feat, lambda_return, weight = (
+        jax.lax.stop_gradient(seen[name]) for name in ("feat", "lambda_return", "weight")
+    )
 
-    def mean_critic_loss(critic: Params) -> tuple[jax.Array, Metrics]:
+    def critic_loss(critic: Params) -> tuple[jax.Array, Metrics]:
         value = agent.critic.apply(critic, feat)
-        loss = losses.critic_loss(value[:-1], target, weight[:-1])
-        return jnp.mean(loss), {"critic_loss": loss, "value": value}
+        loss = losses.critic_loss(value[:-1], lambda_return, weight[:-1])
+        return loss, {"critic_loss": loss, "value": value}
 
-    critic_grads, critic_seen = jax.grad(mean_critic_loss, has_aux=True)(state.critic)
-    grads = averaged({"actor": actor_grads, "critic": critic_grads}, axis_name)
-    actor_step, actor_opt = agent.actor_optimizer.update(
-        grads["actor"], state.actor_opt, state.actor
+    critic_seen, critic_grads = differentiate(critic_loss, state.critic, axis_name)
+    actor, actor_opt = descend(agent.actor_optimizer, actor_grads, state.actor_opt, state.actor)
+    critic, critic_opt = descend(
+        agent.critic_optimizer, critic_grads, state.critic_opt, state.critic
     )
-    critic_step, critic_opt = agent.critic_optimizer.update(
-        grads["critic"], state.critic_opt, state.critic
-    )
-    critic = optax.apply_updates(state.critic, critic_step)
-    due = count % agent.slow_critic_every == 0
     state = PenalisedState(
-        actor=optax.apply_updates(state.actor, actor_step),
+        actor=actor,
         critic=critic,
-        slow_critic=jax.tree.map(
-            lambda slow, fast: jnp.where(due, fast, slow), state.slow_critic, critic
-        ),
+        slow_critic=update_slow_critic(state.slow_critic, critic, count, agent.slow_critic_every),
         actor_opt=actor_opt,
         critic_opt=critic_opt,
     )
-    return state, seen | critic_seen, grads
+    return state, seen | critic_seen, {"actor": actor_grads, "critic": critic_grads}

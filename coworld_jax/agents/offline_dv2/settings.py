@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coworld_jax.fields import count, period, share
+from coworld_jax.fields import count, period, positive, share
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class LearningConfig:
     model_lr: float = 3e-4
     actor_lr: float = 8e-5
     critic_lr: float = 8e-5
-    adam_eps: float = 1e-5  # in Keras' Adam, see `agents.optimizers`
-    clip: float = 100.0  # global gradient norm, for each optimiser
-    weight_decay: float = 1e-6  # share of each parameter removed per update
+    adam_eps: float = positive(1e-5)  # in Keras' Adam, see `agents.optimizers`
+    clip: float = positive(100.0)  # global gradient norm, for each optimiser; 1e9 for none
+    weight_decay: float = share(1e-6)  # share of each parameter removed per update
     kl_balance: float = share(0.8)  # share of the KL that trains the prior
     free_nats: float = 1.0
     discount: float = share(0.99)

@@ -26,7 +26,7 @@ Put = Callable[[State, LompoState], State]
 def lompo_phases(
     lompo: Lompo, domain: str, model_updates: int, updates: int, *, scored: bool
 ) -> tuple[Phase, ...]:
-    """Model, real buffer, buffer of made-up steps, agent: those that have any updates.
+    """Model, real buffer, buffer of imagined steps, agent: those that have any updates.
 
     Args:
         domain: whose data they read; it stands before the name of each update.

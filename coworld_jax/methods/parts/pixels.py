@@ -62,7 +62,7 @@ def pixel_method(
     """
     frames, critic, noise = settings.frames, settings.critic, settings.noise
     agent = make_pixel_agent(
-        settings.network, settings.learning, noise, action_size, critic.target_rate
+        settings.network, settings.learning, noise, action_size, critic.slow_rate
     )
 
     def init(key: jax.Array) -> PixelState:
