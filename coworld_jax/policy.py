@@ -77,7 +77,8 @@ class AgentPolicy:
         copies = jax.tree.map(lambda leaf: np.array(leaf, copy=True), player.params(state))
         self.parameters = jax.device_put(copies, self._device)
         self.act = Acting(player, explore)
-        self._start = player.start(1)
+        with jax.default_device(self._device):
+            self._start = player.start(1)
         frame = (image_size, image_size, 3)
         self._shape = frame if player.reads == "image" else (state_size,)
 
@@ -104,7 +105,8 @@ class AgentPolicy:
 
     def start(self, seed: int) -> tuple[Memory, jax.Array, np.int32]:
         """The memory of `act` before the first observation of the episode of ``seed``."""
-        return self._start, make_key(seed), np.int32(0)
+        with jax.default_device(self._device):  # not in the queue of a busy accelerator
+            return self._start, make_key(seed), np.int32(0)
 
     def _check(self, observation: Any) -> None:
         """Make sure that an observation has the right dtype and shape.

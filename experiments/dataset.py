@@ -1,7 +1,7 @@
 """Look at an offline dataset, look for what is wrong with it, or bring it from elsewhere.
 
     python -m experiments.dataset inspect DIR          # what it is, in figures and pictures
-    python -m experiments.dataset validate DIR         # every fault, by file and key
+    python -m experiments.dataset validate DIR         # the first fault of each file
     python -m experiments.dataset import SOURCE DIR    # V-D4RL, OGBench, Minari, frames of 84 px
     python -m experiments.dataset export DIR NAME-v0   # a Minari dataset, without loss
 
@@ -199,7 +199,7 @@ def _lines(summary: Summary) -> list[tuple[str, str]]:
 
 
 def validate(directory: Path, *, minimum_rows: int, action_size: int | None) -> int:
-    """Print every fault of a dataset; returns the exit status."""
+    """Print the faults of a dataset, one for each bad file; returns the exit status."""
     faults = validate_directory(directory, minimum_rows=minimum_rows, action_size=action_size)
     for fault in faults:
         print(fault)
@@ -237,6 +237,8 @@ def import_source(source: Path, out: Path, *, form: str | None, request: Request
         print(f"Of the source's episodes {made.split} went on after an end: they were cut there.")
     if made.actions_outside:
         print(f"In {made.actions_outside:.2%} of the env_steps an action is outside [-1, 1].")
+    if made.single:
+        print(f"Left out: {made.single} episodes of a single row.")
     if made.cut_rows:
         print(f"Left out: {made.cut_rows} rows of episodes that the edge of a file cuts.")
     for name in made.aside:

@@ -2,9 +2,9 @@
 
     python -m experiments.evaluate --workdir=runs/x --episodes=10
 
-Restores the latest (or best) checkpoint of every domain that the run trained, plays, prints one
-JSON line per domain, and writes ``evaluation.json`` and pictures to ``WORKDIR/evaluation``, or to
-``--out`` where the workdir is read-only.
+Restores the latest (or best) checkpoint of the run, plays in every domain that it trained, prints
+one JSON line per domain, and writes ``evaluation.json`` and pictures to ``WORKDIR/evaluation``, or
+to ``--out`` where the workdir is read-only.
 """
 
 from __future__ import annotations

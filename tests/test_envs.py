@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from coworld_jax.envs import PROFILES, TASKS, VersionError, episode_seed, make_environment
+from coworld_jax.envs.background import Background
 from coworld_jax.envs.versions import TESTED, explained
 
 # task: gravity, Euler angles of the camera, half-length of the ground, (geom, its radius)
@@ -266,6 +267,12 @@ def test_a_failure_with_the_tested_versions_is_not_blamed_on_them(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", TESTED.__getitem__)
     with pytest.raises(AttributeError, match="eq_data"), explained(["mujoco", "dm_control"]):
         raise AttributeError("eq_data")
+
+
+def test_a_mistake_of_the_user_is_not_blamed_on_foreign_versions(monkeypatch, tmp_path):
+    monkeypatch.setitem(TESTED, "mujoco", "1.2.3")
+    with pytest.raises(ValueError, match="none"), explained(["mujoco"]):
+        Background(str(tmp_path / "none"), 64)
 
 
 def test_a_missing_package_is_named_with_its_pin(monkeypatch):

@@ -40,7 +40,7 @@ LEARNING = PURE | {"flax", "optax"}
 # Modules below ``data`` that know more of the world: weights that a method starts from are a file,
 # and hosts exchange texts.
 WORLDLY = {
-    "torch_file": {"io", "pathlib", "pickle", "zipfile"},
+    "torch_file": {"io", "pathlib", "pickle", "zipfile", "zlib"},
     "hosts": {"json", "signal", "contextlib"},
 }
 LANGUAGE = {

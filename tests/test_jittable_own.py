@@ -63,6 +63,36 @@ def flat(request: Request) -> JittableEnvironment:
 
 
 @jittable
+def unsure(request: Request) -> JittableEnvironment:
+    """Tells its success by a float."""
+    return dataclasses.replace(countdown(request), success=lambda state: jnp.float32(1.0))
+
+
+@jittable
+def broken(request: Request) -> JittableEnvironment:
+    """Pays what is no number for the third step."""
+    counting = countdown(request)
+
+    def step(state, action):
+        after, reward, discount = counting.step(state, action)
+        return after, jnp.where(after == 1, jnp.nan, reward), discount
+
+    return dataclasses.replace(counting, step=step)
+
+
+@jittable
+def growing(request: Request) -> JittableEnvironment:
+    """Discounts by 1.5."""
+    counting = countdown(request)
+
+    def step(state, action):
+        after, reward, _ = counting.step(state, action)
+        return after, reward, jnp.float32(1.5)
+
+    return dataclasses.replace(counting, step=step)
+
+
+@jittable
 def nothing(request: Request) -> JittableEnvironment:
     """Forgets to return."""
 
@@ -79,6 +109,21 @@ def test_a_users_own_ends_where_its_task_ends():
             assert episode.extras["state"][:, 0].tolist() == [4, 3, 2, 1, 0]
             assert episode.extras["is_terminal"].tolist() == [False] * 4 + [True]
             assert "success" not in episode.extras
+
+
+@pytest.mark.parametrize(
+    "name, compiled, stepped",
+    [
+        ("broken", "a reward that is not finite at env_step 3", "the reward nan at env_step 3"),
+        ("growing", "a discount outside .* at env_step 1", "the discount 1.5 at env_step 1"),
+    ],
+)
+def test_a_bad_episode_is_refused_whoever_plays_it(name, compiled, stepped):
+    with EnvironmentPool(f"test_jittable_own:{name}") as pool:
+        with pytest.raises(ValueError, match=compiled):
+            list(pool.map([0], RandomPolicy(2)))
+        with pytest.raises(ValueError, match=stepped):
+            list(pool.map([0], Stepping(RandomPolicy(2))))
 
 
 def test_an_action_repeat_sums_rewards_up_to_the_end():
@@ -126,6 +171,7 @@ def test_nothing_changes_after_the_end_within_a_repeat():
     [
         ("flat", "state_vector is float32 [], but float32 [1] is needed"),
         ("wide", "render is uint8 [3, 3, 3], but uint8 [64, 64, 3] is needed"),
+        ("unsure", "success is float32 [], but bool [] is needed"),
         ("nothing", "returned None, but a JittableEnvironment is needed"),
         (
             "countdown",

@@ -18,7 +18,7 @@ import pytest
 
 from coworld_jax.records import metrics
 from coworld_jax.records.metrics import MetricsWriter, read_metrics
-from coworld_jax.records.progress import Progress, format_duration
+from coworld_jax.records.progress import Progress, SeedProgress, format_duration
 
 
 def test_lines_hold_counters_and_values(tmp_path: Path) -> None:
@@ -301,6 +301,24 @@ def test_updates_of_one_program_count_as_one() -> None:
         "learn 1000/2000 | 5.0 updates/s | 0 env_steps/s | 3m20s left",
         "learn 1500/2000 | 5.0 updates/s | 0 env_steps/s | 1m40s left",
     ]
+
+
+def test_seeds_show_the_sums_of_their_updates_and_env_steps() -> None:
+    stream, clock = io.StringIO(), Clock()
+    shared = Progress(4000, stream=stream, clock=clock)
+    counts: dict[int, tuple[int, int]] = {}
+    seeds = [SeedProgress(shared, seed, counts) for seed in range(4)]
+    for second in (0, 10):
+        clock.now = 100.0 + second
+        with shared.at_once():
+            for seed in seeds:
+                seed.update("learn", 20 * second, 10 * second, {})
+    # Four seeds make 20 updates and 10 env_steps a second each.
+    assert (
+        stream.getvalue()
+        .splitlines()[-1]
+        .startswith("learn, seed 3 800/4000 | 80.0 updates/s | 40 env_steps/s")
+    )
 
 
 def test_progress_lives_on_one_line_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,6 +208,7 @@ REFUSED = {
     "large discount": (GOOD._replace(discount=1.1), "the discount 1.1 at env_step 1: not in"),
     "goes on": (GOOD._replace(discount=0.0), "the discount 0 at env_step 1 and went on"),
     "longer": (extra(state=np.zeros(3)), r"a state of shape \[3\] at env_step 1.*had \[2\]: "),
+    "infinite state": (extra(state=np.array([0.0, np.inf])), "a state at env_step 1 that holds"),
     "no state": (GOOD._replace(extras={}), "a state of shape none at env_step 1"),
     "one more": (
         extra(x=np.zeros(1)),

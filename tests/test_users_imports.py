@@ -195,6 +195,16 @@ def test_a_trajectory_without_its_end_may_be_left_out(tmp_path):
         import_episodes(tmp_path / "data", tmp_path / "b", request=Request(drop_cut=True))
 
 
+def test_a_trajectory_of_one_row_is_left_out_and_counted(tmp_path):
+    whole = dict(np.load(save_ogbench(tmp_path / "x.npz")))
+    ends = np.flatnonzero(whole["terminals"])
+    twice = {key: np.insert(value, ends[0] + 1, value[ends[0]], 0) for key, value in whole.items()}
+    np.savez(tmp_path / "x.npz", **twice)
+    imported = import_episodes(tmp_path / "x.npz", tmp_path / "out")
+    assert (imported.episodes, imported.single) == (3, 1)
+    assert load_directory(tmp_path / "out", minimum_rows=2).lengths.min() > 1
+
+
 # --- paths ----------------------------------------------------------------------------------------
 
 

@@ -264,7 +264,8 @@ def _check_shape(
         size == want or (want is None and size > 0) for size, want in zip(found[1:], tail)
     )
     if not fits:
-        sizes = ", ".join("actions" if size is None else str(size) for size in tail)
+        free = "actions" if key == "action" else "size"
+        sizes = ", ".join(free if size is None else str(size) for size in tail)
         needed = f"[rows, {sizes}]" if tail else "[rows]"
         reason = f"has shape {list(shape)}, but {needed} is needed"
         if key == "image" and len(shape) == 4 and 3 in (shape[1], shape[3]):

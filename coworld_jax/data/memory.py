@@ -80,7 +80,7 @@ def usable_cores() -> int:
 def format_bytes(count: float) -> str:
     """``1.2 GB`` and the like, in powers of 1000."""
     for unit in ("bytes", "kB", "MB"):
-        if count < 1000.0:
+        if count < 999.5:  # what rounds to less than 1000
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.3g} {unit}"
         count /= 1000.0
     return f"{count:.1f} GB"

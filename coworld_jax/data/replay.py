@@ -96,11 +96,6 @@ class Replay:
         return sum(rows >= self._minimum_rows for rows in self._lengths)
 
     @property
-    def env_steps(self) -> int:
-        """Steps of all episodes appended so far, short ones included."""
-        return sum(self._lengths) - self.appended
-
-    @property
     def count(self) -> int:
         """Episodes in the store, among which batches are drawn."""
         return min(self.usable, self.slots)

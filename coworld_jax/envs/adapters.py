@@ -222,10 +222,10 @@ class AdaptedEnvironment:
         if self._steps is None:
             raise RuntimeError(f"{self.spec.task}: reset(seed) must come before this step.")
         scaled = self._middle + self._reach * np.clip(np.asarray(action, np.float64), -1.0, 1.0)
-        total = 0.0
+        total, discount = 0.0, 1.0
         for _ in range(self.spec.action_repeat):
-            observation, reward, discount, ended = self._simulator.step(scaled)
-            total += reward
+            observation, reward, inner, ended = self._simulator.step(scaled)
+            total, discount = total + reward, discount * inner
             if ended:
                 break
         self._steps += 1

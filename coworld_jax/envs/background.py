@@ -39,7 +39,7 @@ class Background:
     def __init__(self, folder: str, size: int) -> None:
         self._size = size
         self._clips = _find_clips(Path(folder)) if folder else []
-        for clip in self._clips:  # a broken one shows here, and not hours into a run
+        for clip in self._clips:  # its first frame: most faults show here, before a run
             self._read(clip[0], frames=1)
         self._loaded: dict[int, np.ndarray] = {}
         self._generator = np.random.default_rng(0)  # of the episode

@@ -31,6 +31,33 @@ def number(task: str, what: str, value: Any) -> float:
     return float(array.reshape(()))
 
 
+def check_rows(
+    task: str, reward: np.ndarray, discount: np.ndarray, state: np.ndarray | None = None
+) -> None:
+    """Check a whole episode, as `Checker` checks one timestep after the other.
+
+    Args:
+        task: named in the sentence.
+        reward, discount: ``[R]``.
+        state: ``[R, N]``.
+
+    Raises:
+        ValueError: a reward or a state that is not finite, or a discount outside [0, 1].
+    """
+    faults = {
+        "a reward that is not finite": ~np.isfinite(reward),
+        "a discount outside [0, 1]": ~((discount >= -_ROUNDING) & (discount <= 1.0 + _ROUNDING)),
+    }
+    if state is not None:
+        faults["a state that is not finite"] = ~np.isfinite(state).all(axis=1)
+    for what, wrong in faults.items():
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(
+                f"{task} gave {what} {f'at env_step {row}' if row else 'at the reset'}."
+            )
+
+
 class Checker:
     """Checks the timesteps of one environment, in the order in which it gives them.
 
@@ -118,6 +145,11 @@ class Checker:
                 f"{task} gave a state of shape {found} {self._where}, but the first one had [{size}"
                 "]: an observation needs one length, so pad it, or leave the part out that varies."
             )
+        if size and not _is_finite(timestep.extras["state"]):
+            raise ValueError(
+                f"{task} gave a state {self._where} that holds another thing than finite numbers: "
+                "replace infinity and NaN in the environment, or leave that part out."
+            )
         if self._form is None:
             self._form = form
         if form != self._form:
@@ -125,6 +157,11 @@ class Checker:
                 f"{task} gave the extras {_listed(form)} {self._where}, but {_listed(self._form)} "
                 "before: they must be the same at every step."
             )
+
+
+def _is_finite(value: Any) -> bool:
+    array = np.asarray(value)
+    return array.dtype.kind in _NUMBERS and bool(np.isfinite(array).all())
 
 
 def _listed(form: dict[str, tuple[int, ...]]) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
 
-_PACKAGE = Path(__file__).parent.parent
+from coworld_jax.envs.graphics import GraphicsError
+from coworld_jax.envs.versions import VersionError, raised_here
 
 
 class Answer(NamedTuple):
@@ -31,7 +31,6 @@ class Failure(NamedTuple):
     def of(cls, error: BaseException) -> Self:
         """The record of ``error``."""
         line = f"{type(error).__name__}: {error}".splitlines()[0]
-        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if isinstance(error, ValueError) and raised_in.is_relative_to(_PACKAGE):
+        if isinstance(error, ValueError | VersionError | GraphicsError) and raised_here(error):
             return cls(str(error), "")
         return cls(line, "".join(traceback.format_exception(error)))

@@ -119,8 +119,8 @@ class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
     Raises:
         ValueError: an argument is unknown or out of range.
         GraphicsError: nothing renders here.
-        VersionError: a simulator's package is missing or does not load.
-        WorkerFailed: a worker cannot be started.
+        VersionError: MuJoCo or dm_control is missing or does not load.
+        WorkerFailed: a worker cannot be started, for one because another package is missing.
     """
 
     spec: EnvironmentSpec
@@ -145,10 +145,7 @@ class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
         workers: int = 1,
         max_deaths: int = 3,
     ) -> None:
-        if workers < 1 or max_deaths < 1:
-            raise ValueError(
-                f"workers and max_deaths must be at least 1, not {min(workers, max_deaths)}."
-            )
+        check_counts(workers, max_deaths)
         request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
         backend = choose_backend(optional=is_own(request.task))
         self._keeper = Keeper(max_deaths)
@@ -270,6 +267,18 @@ class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
             future.set_exception(error)
         else:
             future.set_result(result)
+
+
+def check_counts(workers: int, max_deaths: int) -> None:
+    """Make sure that a pool has a worker, and an episode a trial.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if workers < 1 or max_deaths < 1:
+        raise ValueError(
+            f"workers and max_deaths must be at least 1, not {min(workers, max_deaths)}."
+        )
 
 
 def check_reads(policy: Policy, spec: EnvironmentSpec) -> None:

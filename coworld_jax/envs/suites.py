@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -152,11 +153,16 @@ def find_jittable(task: str) -> Callable[[Request], JittableEnvironment] | None:
         return planar.make if name.suite == _JITTABLE else None
     if not _mentions_jittable(name.name.partition(":")[0]):
         return None
-    # A renderer that the module imports reads the choice; whether there is any is not known yet.
-    with contextlib.suppress(GraphicsError, VersionError):
-        choose_backend()
+    _choose_for_import()
     function = _own(name.name)
     return function if isinstance(function, Jittable) else None
+
+
+@functools.cache
+def _choose_for_import() -> None:
+    """Choose a backend for a renderer that a module may import; it may need none."""
+    with contextlib.suppress(GraphicsError, VersionError):
+        choose_backend(optional=True)
 
 
 def _mentions_jittable(module: str) -> bool:

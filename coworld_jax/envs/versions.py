@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent.parent
 
 # The same pins as in constraints.txt: tried together, with episodes collected.
 TESTED = {
@@ -47,14 +51,15 @@ def explained(packages: Sequence[str]) -> Iterator[None]:
 
     Raises:
         VersionError: the block failed, and a package is missing or has another version than the
-            tested one. A failure with the tested versions passes unchanged.
+            tested one. A failure with the tested versions passes unchanged, and so does a
+            ValueError of this package, which says itself what is wrong.
     """
     versions = installed_versions(packages)
     try:
         yield
     except Exception as error:
         foreign = [name for name in packages if versions[name] != TESTED[name]]
-        if not foreign:
+        if not foreign or (isinstance(error, ValueError) and raised_here(error)):
             raise
         offenders = " and ".join(
             f"{name} {versions[name]} (tested: {TESTED[name]})" for name in foreign
@@ -63,6 +68,11 @@ def explained(packages: Sequence[str]) -> Iterator[None]:
             f"The simulator does not work with {offenders}, {type(error).__name__}: {error}. "
             f"pip install {_requirements(packages)}"
         ) from error
+
+
+def raised_here(error: BaseException) -> bool:
+    """Whether a line of this package raised ``error``."""
+    return Path(traceback.extract_tb(error.__traceback__)[-1].filename).is_relative_to(_PACKAGE)
 
 
 def _requirements(packages: Sequence[str]) -> str:

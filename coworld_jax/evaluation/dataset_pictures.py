@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from coworld_jax.data.episodes import acts_outside
 from coworld_jax.evaluation.pictures import BLUE, GREY, ORANGE, film_strip, save_figure
 
 _COLUMNS = 4  # panels side by side
@@ -86,7 +87,7 @@ def action_histograms(path: str | Path, action: np.ndarray, *, title: str = "") 
         value = action[:, index]
         shares = np.full(len(value), 100.0 / len(value))
         axes.hist(value, bins=edges, weights=shares, color=BLUE, alpha=0.8)
-        outside = float((np.abs(value) > 1.0).mean())
+        outside = float(acts_outside(value[:, None]).mean())
         axes.set_title(f"coordinate {index}: {percent(outside)} outside", fontsize=8)
         if outside:
             for edge in (low, high):
@@ -97,7 +98,7 @@ def action_histograms(path: str | Path, action: np.ndarray, *, title: str = "") 
         axes.tick_params(labelsize=7)
         if index % columns == 0:
             axes.set_ylabel("% of env_steps", fontsize=8)
-    all_of = float((np.abs(action) > 1.0).any(axis=1).mean())
+    all_of = float(acts_outside(action).mean())
     figure.suptitle(
         f"{title + ': ' if title else ''}{percent(all_of)} of the actions reach outside [-1, 1]",
         fontsize=10,

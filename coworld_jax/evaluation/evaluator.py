@@ -112,10 +112,14 @@ class Evaluator:
         begun = time.monotonic()
         futures = submit(player, frozen, pool, [seeds[number] for number in numbers])
 
-        def wait() -> list[Episode]:
-            episodes = [future.result() for future in futures]
+        def note_time(_: Future[Episode]) -> None:  # the last one to end has the last word
             self.episode_seconds[domain] = (time.monotonic() - begun) / len(seeds)
-            return episodes
+
+        for future in futures:
+            future.add_done_callback(note_time)
+
+        def wait() -> list[Episode]:
+            return [future.result() for future in futures]
 
         if hosts.count() == 1:  # also judged and drawn beside what else the run does
             judging = self._executor.submit(lambda: judged(wait()))

@@ -136,17 +136,17 @@ class SeedProgress(Progress):
     Args:
         shared: the line.
         seed: whose messages these are.
-        counts: updates of each seed, which all share; the line shows their sum.
+        counts: updates and env_steps of each seed, which all share; the line shows their sums.
     """
 
-    def __init__(self, shared: Progress, seed: int, counts: dict[int, int]) -> None:
+    def __init__(self, shared: Progress, seed: int, counts: dict[int, tuple[int, int]]) -> None:
         self._shared, self._seed, self._counts = shared, seed, counts
 
     def _count(self, phase: str, updates: int, env_steps: int, values: Mapping[str, float]) -> None:
         """The values shown are those of the seed that spoke last."""
-        self._counts[self._seed] = updates
-        total = sum(self._counts.values())
-        self._shared.update(f"{phase}, seed {self._seed}", total, env_steps, values)
+        self._counts[self._seed] = (updates, env_steps)
+        all_updates, all_env_steps = (sum(count) for count in zip(*self._counts.values()))
+        self._shared.update(f"{phase}, seed {self._seed}", all_updates, all_env_steps, values)
 
     def remember(self, values: Mapping[str, float]) -> None:
         """Nothing: a value that stays on the line would seem to be of every seed."""

@@ -135,14 +135,15 @@ def _train_together(
         progress = resources.enter_context(open_progress(updates))
         announce(progress, ground)
         runs: dict[int, Run] = {}
-        counts: dict[int, int] = {}  # updates of each seed
+        counts: dict[int, tuple[int, int]] = {}  # updates and env_steps of each seed
         ended: dict[int, dict[str, Any]] = {}  # summaries of seeds that had ended before
         for seed, config in ones.items():
             own = SeedProgress(progress, seed, counts)
             opened = open_run(config, seed_directory(workdir, seed), ground, own, stop)
             runs[seed] = resources.enter_context(opened)
             runs[seed].restore()
-            counts[seed] = runs[seed].position.updates
+            position = runs[seed].position
+            counts[seed] = (position.updates, position.env_steps)
             if runs[seed].position.phase == len(ground.method.plan):
                 summary = hosts.on_first(partial(_summary_of, seed_directory(workdir, seed)))
                 ended |= {} if summary is None else {seed: summary}

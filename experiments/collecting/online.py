@@ -16,6 +16,7 @@ import numpy as np
 from coworld_jax.config import Config
 from coworld_jax.data.episodes import read_header
 from coworld_jax.data.replacing import replacing
+from coworld_jax.envs.naming import parse_task
 from coworld_jax.method import SOURCE
 from coworld_jax.records.files import read_tasks
 from coworld_jax.training.loop import train
@@ -96,7 +97,7 @@ def collect_online(
         f"{until}: training until the mean return of {WINDOW} episodes is {wanted:.4g}, "
         f"{SHARES[until]:.2g} of {reference:.4g}."
     )
-    record = {"task": config.source[0], "seed": config.seed, "policy": policy}
+    record = {"task": str(parse_task(config.source[0])), "seed": config.seed, "policy": policy}
     claim(out, record)
     episodes, best = 0, float("-inf")
     count: int | None = None

@@ -47,6 +47,7 @@ class Imported(NamedTuple):
     left_out: dict[str, int]  # arrays without a place in an episode file: in how many episodes
     units: Units | None  # that the actions were scaled from
     split: int  # episodes that went on after an end of the task, and were cut there
+    single: int  # episodes of one row, which were left out
     actions_outside: float  # share of env_steps with an action outside [-1, 1]
     cut_rows: int  # of episodes that a file's edge cuts, and which were left out
     aside: list[str]  # files that were not read: validation sets
@@ -89,7 +90,7 @@ def import_episodes(
             raise DataError.of(source, "", "holds no episodes")
         made = Imported(
             form, len(writing.names), writing.rows, writing.resized, dict(writing.left_out),
-            writing.units, writing.split, writing.actions_outside, writing.cut_rows,
+            writing.units, writing.split, writing.single, writing.actions_outside, writing.cut_rows,
             [path.name for path in aside],
         )  # fmt: skip
         record = minari.read_record(files[0]) if form == "minari" else None
@@ -101,7 +102,8 @@ def import_episodes(
             {
                 "format": form, "source": str(source), "files": len(files),
                 "resized": made.resized, "left_out": made.left_out, "split": made.split,
-                "cut_rows": made.cut_rows, "aside": made.aside, "command": command,
+                "single": made.single, "cut_rows": made.cut_rows, "aside": made.aside,
+                "command": command,
                 "action_space": None if made.units is None else made.units.record(),
             },
         )  # fmt: skip

@@ -68,9 +68,11 @@ def split_at_ends(found: Found) -> list[Found]:
     """Episodes that end where the task does, of one that goes on after its discount was 0.
 
     The next one begins with the frame of the end, as after a reset. Rows between ends that follow
-    each other are left out: there is nothing to be earned.
+    each other are left out, and an episode of one row is: there is nothing to be earned.
     """
     episode, ended = found.episode, found.episode.discount == 0.0
+    if len(ended) < 2:
+        return []
     if not ended[:-1].any():
         return [found]
     before, after = led(ended[:-1]), led(ended[:0:-1])[::-1]

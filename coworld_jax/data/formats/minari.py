@@ -101,7 +101,7 @@ def _episode(
     extras: dict[str, np.ndarray] = {}
     left_out = []
     for key, dataset in arrays.items():
-        short = key.partition("/")[2]
+        short = key.partition("/")[2] or key  # observations may be one array
         if _NAME not in attributes:  # of our own export, folders are in the key's own name
             short = short.replace("/", ".")
         fits = dataset.shape and dataset.dtype.kind != "O" and not _is_jpeg(path, dataset)

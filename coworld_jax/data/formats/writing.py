@@ -23,6 +23,7 @@ class Writing:
     left_out: Counter[str] = dataclasses.field(default_factory=Counter)  # array: episodes
     units: Units | None = None  # of the source's actions
     cut_rows: int = 0  # of episodes that a file's edge cuts, and which were left out
+    single: int = 0  # episodes of the source that have one row, and were left out
     split: int = 0  # episodes of the source that went on after an end of the task
     _action_size: int | None = None
     _outside: int = 0  # env_steps with an action outside [-1, 1]
@@ -40,6 +41,7 @@ class Writing:
             self.cut_rows += found.rows
             return
         self._check_actions(file, found)
+        self.single += len(found.episode.reward) == 1
         self.split += bool((found.episode.discount[:-1] == 0.0).any())
         for piece in split_at_ends(found):
             self._write(piece)

@@ -62,6 +62,8 @@ def _measured(environment: JittableEnvironment) -> JittableEnvironment:
         "render": (image, (spec.image_size, spec.image_size, 3), "uint8"),
         "state_vector": (vector, (vector.size,), "float32"),
     }
+    if environment.success is not None:
+        forms["success"] = (jax.eval_shape(environment.success, state), (), "bool")
     for name, (result, shape, dtype) in forms.items():
         if (result.shape, result.dtype) != (shape, dtype):
             raise ValueError(

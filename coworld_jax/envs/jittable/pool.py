@@ -18,7 +18,7 @@ from coworld_jax.envs.interface import Policy, Request
 from coworld_jax.envs.jittable.rollout import WIDTH, DrawnPolicy, JaxPolicy, episode_of, rollout
 from coworld_jax.envs.jittable.stepping import SteppedEnvironment
 from coworld_jax.envs.policies import RandomPolicy
-from coworld_jax.envs.pool import EnvironmentPool, Job, Keeper, check_reads, collect
+from coworld_jax.envs.pool import EnvironmentPool, Job, Keeper, check_counts, check_reads, collect
 from coworld_jax.envs.suites import check_request, find_jittable
 from coworld_jax.types import Episode
 
@@ -49,10 +49,7 @@ class JittablePool(EnvironmentPool):
         workers: int = 1,
         max_deaths: int = 3,
     ) -> None:
-        if workers < 1 or max_deaths < 1:
-            raise ValueError(
-                f"workers and max_deaths must be at least 1, not {min(workers, max_deaths)}."
-            )
+        check_counts(workers, max_deaths)
         request = check_request(Request(task, profile, image_size, action_repeat, episode_steps))
         make = find_jittable(request.task)
         assert make is not None, "EnvironmentPool has asked"

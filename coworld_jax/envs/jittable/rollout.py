@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coworld_jax import parallel
+from coworld_jax.envs.checks import check_rows
 from coworld_jax.envs.interface import Policy
 from coworld_jax.envs.jittable.interface import JittableEnvironment
 from coworld_jax.envs.policies import RandomPolicy
@@ -112,7 +114,8 @@ def rollout(environment: JittableEnvironment, policy: JaxPolicy, seeds: Sequence
         and the episodes behind the last of ``seeds`` have no meaning.
     """
     wide = [seeds[index % len(seeds)] for index in range(WIDTH)]
-    memories = jax.tree.map(_stack, *map(policy.start, wide))
+    with jax.default_device(parallel.acting_device()):
+        memories = jax.tree.map(_stack, *map(policy.start, wide))
     numbers = np.array(wide, np.uint32)
     return _play(environment, policy.act, policy.reads, numbers, policy.parameters, memories)
 
@@ -168,7 +171,7 @@ def episode_of(environment: JittableEnvironment, rows: Row, index: int) -> Episo
         rows: NumPy arrays ``[R, E, ...]``.
 
     Raises:
-        ValueError: an action is not finite.
+        ValueError: an action, a reward or a state is not finite, or a discount not in [0, 1].
     """
     ended = rows.discount[:, index] == 0.0
     count = int(ended.argmax()) + 1 if ended.any() else len(ended)
@@ -177,6 +180,7 @@ def episode_of(environment: JittableEnvironment, rows: Row, index: int) -> Episo
         raise ValueError(
             f"The policy gave actions for {environment.spec.task} that are not finite."
         )
+    check_rows(environment.spec.task, own.reward, own.discount, own.state)
     defined = {"state": own.state}
     if environment.success is not None:
         defined["success"] = own.success

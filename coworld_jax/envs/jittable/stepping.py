@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from coworld_jax import parallel
+from coworld_jax.envs.checks import Checker
 from coworld_jax.envs.interface import EnvironmentSpec, Timestep
 from coworld_jax.envs.jittable.interface import JittableEnvironment
 from coworld_jax.envs.jittable.rollout import Row, begun, observed
@@ -20,6 +21,7 @@ class SteppedEnvironment:
     def __init__(self, environment: JittableEnvironment) -> None:
         self._environment = environment
         self._cpu = parallel.acting_device()
+        self._checker = Checker(environment.spec, environment.spec.image_size)
         self._state: Any = None  # None: no episode is running
         self._steps = 0  # taken in the running episode
 
@@ -29,7 +31,11 @@ class SteppedEnvironment:
         return self._environment.spec
 
     def reset(self, seed: int) -> Timestep:
-        """See ``Environment.reset``."""
+        """See ``Environment.reset``.
+
+        Raises:
+            ValueError: the environment gave what it must not; `step` too.
+        """
         with jax.default_device(self._cpu):
             self._state, row = _reset(self._environment, np.uint32(seed))
         self._steps = 0
@@ -61,7 +67,8 @@ class SteppedEnvironment:
         extras: dict[str, np.ndarray] = {"state": row.state}
         if self._environment.success is not None:
             extras["success"] = row.success
-        return Timestep(row.image, float(row.reward), float(row.discount), bool(is_last), extras)
+        made = Timestep(row.image, float(row.reward), float(row.discount), bool(is_last), extras)
+        return self._checker.checked(made, first=self._steps == 0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
