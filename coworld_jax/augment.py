@@ -112,7 +112,9 @@ def n_step(
     chex.assert_equal_shape([reward, discount])
     chex.assert_axis_dimension(reward, -1, steps)
     powers = jnp.asarray(gamma ** np.arange(steps), reward.dtype)
-    return reward @ powers, gamma**steps * discount[..., -1]
+    # A sum and no product of matrices: accelerators round the factors of those.
+    total = jnp.sum(reward * jnp.broadcast_to(powers, reward.shape), axis=-1)
+    return total, gamma**steps * discount[..., -1]
 
 
 def resize_bicubic(image: jax.Array, size: int) -> jax.Array:
