@@ -112,7 +112,7 @@ def n_step(
     chex.assert_equal_shape([reward, discount])
     chex.assert_axis_dimension(reward, -1, steps)
     powers = jnp.asarray(gamma ** np.arange(steps), reward.dtype)
-    # A sum and no product of matrices: accelerators round the factors of those.
+    # Not a matrix product: accelerators round its factors.
     total = jnp.sum(reward * jnp.broadcast_to(powers, reward.shape), axis=-1)
     return total, gamma**steps * discount[..., -1]
 

@@ -180,7 +180,7 @@ def override(config: Config, assignments: Sequence[str]) -> Config:
         if not equals:
             raise ValueError(f"{path} has no value: write {path}=VALUE.")
         try:
-            # What stands in the place of a text is one, a number too.
+            # A text field takes the value as it is written, also a number.
             flat[path] = text if isinstance(flat[path], str) else ast.literal_eval(text)
         except (ValueError, SyntaxError):  # a word
             flat[path] = text

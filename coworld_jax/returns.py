@@ -43,10 +43,10 @@ def lambda_return(
         now = reward + discount * ((1.0 - lambda_) * next_value + lambda_ * later)
         return now, now
 
-    steps = (reward, discount, next_value)
-    last = next_value[-1].astype(jnp.result_type(*steps))
+    dtype = jnp.result_type(reward, discount, next_value)
+    steps = (reward.astype(dtype), discount.astype(dtype), next_value.astype(dtype))
     unroll = min(len(reward), _UNROLL)
-    _, returns = jax.lax.scan(backward, last, steps, reverse=True, unroll=unroll)
+    _, returns = jax.lax.scan(backward, steps[-1][-1], steps, reverse=True, unroll=unroll)
     return returns
 
 

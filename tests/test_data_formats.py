@@ -217,6 +217,16 @@ def test_minari_actions_move_to_the_frame_that_they_led_to(tmp_path, jpeg):
         np.testing.assert_array_equal(first.image, textured(play(0)[0]))
 
 
+def test_a_minari_observation_without_a_name_keeps_its_key(tmp_path):
+    source = save_minari(tmp_path / "data", jpeg=False, observations=lambda image: image[:, 0, 0])
+    with h5py.File(source / "main_data.hdf5", "a") as file:
+        for index in range(3):
+            file[f"episode_{index}/infos/frames"] = play(index)[0]
+    import_episodes(source, tmp_path / "out", request=Request(image_key="infos/frames"))
+    first = load_episode(sorted((tmp_path / "out").glob("*.npz"))[0])
+    np.testing.assert_array_equal(first.extras["observations"], play(0)[0][:, 0, 0])
+
+
 def test_minari_frames_of_equal_length_files_and_beside_other_observations(tmp_path):
     def several(image):
         return {"rgb": image, "depth": image, "state": image[:, 0, 0] / 8}

@@ -1,4 +1,4 @@
-"""LOMPO and LOMPO Finetune: heads, buffers, made-up steps, the change of domain.
+"""LOMPO and LOMPO Finetune: heads, buffers, imagined steps, the change of domain.
 
 Whole runs of these methods are in test_train_methods.py, what they share with all others in
 test_contract.py. Settings that are refused are here for Offline DV2, too.
@@ -169,7 +169,7 @@ def test_noise_is_shared_by_all_rows_or_belongs_to_each(shared: bool) -> None:
     assert not np.allclose(pairs[0][0, 1], pairs[0][0, 2])
 
 
-def test_made_up_rewards_are_less_by_the_penalty() -> None:
+def test_imagined_rewards_are_less_by_the_penalty() -> None:
     plain, priced = (
         jax.jit(functools.partial(updates.update_imagined, agent))(
             state, tiny.batch(0), jax.random.key(0)
@@ -331,7 +331,7 @@ def test_buffers_are_whole_batches_and_begin_no_fuller_than_they_can_be() -> Non
     sizes = replace(LOMPO.buffers, real_steps=13, imagined_steps=17, first_steps=1000)
     agent, _ = lompo_agent()
     agent = agent._replace(buffers=sizes)
-    # 6 steps of encoded chunks and 16 made-up ones to a batch.
+    # 6 steps of encoded chunks and 16 imagined ones to a batch.
     assert (agent.real_blocks, agent.imagined_blocks, agent.first_blocks) == (3, 2, 2)
     real, imagined = lompo.empty_buffers(agent)
     assert real.rows.reward.shape == (3 * tiny.BATCH, tiny.TIME - 1)

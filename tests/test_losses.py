@@ -228,8 +228,10 @@ def test_value_constraint_loss_by_hand() -> None:
     found = losses.value_constraint_loss(target, source, weight, use_max=False)
     np.testing.assert_allclose(found, [[1.5, -1.0, 0.5]])
     # A value that is no number shows.
-    broken = losses.value_constraint_loss(target.at[0, 0].set(jnp.nan), source, weight)
-    np.testing.assert_allclose(broken, [[np.nan, 0.5, 0.5]])
+    broken = losses.value_constraint_loss(
+        target.at[0, 0].set(jnp.nan), source.at[0, 1].set(jnp.nan), weight
+    )
+    np.testing.assert_allclose(broken, [[np.nan, np.nan, 0.5]])
 
 
 _ETA: dict[str, Any] = {"source_reward_weight": jnp.asarray(0.5), "reward_mix": 0.5}

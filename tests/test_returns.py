@@ -92,7 +92,7 @@ def test_lambda_return_takes_values_of_a_narrower_type() -> None:
     found = lambda_return(reward, discount, narrow, 0.9)
     expected = lambda_return(reward, discount, narrow.astype(reward.dtype), 0.9)
     assert found.dtype == reward.dtype
-    np.testing.assert_allclose(found, expected, rtol=1e-2)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_lambda_return_refuses_other_shapes_and_integers() -> None:

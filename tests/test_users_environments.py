@@ -178,6 +178,21 @@ class Mute(dm_env.Environment):
         return dm_env.specs.BoundedArray((2,), np.float32, -1.0, 1.0)
 
 
+class Fading(Mute):
+    """Goes on with the discount 0.9."""
+
+    def step(self, action):
+        return dm_env.transition(1.0, {"place": {"x": 1.0}}, discount=0.9)
+
+
+def test_the_discount_of_a_repeated_action_is_a_product():
+    request = REQUEST._replace(action_repeat=3)
+    adapted = from_dm_env(lambda seed: Fading(), request, frame=lambda _: FRAME)
+    adapted.reset(0)
+    timestep = adapted.step(np.zeros(2))
+    assert (timestep.reward, timestep.discount) == (3.0, pytest.approx(0.9**3))
+
+
 def test_a_dm_env_without_a_reward_is_refused():
     adapted = from_dm_env(lambda seed: Mute(), REQUEST, frame=lambda _: FRAME)
     assert adapted.reset(0).extras["state"].tolist() == [1.0]
@@ -208,7 +223,7 @@ REFUSED = {
     "large discount": (GOOD._replace(discount=1.1), "the discount 1.1 at env_step 1: not in"),
     "goes on": (GOOD._replace(discount=0.0), "the discount 0 at env_step 1 and went on"),
     "longer": (extra(state=np.zeros(3)), r"a state of shape \[3\] at env_step 1.*had \[2\]: "),
-    "infinite state": (extra(state=np.array([0.0, np.inf])), "a state at env_step 1 that holds"),
+    "infinite state": (extra(state=np.array([0.0, np.inf])), "a state at env_step 1 with values"),
     "no state": (GOOD._replace(extras={}), "a state of shape none at env_step 1"),
     "one more": (
         extra(x=np.zeros(1)),

@@ -34,7 +34,7 @@ def number(task: str, what: str, value: Any) -> float:
 def check_rows(
     task: str, reward: np.ndarray, discount: np.ndarray, state: np.ndarray | None = None
 ) -> None:
-    """Check a whole episode, as `Checker` checks one timestep after the other.
+    """Check the numbers of a whole episode; `Checker` checks one timestep after the other.
 
     Args:
         task: named in the sentence.
@@ -147,7 +147,7 @@ class Checker:
             )
         if size and not _is_finite(timestep.extras["state"]):
             raise ValueError(
-                f"{task} gave a state {self._where} that holds another thing than finite numbers: "
+                f"{task} gave a state {self._where} with values that are not finite numbers: "
                 "replace infinity and NaN in the environment, or leave that part out."
             )
         if self._form is None:

@@ -120,7 +120,7 @@ class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
         ValueError: an argument is unknown or out of range.
         GraphicsError: nothing renders here.
         VersionError: MuJoCo or dm_control is missing or does not load.
-        WorkerFailed: a worker cannot be started, for one because another package is missing.
+        WorkerFailed: a worker cannot be started, for example because another package is missing.
     """
 
     spec: EnvironmentSpec

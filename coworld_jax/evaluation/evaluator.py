@@ -112,7 +112,7 @@ class Evaluator:
         begun = time.monotonic()
         futures = submit(player, frozen, pool, [seeds[number] for number in numbers])
 
-        def note_time(_: Future[Episode]) -> None:  # the last one to end has the last word
+        def note_time(_: Future[Episode]) -> None:  # the last to end sets the time
             self.episode_seconds[domain] = (time.monotonic() - begun) / len(seeds)
 
         for future in futures:

@@ -130,5 +130,5 @@ def value_constraint_loss(
     if not use_max:
         return weight * target_value
     # jnp.maximum would pass half the gradient where both are equal. A NaN of either value shows.
-    larger = jnp.where(target_value <= source_value, source_value, target_value)
-    return weight * larger
+    own = (target_value > source_value) | jnp.isnan(target_value)
+    return weight * jnp.where(own, target_value, source_value)

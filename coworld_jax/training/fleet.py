@@ -318,7 +318,7 @@ def _episodes(environment: JittableEnvironment, rows: Row) -> list[Episode]:
 
     Raises:
         NonFiniteError: an action is not finite.
-        ValueError: an episode ended early.
+        ValueError: an episode ended early, or the environment gave what it must not.
     """
     if not np.isfinite(rows.action).all():
         task = environment.spec.task

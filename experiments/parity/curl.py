@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from coworld_jax import augment
+from coworld_jax import augment, distributions
 from coworld_jax.agents.model_free import CurlAgent, CurlDraws, CurlState, Transitions, update_curl
 from coworld_jax.agents.model_free.actor_critic import Trace
 from coworld_jax.agents.model_free.curl import encode, squashed_action, with_optimizers
@@ -161,7 +161,7 @@ def _values(trace: Trace) -> dict[str, Any]:
 def _policy_values(before: CurlState, trace: Trace) -> dict[str, Any]:
     """Values of actor and temperature, where they took a step."""
     seen = trace.values
-    normal_entropy = 0.5 + 0.5 * jnp.log(2.0 * jnp.pi) + seen["actor_log_std"]
+    normal_entropy = 0.5 + distributions.LOG_SQRT_2PI + seen["actor_log_std"]
     return {
         "actor_loss": jnp.mean(seen["actor_loss"]),
         "alpha_loss": jnp.mean(seen["temperature_loss"]),

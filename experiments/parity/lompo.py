@@ -1,4 +1,4 @@
-"""Golden values of LOMPO: penalties, world model, made-up transitions, two agent updates."""
+"""Golden values of LOMPO: penalties, world model, imagined transitions, two agent updates."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ the last state as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -49,13 +50,13 @@ class Imagined(NamedTuple):
 class Noise(NamedTuple):
     """Random draws of one imagined rollout."""
 
-    latent: jax.Array  # see `world_model.latent_noise`, [H - 1, N, groups]
-    action: jax.Array  # uniform on [0, 1), [H - 1, N, A]
+    latent: jax.Array  # see `world_model.latent_noise`, [steps, N, groups]
+    action: jax.Array  # uniform on [0, 1), [steps, N, A]
 
 
 def rollout_noise(
     model: WorldModel,
-    key: jax.Array,
+    keys: Sequence[jax.Array],
     steps: int,
     starts: tuple[int, ...],
     axis_name: str | None = None,
@@ -63,12 +64,12 @@ def rollout_noise(
     """Noise of rollouts from ``T B`` posteriors.
 
     Args:
-        key: consumed.
+        keys: one for the latents, one for the actions; consumed.
         steps: of each rollout.
         starts: ``(T, B)``; B is the share of one device under a mapped axis.
         axis_name: mapped axis over which the batch is split.
     """
-    key_latent, key_action = jax.random.split(key)
+    key_latent, key_action = keys
     time, batch = starts
     latent = world_model.latent_noise(model, key_latent, steps * time, batch, axis_name)
     action = example_noise(

@@ -73,7 +73,9 @@ def gradients(
     found = {"world_model": model}
     if "actor" in modules or "critic" in modules:
         steps = agent.learning.horizon - 1
-        noise = behavior.rollout_noise(agent.model, key_behavior, steps, batch.discount.shape)
+        noise = behavior.rollout_noise(
+            agent.model, jax.random.split(key_behavior), steps, batch.discount.shape
+        )
         post = jax.lax.stop_gradient(observed.post)
         start = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), post)
         extra, discount = BehaviorExtra(), batch.discount.reshape(-1)

@@ -256,7 +256,9 @@ def update_behavior(
         critic; the world model is data.
     """
     steps = agent.learning.horizon - 1
-    noise = behavior.rollout_noise(agent.model, key, steps, discount.shape, axis_name)
+    noise = behavior.rollout_noise(
+        agent.model, jax.random.split(key), steps, discount.shape, axis_name
+    )
     slow_critic = behavior.update_slow_critic(
         state.slow_critic, state.critic, state.behavior_updates, agent.learning.slow_critic_every
     )

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from coworld_jax import distributions, losses, returns
-from coworld_jax.agents.dreamer.behavior import update_slow_critic
+from coworld_jax.agents.dreamer.behavior import Noise, update_slow_critic
 from coworld_jax.agents.dreamer.world_model import features, without_stats
 from coworld_jax.agents.ensemble import disagreement, imagine_step
 from coworld_jax.agents.gradient import Params, descend, differentiate
@@ -65,7 +65,7 @@ def imagine(
     actor: Params,
     start: Latent,
     heads: jax.Array,
-    noise: tuple[jax.Array, jax.Array] | None,
+    noise: Noise | None,
 ) -> Imagination:
     """Roll the actor out, each step with the prior of one head.
 
@@ -107,7 +107,7 @@ def actor_loss(
     model: Params,
     start: Latent,
     heads: jax.Array,
-    noise: tuple[jax.Array, jax.Array] | None,
+    noise: Noise | None,
 ) -> tuple[jax.Array, Metrics]:
     """``-w_t (V_{t+1} + β H_t)`` at states ``t < H - 1``, with rewards ``r - λ u``.
 
@@ -152,7 +152,7 @@ def update_penalised(
     model: Params,
     start: Latent,
     heads: jax.Array,
-    noise: tuple[jax.Array, jax.Array] | None,
+    noise: Noise | None,
     count: jax.Array,
     axis_name: str | None = None,
 ) -> tuple[PenalisedState, Metrics, dict[str, Params]]:

@@ -173,7 +173,7 @@ def episode_of(environment: JittableEnvironment, rows: Row, index: int) -> Episo
     Raises:
         ValueError: an action, a reward or a state is not finite, or a discount not in [0, 1].
     """
-    ended = rows.discount[:, index] == 0.0
+    ended = rows.discount[:, index] <= 0.0
     count = int(ended.argmax()) + 1 if ended.any() else len(ended)
     own = jax.tree.map(lambda leaf: np.ascontiguousarray(leaf[:count, index]), rows)
     if not np.isfinite(own.action).all():
@@ -184,8 +184,8 @@ def episode_of(environment: JittableEnvironment, rows: Row, index: int) -> Episo
     defined = {"state": own.state}
     if environment.success is not None:
         defined["success"] = own.success
-    extras = episode_extras(own.discount, defined)
-    return Episode(own.image, own.action, own.reward, own.discount, extras)
+    discount = np.clip(own.discount, 0.0, 1.0)  # of rounding
+    return Episode(own.image, own.action, own.reward, discount, episode_extras(discount, defined))
 
 
 def _step(environment: JittableEnvironment, state: Any, action: jax.Array) -> tuple[Any, ...]:

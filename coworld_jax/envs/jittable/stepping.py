@@ -34,7 +34,7 @@ class SteppedEnvironment:
         """See ``Environment.reset``.
 
         Raises:
-            ValueError: the environment gave what it must not; `step` too.
+            ValueError: the environment gave what it must not.
         """
         with jax.default_device(self._cpu):
             self._state, row = _reset(self._environment, np.uint32(seed))
@@ -46,6 +46,7 @@ class SteppedEnvironment:
 
         Raises:
             RuntimeError: no episode is running.
+            ValueError: the environment gave what it must not.
         """
         if self._state is None:
             raise RuntimeError(f"{self.spec.task}: reset(seed) must come before this step.")
@@ -61,7 +62,7 @@ class SteppedEnvironment:
 
     def _timestep(self, observed_row: Row) -> Timestep:
         row: Any = jax.device_get(observed_row)
-        is_last = row.discount == 0.0 or self._steps == self.spec.episode_steps
+        is_last = row.discount <= 0.0 or self._steps == self.spec.episode_steps
         if is_last:
             self._state = None
         extras: dict[str, np.ndarray] = {"state": row.state}
