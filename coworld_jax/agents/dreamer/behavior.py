@@ -7,7 +7,6 @@ the last state as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -56,7 +55,7 @@ class Noise(NamedTuple):
 
 def rollout_noise(
     model: WorldModel,
-    keys: Sequence[jax.Array],
+    keys: jax.Array,
     steps: int,
     starts: tuple[int, ...],
     axis_name: str | None = None,
@@ -64,7 +63,7 @@ def rollout_noise(
     """Noise of rollouts from ``T B`` posteriors.
 
     Args:
-        keys: one for the latents, one for the actions; consumed.
+        keys: of the latents and of the actions, ``[2]``; consumed.
         steps: of each rollout.
         starts: ``(T, B)``; B is the share of one device under a mapped axis.
         axis_name: mapped axis over which the batch is split.

@@ -198,7 +198,8 @@ def update_behavior(
         key: consumed.
         count: updates of the behaviour made before, int32 ``[]``.
     """
-    key_seen, key_heads, *keys_noise = jax.random.split(key, 4)
+    keys = jax.random.split(key, 4)
+    key_seen, key_heads = keys[:2]
     seen, _ = observe(agent, state.model, batch, key_seen, axis_name)
     post = jax.lax.stop_gradient(without_stats(seen.post))
     start = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), post)
@@ -209,7 +210,7 @@ def update_behavior(
         {name: state.model[name] for name in ("rssm", "reward")},
         start,
         ensemble.draw_heads(model.rssm, key_heads, horizon),
-        rollout_noise(model, keys_noise, horizon, batch.reward.shape, axis_name),
+        rollout_noise(model, keys[2:], horizon, batch.reward.shape, axis_name),
         count,
         axis_name,
     )
