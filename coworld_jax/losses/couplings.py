@@ -37,8 +37,8 @@ def bridge_loss(bridge_embed: jax.Array, state_embed: jax.Array) -> jax.Array:
     On simulated steps the image o and the state s of one moment are both known, so that an encoder
     of images can learn to give the embedding that the source's own encoder gives. Couplings A and B
     then read target images through it. A squared error of the embeddings themselves, and not the
-    divergence of their softmax that coupling A takes: coupling B feeds the embedding to the RSSM,
-    whose input an added constant changes; a softmax ignores it.
+    divergence of their softmax that coupling A takes: coupling B feeds the embedding to the RSSM.
+    A constant added to an embedding changes that input, but not the softmax.
 
     Args:
         bridge_embed: the bridge's embedding of the source's images, ``[T, B, E]``.
