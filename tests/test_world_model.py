@@ -20,11 +20,12 @@ from coworld_jax.agents.dreamer.acting import act, initial_acting_state, make_pl
 from coworld_jax.agents.dreamer.agent import Agent, AgentState
 from coworld_jax.agents.dreamer.behavior import Noise
 from coworld_jax.agents.dreamer.world_model import Chunks, Observation
-from coworld_jax.networks import deferred
+from coworld_jax.networks import deferred, recurrence
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.types import Latent
 
 T, B = 4, 2
+GPU = recurrence.FORMS["gpu"]
 KINDS = {"gaussian": lambda: tiny.SETTINGS, "categorical": lambda: tiny.categorical().settings}
 
 
@@ -100,7 +101,10 @@ def test_batches_that_are_filtered_side_by_side_do_not_mix(case: Case) -> None:
 def test_gradients_inside_the_loop_and_after_it_are_equal(
     case: Case, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of each weight and of the embeddings, for two batches, two seeds, and unrolled."""
+    """Of each weight and of the embeddings, for two batches, two seeds, and unrolled.
+
+    Also where a loop computes again what it has not kept, as on a GPU.
+    """
     model = case.agent.model
     model = model._replace(rssm=model.rssm.clone(dtype=jnp.dtype(dtype)), unroll=3)
     params = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.01]), case.state.world_model)
@@ -116,14 +120,41 @@ def test_gradients_inside_the_loop_and_after_it_are_equal(
         )
 
     found = []
-    for most in (deferred.MOST_ROWS, 0):
+    rows, cpu = deferred.MOST_ROWS, recurrence.STOCK
+    for most, stock in ((rows, cpu), (rows, GPU), (0, cpu)):
         monkeypatch.setattr(deferred, "MOST_ROWS", most)
+        monkeypatch.setattr(recurrence, "STOCK", stock)
         gradient = jax.vmap(jax.grad(loss, argnums=(0, 1)), in_axes=(0, None))
         program = jax.jit(lambda *args, gradient=gradient: gradient(*args))
         (weights, embed) = program(params, case.embed)
         found.append((weights["rssm"], embed))
     assert all(np.any(leaf) for leaf in jax.tree.leaves(found[0]))
-    close(found[0], found[1], 1e-5 if dtype == "float32" else 0.05)
+    for other in found[1:]:
+        close(found[0], other, 1e-5 if dtype == "float32" else 0.05)
+
+
+def test_the_actor_learns_the_same_from_a_rollout_that_is_computed_again(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and gradients of a rollout on a GPU's form of the loop, for two seeds."""
+    agent, world = case.agent, case.state.world_model
+    actor = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.01]), case.state.actor)
+    start = world_model.initial_latent(agent.model, B)
+    noise = behavior.rollout_noise(agent.model, jax.random.split(jax.random.key(1)), 3, (1, B))
+
+    def loss(actor: Any, deter: jax.Array) -> jax.Array:
+        rollout = behavior.imagine(agent, world, actor, start._replace(deter=deter), noise)
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in rollout)
+
+    found = []
+    for stock in (recurrence.STOCK, GPU):
+        monkeypatch.setattr(recurrence, "STOCK", stock)
+        program = jax.value_and_grad(loss, argnums=(0, 1))
+        found.append(jax.jit(jax.vmap(lambda *args, f=program: f(*args), (0, None)))(
+            actor, start.deter + 0.1
+        ))  # fmt: skip
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(found[0]))
+    close(found[0], found[1], 1e-5)
 
 
 def test_unrolling_the_recurrence_changes_no_value(case: Case) -> None:

@@ -14,12 +14,15 @@ It takes memory, since the loop gives back every ``x`` and ``dy``.
 A slot is an input of the loop that nobody reads. What the loop gives back as its gradient is the
 pair ``(x, dy)`` of the step. `slots_of` makes the slots from the weights, and its gradient is the
 product; `affine` is the layer that fills them.
+
+A whole network can be deferred as well, if nothing flows back to its input: `slot_of_network` and
+`apply`. After the loop it is applied again, to all steps at once.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -32,11 +35,14 @@ MOST_ROWS = 64  # of a step; with more, a product in each step is as fast and ta
 Layer = dict[str, jax.Array]  # "kernel" [in, out] and "bias" [out]
 
 
+Network = Callable[[Any, jax.Array], Any]  # of parameters and rows [..., in]
+
+
 class Slot(NamedTuple):
-    """Of one layer; its values are never read."""
+    """Of one layer or network; its values are never read."""
 
     x: jax.Array  # [..., in]
-    dy: jax.Array  # [..., out]
+    dy: Any  # as the output, [..., out]
 
 
 def slots_of(
@@ -112,3 +118,51 @@ def _affine_bwd(
 
 
 affine.defvjp(_affine_fwd, _affine_bwd)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def slot_of_network(network: Network, x: jax.ShapeDtypeStruct, params: Any) -> Slot:
+    """The slot of a network that a loop applies once a step.
+
+    Args:
+        network: applied to ``params`` and rows.
+        x: its inputs in all steps, ``[T, B, in]``.
+
+    **Gradient:** to ``params``, that of all steps together.
+    """
+    # Made from a parameter, as in `_slot`.
+    empty = 0.0 * jax.tree.leaves(params)[0].ravel()[0]
+    like = x, jax.eval_shape(network, params, x)
+    return Slot(*jax.tree.map(lambda leaf: jnp.full(leaf.shape, empty, leaf.dtype), like))
+
+
+def _network_slot_fwd(network: Network, x: jax.ShapeDtypeStruct, params: Any) -> tuple[Slot, Any]:
+    return slot_of_network(network, x, params), params
+
+
+def _network_slot_bwd(
+    network: Network, x: jax.ShapeDtypeStruct, params: Any, filled: Slot
+) -> tuple[Any]:
+    rows, dy = jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), filled)
+    _, pull = jax.vjp(lambda params: network(params, rows), params)
+    return pull(dy)
+
+
+slot_of_network.defvjp(_network_slot_fwd, _network_slot_bwd)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def apply(network: Network, params: Any, x: jax.Array, slot: Slot) -> Any:
+    """``network(params, x)``. **Gradient:** to the slot, from which `slot_of_network` makes it."""
+    return network(params, x)
+
+
+def _apply_fwd(network: Network, params: Any, x: jax.Array, slot: Slot) -> tuple[Any, jax.Array]:
+    return network(params, x), x
+
+
+def _apply_bwd(network: Network, x: jax.Array, dy: Any) -> tuple[None, None, Slot]:
+    return None, None, Slot(x, dy)
+
+
+apply.defvjp(_apply_fwd, _apply_bwd)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from coworld_jax.networks import deferred
+from coworld_jax.networks.recurrence import kept
 
 
 def kernel_init(initializer: str, fan_in: int, fan_out: int) -> nn.initializers.Initializer:
@@ -102,13 +103,14 @@ class Linear(nn.Module):
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         result = self.dtype if self.result is None else self.result
         if not self.use_bias:
-            return jnp.matmul(x, kernel, preferred_element_type=result)
+            return kept(jnp.matmul(x, kernel, preferred_element_type=result))
         bias = self.param("bias", bias_init(self.initializer, fan_in), (self.features,))
         bias = for_each_row(bias, (*x.shape[:-1], self.features), result)
         if self.has_variable(deferred.COLLECTION, "slot"):
             weights = jax.lax.stop_gradient((kernel, bias))
-            return deferred.affine(x, *weights, self.get_variable(deferred.COLLECTION, "slot"))
-        return jnp.matmul(x, kernel, preferred_element_type=result) + bias
+            slot = self.get_variable(deferred.COLLECTION, "slot")
+            return kept(deferred.affine(x, *weights, slot))
+        return kept(jnp.matmul(x, kernel, preferred_element_type=result) + bias)
 
 
 class LayerNorm(nn.Module):

@@ -26,7 +26,7 @@ from absl import app, flags
 
 from coworld_jax import config as configuration
 from coworld_jax.config import Config
-from coworld_jax.networks import convolution
+from coworld_jax.networks import convolution, recurrence
 from coworld_jax.training import runtime
 from experiments.benchmarks import update
 from experiments.benchmarks.limits import Rates, limits, measure_rates
@@ -61,6 +61,7 @@ class Row(NamedTuple):
     seeds: int = 1
     unroll: int = 1
     form: str = "stock"  # of the convolutions
+    loops: str = "gpu"  # form of the loops over time
     flags: str = "default"
     must: float | None = None  # ms
     aim: float | None = None  # ms
@@ -71,6 +72,7 @@ class Row(NamedTuple):
         words = [f"`{self.preset}` {self.batch}x{self.length}", self.dtype]
         words += [f"{self.seeds} seeds"] if self.seeds > 1 else []
         words += [f"unroll {self.unroll}"] if self.unroll > 1 else []
+        words += [f"loops in {self.loops}"] if self.loops != "gpu" else []
         words += [f"convolutions in {self.form}"] if self.form != "stock" else []
         words += [self.flags] if self.flags != "default" else []
         return ", ".join(words)
@@ -83,13 +85,14 @@ SEEDS = Row("planar", 8, 12)
 ROWS = (
     _RELEASED,
     Row("released", 16, 64, must=6.0),
+    *(SEEDS._replace(seeds=seeds) for seeds in (1, 16)),
+    Row("small", 16, 16),
     _RELEASED._replace(flags="no command buffers"),
     _RELEASED._replace(flags="loops in command buffers"),
-    _RELEASED._replace(unroll=5),
+    _RELEASED._replace(loops="stock"),
+    _RELEASED._replace(unroll=5, loops="stock"),
     _RELEASED._replace(form="blocks"),
-    *(SEEDS._replace(seeds=seeds) for seeds in (1, 16)),
     SEEDS._replace(seeds=16, form="blocks"),
-    Row("small", 16, 16),
     Row("paper", 50, 50, chunk=10),
     _RELEASED._replace(unroll=10),
     *(SEEDS._replace(seeds=seeds) for seeds in (4, 64)),
@@ -116,14 +119,15 @@ def config_of(row: Row) -> Config:
 
 
 @contextlib.contextmanager
-def convolutions_in(form: str) -> Iterator[None]:
-    """Programs that are traced meanwhile have their convolutions in ``form`` on accelerators."""
-    stock = convolution.FORMS["stock"]
-    convolution.FORMS["stock"] = convolution.FORMS[form]
+def forms_of(row: Row) -> Iterator[None]:
+    """Programs traced meanwhile have the row's forms of convolutions and loops on a GPU."""
+    stock, gpu = convolution.FORMS["stock"], recurrence.FORMS["gpu"]
+    convolution.FORMS["stock"] = convolution.FORMS[row.form]
+    recurrence.FORMS["gpu"] = {"gpu": gpu, "stock": recurrence.STOCK}[row.loops]
     try:
         yield
     finally:
-        convolution.FORMS["stock"] = stock
+        convolution.FORMS["stock"], recurrence.FORMS["gpu"] = stock, gpu
 
 
 def measure(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
@@ -144,7 +148,7 @@ def _measure_few(rows: Sequence[Row], rates: Rates) -> Iterator[dict[str, Any]]:
     for row in rows:
         print(f"Tracing {row.name} ...", file=sys.stderr)
         try:
-            with convolutions_in(row.form):
+            with forms_of(row):
                 traced[row.name] = update.trace(config_of(row), _PHASE, seeds=row.seeds)
         except _FAILURES as error:
             failed[row.name] = _first_line(error)
@@ -170,7 +174,8 @@ def _figures(row: Row, program: update.Program, rates: Rates) -> dict[str, Any]:
     config = config_of(row)
     times = [seconds(program.run_chunk) for _ in range(_REPEATS)]
     agent_bytes = update.sizes(config)["agent_bytes"]
-    bounds = limits(config, _PHASE, update.ACTION_SIZE, agent_bytes, rates, row.seeds)
+    with forms_of(row):
+        bounds = limits(config, _PHASE, update.ACTION_SIZE, agent_bytes, rates, row.seeds)
     taken = statistics.median(times) / row.chunk
     return {
         "name": row.name,

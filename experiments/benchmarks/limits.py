@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from coworld_jax.config import Config
+from coworld_jax.networks.recurrence import steps_per_turn
 from experiments.benchmarks.flops import feature_size, update_flops
 from experiments.benchmarks.timing import (
     reference_product,
@@ -95,6 +96,6 @@ def sequential_steps(config: Config, phase: str) -> int:
 
     `tests/test_coworld.py` counts the same in the compiled programs.
     """
-    learning, unroll = config.settings.learning, config.settings.network.unroll
+    learning, unroll = config.settings.learning, steps_per_turn(config.settings.network.unroll)
     imagined = 0 if phase == "world_model" else learning.horizon - 1
     return 2 * (math.ceil(learning.length / unroll) + math.ceil(imagined / unroll))

@@ -16,7 +16,13 @@ from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
 from coworld_jax.store import sample
 from coworld_jax.training.loop import train
 from experiments.benchmarks.timing import random_store, seconds
-from experiments.benchmarks.update import ACTION_SIZE, PHASES, prepare
+from experiments.benchmarks.update import (
+    ACTION_SIZE,
+    PHASES,
+    compile_together,
+    started,
+    trace,
+)
 
 _EPISODES = 10  # of the offline dataset
 _SAMPLES = 100  # batches sampled in one call
@@ -39,7 +45,7 @@ def measure(config: Config, updates: int) -> dict[str, Any]:
     (summary,) = run_all([config])
     spent, total = summary["seconds"], summary["updates"]
     wall = summary["wall_time"] - spent["compile"]
-    alone = updates * sum(_seconds_alone(config, phase) for phase in PHASES)
+    alone = updates * _seconds_alone(config)
     sampling = _sampling_seconds(config) * total
     if "sampling" in spent:  # not where one program plays and learns
         sampling += spent["sampling"]
@@ -103,10 +109,11 @@ def _collect(config: Config, directory: Path) -> None:
             save_episode(directory, episode, name=f"{index:06d}")
 
 
-def _seconds_alone(config: Config, phase: str) -> float:
-    """Seconds of one update of a phase in chunks as long as the run's."""
-    program = prepare(config, phase)
-    return seconds(program.run_chunk) / config.run.chunk
+def _seconds_alone(config: Config) -> float:
+    """Seconds of one update of each phase, together, in chunks as long as the run's."""
+    traced = [trace(config, phase) for phase in PHASES]
+    programs = map(started, traced, compile_together(traced))
+    return sum(seconds(program.run_chunk) for program in programs) / config.run.chunk
 
 
 def _sampling_seconds(config: Config) -> float:

@@ -7,7 +7,7 @@ the last state as well.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from coworld_jax.agents.dreamer.world_model import (
 )
 from coworld_jax.agents.gradient import Params
 from coworld_jax.agents.noise import example_noise
+from coworld_jax.networks import recurrence
 from coworld_jax.types import Latent
 
 
@@ -98,16 +99,21 @@ def imagine(
     model, dtype = agent.model, agent.model.rssm.dtype
     taken = jnp.arange(noise.action.shape[-1])[None] < agent.action_size
 
-    def step(latent: Latent, noise: Noise) -> tuple[Latent, tuple[jax.Array, ...]]:
+    rows, steps = features(start), len(noise.action)
+    inputs = jax.ShapeDtypeStruct((steps, *rows.shape), dtype)
+    act, slots = recurrence.defer(agent.actor.apply, actor_params, inputs)
+
+    def step(latent: Latent, inputs: tuple[Any, ...]) -> tuple[Latent, tuple[jax.Array, ...]]:
+        noise, slot = inputs
         feat = features(latent).astype(dtype)
-        loc, scale = agent.actor.apply(actor_params, jax.lax.stop_gradient(feat))
+        loc, scale = act(jax.lax.stop_gradient(feat), slot)
         action = distributions.truncated_normal_sample(loc, scale, noise.action)
         action = jnp.where(taken, action, 0.0)
         following = imagine_step(model, world_params, latent, action, noise.latent)
         return without_stats(following), (feat, action, loc, scale)
 
-    last, (feat, action, loc, scale) = jax.lax.scan(
-        step, without_stats(start), noise, unroll=model.unroll
+    last, (feat, action, loc, scale) = recurrence.scan(
+        step, without_stats(start), (noise, slots), unroll=model.unroll
     )
     return Rollout(feat, features(last).astype(dtype), action, loc, scale)
 

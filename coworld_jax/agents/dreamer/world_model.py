@@ -27,6 +27,7 @@ from coworld_jax.networks import (
     EnsembleRSSM,
     StateDecoder,
     StateEncoder,
+    recurrence,
     slots_of,
 )
 from coworld_jax.types import Batch, Latent
@@ -276,7 +277,7 @@ def observe_each(
         return without_stats(latent), latent
 
     start = initial_latent(model, embed.shape[1])
-    _, post = jax.lax.scan(step, start, (slots, action, projected, noise), unroll=model.unroll)
+    _, post = recurrence.scan(step, start, (slots, action, projected, noise), unroll=model.unroll)
     sizes = [batch.embed.shape[1] for batch in batches]
     ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
     posts = [
@@ -307,7 +308,7 @@ def replay_actions(
         latent = imagine_step(model, params, latent, *inputs)
         return without_stats(latent), latent
 
-    return jax.lax.scan(step, without_stats(start), (action, noise))[1]
+    return recurrence.scan(step, without_stats(start), (action, noise))[1]
 
 
 def predict(model: WorldModel, params: Params, seen: Observation) -> Prediction:

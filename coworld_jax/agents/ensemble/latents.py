@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from coworld_jax import distributions, losses
 from coworld_jax.agents.dreamer.world_model import Observation, draw
 from coworld_jax.agents.gradient import Params
-from coworld_jax.networks import EnsembleRSSM
+from coworld_jax.networks import EnsembleRSSM, recurrence
 from coworld_jax.types import Latent
 
 
@@ -56,7 +56,7 @@ def observe(
 
     batch = embed.shape[1]
     start = jnp.zeros((batch, rssm.stoch)), jnp.zeros((batch, rssm.deter))
-    _, post = jax.lax.scan(step, start, (projected, action, is_first, noise))
+    _, post = recurrence.scan(step, start, (projected, action, is_first, noise))
     # No step needs a prior: all of them are computed at once, each by its own head alone.
     return Observation(post, rssm.apply(params, post.deter, heads, method="prior"), embed)
 

@@ -17,7 +17,7 @@ from coworld_jax.agents.dreamer.behavior import Noise, update_slow_critic
 from coworld_jax.agents.dreamer.world_model import features, without_stats
 from coworld_jax.agents.ensemble import disagreement, imagine_step
 from coworld_jax.agents.gradient import Params, descend, differentiate
-from coworld_jax.networks import MLP, ActorHead, EnsembleRSSM
+from coworld_jax.networks import MLP, ActorHead, EnsembleRSSM, recurrence
 from coworld_jax.types import Latent, Metrics
 
 
@@ -80,9 +80,13 @@ def imagine(
     **Gradient:** to the actor through the imagined dynamics; its own input is stopped.
     """
 
+    rows = features(start)
+    all_rows = jax.ShapeDtypeStruct((len(heads), *rows.shape), rows.dtype)
+    act, slots = recurrence.defer(agent.actor.apply, actor, all_rows)
+
     def step(latent: Latent, inputs: tuple[Any, ...]) -> tuple[Latent, tuple[Any, ...]]:
-        head, noise = inputs
-        loc, scale = agent.actor.apply(actor, jax.lax.stop_gradient(features(latent)))
+        head, noise, slot = inputs
+        loc, scale = act(jax.lax.stop_gradient(features(latent)), slot)
         if noise is None:
             action, latent_noise = distributions.truncated_normal_mode(loc), None
         else:
@@ -93,7 +97,7 @@ def imagine(
         return following, (following, action, loc, scale)
 
     first = without_stats(start)
-    _, (latents, action, loc, scale) = jax.lax.scan(step, first, (heads, noise))
+    _, (latents, action, loc, scale) = recurrence.scan(step, first, (heads, noise, slots))
     states = jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, latents)
     penalty = disagreement(agent.penalty, agent.rssm, model["rssm"], states.deter, states.stoch)
     action = jnp.concatenate([jnp.zeros_like(action[:1]), action])
