@@ -30,16 +30,16 @@ keep() { # NAME: the last line of the input becomes OUT/NAME, if it is an object
     if [ "$(head -c 1 "$out/$1.new")" = "{" ]; then mv "$out/$1.new" "$out/$1"; else rm "$out/$1.new"; fi
 }
 
-run 300 experiments.benchmarks.gpu "$out/rows.jsonl"
-run 240 experiments.benchmarks.gpu "$out/rows.jsonl" --flags="loops in command buffers"
-run 190 experiments.benchmarks.gpu "$out/rows.jsonl" --flags="no command buffers"
-[ -e "$out/playing.json" ] || run 150 experiments.benchmarks.playing | keep playing.json
-[ -e "$out/profile.json" ] || XLA_FLAGS="--xla_gpu_enable_command_buffer= ${XLA_FLAGS:-}" \
-    run 90 experiments.benchmark profile --preset=released --batch=50 --length=50 --dtype=bfloat16 |
-    keep profile.json # a command buffer hides the names of its operations
+run 320 experiments.benchmarks.gpu "$out/rows.jsonl"
+[ -e "$out/playing.json" ] || run 305 experiments.benchmarks.playing | keep playing.json
 [ -e "$out/loop.json" ] ||
-    run 15 experiments.benchmark loop --preset=planar --source=planar/reach \
+    run 180 experiments.benchmark loop --preset=planar --source=planar/reach \
         --target=planar/reach_downhill --updates=300 | keep loop.json
+[ -e "$out/profile.json" ] || XLA_FLAGS="--xla_gpu_enable_command_buffer= ${XLA_FLAGS:-}" \
+    run 110 experiments.benchmark profile --preset=released --batch=50 --length=50 --dtype=bfloat16 |
+    keep profile.json # a command buffer hides the names of its operations
+run 60 experiments.benchmarks.gpu "$out/rows.jsonl" --flags="no command buffers"
+run 15 experiments.benchmarks.gpu "$out/rows.jsonl" --flags="loops in command buffers"
 run 15 experiments.benchmarks.gpu "$out/rows.jsonl" # rows that the first call did not reach
 echo "== all of it"
 "$INTERPRETER" -m experiments.benchmarks.gpu_table "$out" | tee "$out/table.md"

@@ -20,7 +20,7 @@ from coworld_jax.agents.dreamer.acting import act, initial_acting_state, make_pl
 from coworld_jax.agents.dreamer.agent import Agent, AgentState
 from coworld_jax.agents.dreamer.behavior import Noise
 from coworld_jax.agents.dreamer.world_model import Chunks, Observation
-from coworld_jax.networks import deferred, recurrence
+from coworld_jax.networks import recurrence
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.types import Latent
 
@@ -120,9 +120,8 @@ def test_gradients_inside_the_loop_and_after_it_are_equal(
         )
 
     found = []
-    rows, cpu = deferred.MOST_ROWS, recurrence.STOCK
-    for most, stock in ((rows, cpu), (rows, GPU), (0, cpu)):
-        monkeypatch.setattr(deferred, "MOST_ROWS", most)
+    cpu = recurrence.STOCK
+    for stock in (cpu, GPU, cpu._replace(deferred=0)):
         monkeypatch.setattr(recurrence, "STOCK", stock)
         gradient = jax.vmap(jax.grad(loss, argnums=(0, 1)), in_axes=(0, None))
         program = jax.jit(lambda *args, gradient=gradient: gradient(*args))

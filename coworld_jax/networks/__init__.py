@@ -2,7 +2,6 @@
 
 from coworld_jax.networks.cloning import CloningHead
 from coworld_jax.networks.convolution import convolve, convolve_transpose
-from coworld_jax.networks.deferred import slots_of
 from coworld_jax.networks.ensemble import EnsembleRSSM
 from coworld_jax.networks.features import FeatureActor, FeatureCritic
 from coworld_jax.networks.heads import MLP, ActorHead
@@ -32,5 +31,4 @@ __all__ = [
     "convolve",
     "convolve_transpose",
     "resnet_params",
-    "slots_of",
 ]

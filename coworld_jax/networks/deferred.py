@@ -7,8 +7,7 @@ steps:
 
     dW = Σ_t x_tᵀ dy_t
 
-This pays where a step has few rows: `MOST_ROWS`, measured on two CPU cores by
-``experiments.benchmarks.recurrence``.
+Whether this pays depends on the platform and on the rows of a step, see `networks.recurrence`.
 It takes memory, since the loop gives back every ``x`` and ``dy``.
 
 A slot is an input of the loop that nobody reads. What the loop gives back as its gradient is the
@@ -30,8 +29,6 @@ import jax.numpy as jnp
 
 COLLECTION = "slots"  # of a network's variables, beside "params"
 
-MOST_ROWS = 64  # of a step; with more, a product in each step is as fast and takes less memory
-
 Layer = dict[str, jax.Array]  # "kernel" [in, out] and "bias" [out]
 
 
@@ -50,8 +47,6 @@ def slots_of(
 ) -> dict[str, dict[str, dict[str, Slot]]]:
     """Slots for a loop over the first axis of ``leading``, as further variables of the network.
 
-    There are none where B is more than `MOST_ROWS`; the loop then adds the gradient up itself.
-
     Args:
         variables: of a network, ``{"params": {layer: {"kernel", "bias"}}}``.
         layers: names of those `networks.layers.Linear` that the loop applies once a step; they have
@@ -65,8 +60,6 @@ def slots_of(
         weights of the layers, summed over both axes in float32.
     """
     params = variables["params"]
-    if leading[1] > MOST_ROWS:
-        return {}
     return {COLLECTION: {name: {"slot": _slot(leading, dtype, params[name])} for name in layers}}
 
 

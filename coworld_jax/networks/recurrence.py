@@ -3,17 +3,21 @@
 A GPU is bound by how many kernels it starts, about 2 µs each, and not by their arithmetic. Each
 value that a step keeps for the gradient is written by a kernel of its own. So there a step keeps
 the results of its linear layers alone and computes the rest again, and one turn of the loop makes
-several steps, whose values are written together. A CPU gains nothing from either
-(``python -m experiments.benchmarks.recurrence``).
+several steps, whose values are written together. A CPU gains nothing from either. The gradient of
+the weights is made after the loop (`networks.deferred`), on a CPU only where a step has few rows:
+with more, a product in each step is as fast and takes less memory. The figures of a CPU come from
+``python -m experiments.benchmarks.recurrence``, a GPU's kernels from ``benchmarks.kernels``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from coworld_jax.networks import deferred
@@ -28,10 +32,11 @@ class Form(NamedTuple):
 
     steps: int  # of one turn, where the settings leave it at 1
     recompute: bool  # all but the results of linear layers, for the gradient
+    deferred: float  # most rows of a step with which weights get their gradient after the loop
 
 
-FORMS = {"gpu": Form(steps=8, recompute=True)}
-STOCK = Form(steps=1, recompute=False)
+FORMS = {"gpu": Form(steps=8, recompute=True, deferred=math.inf)}
+STOCK = Form(steps=1, recompute=False, deferred=64)
 
 
 def form() -> Form:
@@ -48,6 +53,18 @@ def steps_per_turn(unroll: int) -> int:
 def kept(linear: jax.Array) -> jax.Array:
     """``linear``, the result of a linear layer, named as one that every form keeps."""
     return checkpoint_name(linear, _KEPT)
+
+
+def slots_of(
+    variables: Mapping[str, Any], layers: Iterable[str], leading: tuple[int, int], dtype: jnp.dtype
+) -> dict[str, Any]:
+    """`deferred.slots_of` for a loop over T steps of B rows, ``leading`` is ``(T, B)``.
+
+    There are none where B is more than the platform's limit; the loop then adds the gradient up.
+    """
+    if leading[1] > form().deferred:
+        return {}
+    return deferred.slots_of(variables, layers, leading, dtype)
 
 
 def defer(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from coworld_jax.networks.layers import LayerNorm, Linear, elu
+from coworld_jax.networks.recurrence import kept
 
 OBSERVING = ("input", "gates", "post_deter", "post_stats")  # layers of one step of filtering
 
@@ -68,7 +69,7 @@ class RSSM(nn.Module):
         x = elu(self.input(jnp.concatenate([stoch, action], axis=-1)))
         gates = self.gates(jnp.concatenate([x, deter.astype(x.dtype)], axis=-1))
         if self.cell == "layer_norm":
-            gates = self.norm(gates)
+            gates = kept(self.norm(gates))
         reset, candidate, update = jnp.split(gates.astype(jnp.float32), 3, axis=-1)
         candidate = jnp.tanh(nn.sigmoid(reset) * candidate)
         update = nn.sigmoid(update - 1.0)

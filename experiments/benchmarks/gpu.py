@@ -79,17 +79,18 @@ class Row(NamedTuple):
 
 
 _RELEASED = Row("released", 50, 50, must=10.0, aim=5.0)
+_LONG = Row("released", 16, 64, must=6.0)
 SEEDS = Row("planar", 8, 12)
 """The row that is also measured for many seeds."""
 
 ROWS = (
     _RELEASED,
-    Row("released", 16, 64, must=6.0),
+    _LONG,
     *(SEEDS._replace(seeds=seeds) for seeds in (1, 16)),
     Row("small", 16, 16),
     _RELEASED._replace(flags="no command buffers"),
     _RELEASED._replace(flags="loops in command buffers"),
-    _RELEASED._replace(loops="stock"),
+    *(row._replace(loops="stock") for row in (_RELEASED, _LONG, SEEDS)),
     _RELEASED._replace(unroll=5, loops="stock"),
     _RELEASED._replace(form="blocks"),
     SEEDS._replace(seeds=16, form="blocks"),

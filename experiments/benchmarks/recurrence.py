@@ -1,10 +1,11 @@
-"""Filtering a batch, forwards and backwards: weight gradients inside the loop, and after it.
+"""Filtering a batch, forwards and backwards, with the loop over time in each form.
 
 python -m experiments.benchmarks.recurrence
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 
 from coworld_jax.agents.dreamer import world_model
 from coworld_jax.agents.dreamer.agent import init_agent, make_agent
-from coworld_jax.networks import deferred
+from coworld_jax.networks import recurrence
 from coworld_jax.training import runtime
 from experiments.benchmark import show
 from experiments.benchmarks.timing import alternate
@@ -33,22 +34,25 @@ SIZES = (  # preset, rows of a step B, steps T
 _REPEATS = 15
 
 
-def measure(preset: str, batch: int, time: int) -> dict[str, float]:
-    """Milliseconds and temporary megabytes of both forms, measured in turns."""
+FORMS = {
+    "inside": recurrence.STOCK._replace(deferred=0),
+    "after": recurrence.STOCK._replace(deferred=math.inf),
+    "recomputed": recurrence.FORMS["gpu"]._replace(steps=1),
+    "as on a GPU": recurrence.FORMS["gpu"],
+}
+"""Weight gradients inside the loop, after it, and after it with less that is kept."""
+
+
+def measure(preset: str, batch: int, time: int) -> dict[str, tuple[float, float]]:
+    """Median milliseconds and temporary megabytes of each of `FORMS`, measured in turns."""
     calls, memory = [], []
-    for most in (0, batch):
-        with mock.patch.object(deferred, "MOST_ROWS", most):
+    for form in FORMS.values():
+        with mock.patch.object(recurrence, "STOCK", form):
             call, size = _prepare(preset, batch, time)
         calls.append(call)
         memory.append(size / 1e6)
-    inside, after = (1000 * statistics.median(times) for times in alternate(calls, _REPEATS))
-    return {
-        "inside_ms": inside,
-        "after_ms": after,
-        "after_over_inside": after / inside,
-        "inside_mb": memory[0],
-        "after_mb": memory[1],
-    }
+    medians = [1000 * statistics.median(times) for times in alternate(calls, _REPEATS)]
+    return dict(zip(FORMS, zip(medians, memory, strict=True), strict=True))
 
 
 def _prepare(preset: str, batch: int, time: int) -> tuple[Callable[[], Any], int]:
@@ -75,17 +79,14 @@ def _prepare(preset: str, batch: int, time: int) -> tuple[Callable[[], Any], int
 
 def main() -> None:
     """Print a table."""
-    rows = [["size", "inside", "after", "after / inside", "inside", "after"]]
+    rows = [["size", *FORMS, *FORMS]]
     for preset, batch, time in SIZES:
-        found = measure(preset, batch, time)
+        found = measure(preset, batch, time).values()
         rows.append(
             [
                 f"{preset} {batch}x{time}",
-                f"{found['inside_ms']:.2f} ms",
-                f"{found['after_ms']:.2f} ms",
-                f"{found['after_over_inside']:.2f}",
-                f"{found['inside_mb']:.1f} MB",
-                f"{found['after_mb']:.1f} MB",
+                *(f"{milliseconds:.2f} ms" for milliseconds, _ in found),
+                *(f"{megabytes:.1f} MB" for _, megabytes in found),
             ]
         )
     show(rows)

@@ -76,13 +76,16 @@ def prepare(config: Config, phase: str) -> Program:
     return started(traced, traced.compile())
 
 
-def trace(config: Config, phase: str, seeds: int = 1) -> Traced:
+def trace(
+    config: Config, phase: str, seeds: int = 1, place: Callable[[Any], Any] = lambda tree: tree
+) -> Traced:
     """A chunk of one of `PHASES`; devices share its batches as they do in a run.
 
     ``source`` has coupling B and ``pretrain`` has not; ``world_model`` is the target's warm-up.
 
     Args:
         seeds: that learn from the same data at once, each with a state of its own.
+        place: arguments of the chunk to those that it is compiled for.
     """
     learning, chunk = config.settings.learning, config.run.chunk
     mesh = parallel.make_mesh(config.run.devices, learning.batch)
@@ -115,7 +118,7 @@ def trace(config: Config, phase: str, seeds: int = 1) -> Traced:
     state = runtime.jit_once(init)(key_init)
     state, stores = parallel.replicate((state, stores), mesh)
     began = time.perf_counter()
-    lowered = parallel.spread(program, mesh).lower(state, stores, {}, _ZERO)
+    lowered = parallel.spread(program, mesh).lower(*place((state, stores, {}, _ZERO)))
     spent = time.perf_counter() - began
     return Traced(lowered, single, state, stores, batches, chunk, spent)
 

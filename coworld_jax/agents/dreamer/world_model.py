@@ -28,7 +28,6 @@ from coworld_jax.networks import (
     StateDecoder,
     StateEncoder,
     recurrence,
-    slots_of,
 )
 from coworld_jax.types import Batch, Latent
 
@@ -269,7 +268,7 @@ def observe_each(
     embed, action, noise = jax.tree.map(lambda *each: jnp.concatenate(each, axis=1), *batches)
     projected = model.rssm.apply(params["rssm"], embed, method="project")
 
-    slots = slots_of(params["rssm"], OBSERVING, embed.shape[:2], projected.dtype)
+    slots = recurrence.slots_of(params["rssm"], OBSERVING, embed.shape[:2], projected.dtype)
 
     def step(latent: Latent, inputs: tuple[Any, ...]) -> tuple[Latent, Latent]:
         slots, *given = inputs
