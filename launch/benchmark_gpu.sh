@@ -31,7 +31,7 @@ keep() { # NAME: the last line of the input becomes OUT/NAME, if it is an object
 }
 
 run 320 experiments.benchmarks.gpu "$out/rows.jsonl"
-[ -e "$out/playing.json" ] || run 305 experiments.benchmarks.playing | keep playing.json
+[ -e "$out/playing.json" ] || run 265 experiments.benchmarks.playing | keep playing.json
 [ -e "$out/loop.json" ] ||
     run 180 experiments.benchmark loop --preset=planar --source=planar/reach \
         --target=planar/reach_downhill --updates=300 | keep loop.json

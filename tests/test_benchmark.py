@@ -278,7 +278,7 @@ def test_each_row_of_the_gpu_table_has_a_name_and_a_setting_of_its_own():
 @pytest.mark.slow
 def test_rows_of_the_gpu_table_are_measured_beside_their_bounds():
     rows = [gpu.Row("planar", 2, 2, "float32", 1, seeds=seeds) for seeds in (1, 2)]
-    one, two = gpu.measure([rows[0], rows[1]._replace(form="blocks")])
+    one, two = gpu.measure([rows[0], rows[1]._replace(convolutions="blocks")])
     assert two["arithmetic_ms"] == pytest.approx(2 * one["arithmetic_ms"])
     assert two["steps_ms"] == one["steps_ms"]
     for row in (one, two):

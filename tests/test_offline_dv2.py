@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from tiny import close
 from tiny_ensembles import assert_two_devices_learn_as_one_does, drawn_and_trained
 
 from coworld_jax.agents.dreamer.world_model import without_stats
 from coworld_jax.agents.offline_dv2 import agent as offline
 from coworld_jax.agents.offline_dv2 import behavior
+from coworld_jax.networks import recurrence
 from coworld_jax.records.leaves import state_digest
 
 OFFLINE = tiny.OTHERS["offline_dv2"]
@@ -89,6 +91,16 @@ def test_a_penalty_lowers_rewards_and_steers_the_actor(penalty: str) -> None:
     # A penalty that is no function of the actions would leave the gradient as it is.
     gap = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), steered, free)
     assert max(jax.tree.leaves(gap)) > 1e-4
+
+
+def test_the_actor_learns_the_same_in_a_gpus_form_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected, _ = actor_gradient("mean_distance", 10.0)
+    form = recurrence.FORMS["gpu"]
+    monkeypatch.setattr(recurrence, "form", lambda: form)
+    found, _ = actor_gradient("mean_distance", 10.0)
+    close(found, expected, 1e-5)
 
 
 def test_no_penalty_is_none() -> None:

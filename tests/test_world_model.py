@@ -25,7 +25,8 @@ from coworld_jax.policy import AgentPolicy
 from coworld_jax.types import Latent
 
 T, B = 4, 2
-GPU = recurrence.FORMS["gpu"]
+PLAIN = recurrence.PLAIN
+GPU = recurrence.FORMS["gpu"]._replace(unroll=2)  # a loop, and a step that is left over
 KINDS = {"gaussian": lambda: tiny.SETTINGS, "categorical": lambda: tiny.categorical().settings}
 
 
@@ -120,9 +121,8 @@ def test_gradients_inside_the_loop_and_after_it_are_equal(
         )
 
     found = []
-    cpu = recurrence.STOCK
-    for stock in (cpu, GPU, cpu._replace(deferred=0)):
-        monkeypatch.setattr(recurrence, "STOCK", stock)
+    for form in (PLAIN, GPU, PLAIN._replace(most_rows_deferred=0)):
+        monkeypatch.setattr(recurrence, "form", lambda form=form: form)
         gradient = jax.vmap(jax.grad(loss, argnums=(0, 1)), in_axes=(0, None))
         program = jax.jit(lambda *args, gradient=gradient: gradient(*args))
         (weights, embed) = program(params, case.embed)
@@ -135,23 +135,27 @@ def test_gradients_inside_the_loop_and_after_it_are_equal(
 def test_the_actor_learns_the_same_from_a_rollout_that_is_computed_again(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Values and gradients of a rollout on a GPU's form of the loop, for two seeds."""
+    """Values and gradients of rollouts in a GPU's form: two seeds; one seed with two starts."""
     agent, world = case.agent, case.state.world_model
-    actor = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.01]), case.state.actor)
+    seeds = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.01]), case.state.actor)
     start = world_model.initial_latent(agent.model, B)
     noise = behavior.rollout_noise(agent.model, jax.random.split(jax.random.key(1)), 3, (1, B))
+    starts = jnp.stack([start.deter + 0.1, start.deter - 0.2])
 
     def loss(actor: Any, deter: jax.Array) -> jax.Array:
         rollout = behavior.imagine(agent, world, actor, start._replace(deter=deter), noise)
         return sum(jnp.sum(jnp.sin(leaf)) for leaf in rollout)
 
+    def gradients(seeds: Any, actor: Any, starts: jax.Array) -> Any:
+        each = jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)), (0, None))(seeds, starts[0])
+        shared = jax.grad(lambda actor: jnp.sum(jax.vmap(loss, (None, 0))(actor, starts)))(actor)
+        return each, shared
+
     found = []
-    for stock in (recurrence.STOCK, GPU):
-        monkeypatch.setattr(recurrence, "STOCK", stock)
-        program = jax.value_and_grad(loss, argnums=(0, 1))
-        found.append(jax.jit(jax.vmap(lambda *args, f=program: f(*args), (0, None)))(
-            actor, start.deter + 0.1
-        ))  # fmt: skip
+    for form in (PLAIN, GPU):
+        monkeypatch.setattr(recurrence, "form", lambda form=form: form)
+        program = jax.jit(lambda *args: gradients(*args))  # traced anew
+        found.append(program(seeds, case.state.actor, starts))
     assert all(np.any(leaf) for leaf in jax.tree.leaves(found[0]))
     close(found[0], found[1], 1e-5)
 

@@ -83,9 +83,8 @@ def descend(
 ) -> tuple[Tree, optax.OptState]:
     """One optimiser step; returns new parameters and new moments."""
     updates, opt_state = optimizer.update(grads, opt_state, params)
-    # Without a barrier XLA takes the step again in each product that reads the new weights, and on
-    # a GPU it then fails to compile some of them ("Expected instruction to have shape equal to
-    # f32[]").
+    # Without a barrier XLA computes the step again in each product that reads the new weights, and
+    # does not compile some of them for a GPU: "Expected instruction to have shape equal to f32[]".
     return jax.lax.optimization_barrier(optax.apply_updates(params, updates)), opt_state
 
 

@@ -43,16 +43,16 @@ class Slot(NamedTuple):
 
 
 def slots_of(
-    variables: Mapping[str, Any], layers: Iterable[str], leading: tuple[int, ...], dtype: jnp.dtype
+    variables: Mapping[str, Any], layers: Iterable[str], like: jax.Array
 ) -> dict[str, dict[str, dict[str, Slot]]]:
-    """Slots for a loop over the first axis of ``leading``, as further variables of the network.
+    """Slots for a loop over the first axis of ``like``, as further variables of the network.
 
     Args:
         variables: of a network, ``{"params": {layer: {"kernel", "bias"}}}``.
         layers: names of those `networks.layers.Linear` that the loop applies once a step; they have
             a bias.
-        leading: ``(T, B)``.
-        dtype: that the layers compute in.
+        like: rows of data, ``[T, B, ...]``, of the type that the layers compute in. With it, each
+            element of a `jax.vmap` has slots of its own.
 
     Returns:
         ``{"slots": {layer: {"slot": ...}}}`` with leading axes ``[T, B]``; a step of the loop
@@ -60,27 +60,28 @@ def slots_of(
         weights of the layers, summed over both axes in float32.
     """
     params = variables["params"]
-    return {COLLECTION: {name: {"slot": _slot(leading, dtype, params[name])} for name in layers}}
+    return {COLLECTION: {name: {"slot": _slot(params[name], like)} for name in layers}}
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _slot(leading: tuple[int, ...], dtype: jnp.dtype, layer: Layer) -> Slot:
-    # Made from the kernel: under `jax.vmap` over seeds each seed must have slots of its own.
-    empty = 0.0 * layer["kernel"].astype(dtype)
-    x, dy = (jnp.broadcast_to(row, (*leading, row.size)) for row in (empty[:, 0], empty[0]))
-    return Slot(x, dy)
+def _empty(params: Any, like: jax.Array) -> jax.Array:
+    """A zero made from both: under `jax.vmap` of either, each element has slots of its own."""
+    return 0.0 * (jax.tree.leaves(params)[0].ravel()[0] + like.ravel()[0])
 
 
-def _slot_fwd(leading: tuple[int, ...], dtype: jnp.dtype, layer: Layer) -> tuple[Slot, Layer]:
-    return _slot(leading, dtype, layer), layer
+@jax.custom_vjp
+def _slot(layer: Layer, like: jax.Array) -> Slot:
+    empty, leading = _empty(layer, like).astype(like.dtype), like.shape[:2]
+    return Slot(*(jnp.full((*leading, size), empty) for size in layer["kernel"].shape))
 
 
-def _slot_bwd(
-    leading: tuple[int, ...], dtype: jnp.dtype, layer: Layer, filled: Slot
-) -> tuple[Layer]:
+def _slot_fwd(layer: Layer, like: jax.Array) -> tuple[Slot, None]:
+    return _slot(layer, like), None
+
+
+def _slot_bwd(residuals: None, filled: Slot) -> tuple[Layer, None]:
     x, dy = (leaf.reshape(-1, leaf.shape[-1]) for leaf in filled)
     kernel = jnp.matmul(x.T, dy, preferred_element_type=jnp.float32)
-    return ({"kernel": kernel, "bias": jnp.sum(dy, axis=0, dtype=jnp.float32)},)
+    return {"kernel": kernel, "bias": jnp.sum(dy, axis=0, dtype=jnp.float32)}, None
 
 
 _slot.defvjp(_slot_fwd, _slot_bwd)
@@ -114,31 +115,31 @@ affine.defvjp(_affine_fwd, _affine_bwd)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def slot_of_network(network: Network, x: jax.ShapeDtypeStruct, params: Any) -> Slot:
+def slot_of_network(network: Network, steps: int, params: Any, rows: jax.Array) -> Slot:
     """The slot of a network that a loop applies once a step.
 
     Args:
         network: applied to ``params`` and rows.
-        x: its inputs in all steps, ``[T, B, in]``.
+        steps: T, of the loop.
+        rows: its inputs in the first step, ``[B, in]``; those of the other steps are like them.
 
     **Gradient:** to ``params``, that of all steps together.
     """
-    # Made from a parameter, as in `_slot`.
-    empty = 0.0 * jax.tree.leaves(params)[0].ravel()[0]
-    like = x, jax.eval_shape(network, params, x)
-    return Slot(*jax.tree.map(lambda leaf: jnp.full(leaf.shape, empty, leaf.dtype), like))
+    empty = _empty(params, rows)
+    like = rows, jax.eval_shape(network, params, rows)
+    return Slot(*jax.tree.map(lambda leaf: jnp.full((steps, *leaf.shape), empty, leaf.dtype), like))
 
 
-def _network_slot_fwd(network: Network, x: jax.ShapeDtypeStruct, params: Any) -> tuple[Slot, Any]:
-    return slot_of_network(network, x, params), params
+def _network_slot_fwd(
+    network: Network, steps: int, params: Any, rows: jax.Array
+) -> tuple[Slot, Any]:
+    return slot_of_network(network, steps, params, rows), params
 
 
-def _network_slot_bwd(
-    network: Network, x: jax.ShapeDtypeStruct, params: Any, filled: Slot
-) -> tuple[Any]:
-    rows, dy = jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), filled)
-    _, pull = jax.vjp(lambda params: network(params, rows), params)
-    return pull(dy)
+def _network_slot_bwd(network: Network, steps: int, params: Any, filled: Slot) -> tuple[Any, None]:
+    x, dy = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), filled)
+    _, pull = jax.vjp(lambda params: network(params, x), params)
+    return *pull(dy), None
 
 
 slot_of_network.defvjp(_network_slot_fwd, _network_slot_bwd)

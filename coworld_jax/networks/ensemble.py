@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from coworld_jax.networks.layers import Linear, elu
+from coworld_jax.networks.recurrence import kept
 
 
 class PriorHeads(nn.Module):
@@ -102,7 +103,8 @@ class EnsembleRSSM(nn.Module):
         """
         x = elu(self.input(jnp.concatenate([stoch, action], axis=-1)))
         if self.latent == "categorical":
-            gates = self.norm(self.gates(jnp.concatenate([x, deter], axis=-1)))
+            gates = self.gates(jnp.concatenate([x, deter], axis=-1))
+            gates = kept(self.norm(gates))  # see `RSSM.recur`
             reset, candidate, update = jnp.split(gates, 3, axis=-1)
             update = nn.sigmoid(update - 1.0)
             return update * jnp.tanh(nn.sigmoid(reset) * candidate) + (1.0 - update) * deter
@@ -141,7 +143,7 @@ class EnsembleRSSM(nn.Module):
 
 def _affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
     y = x @ kernel
-    return y + jnp.broadcast_to(bias, y.shape)
+    return kept(y + jnp.broadcast_to(bias, y.shape))
 
 
 def _stacked_glorot(

@@ -69,6 +69,7 @@ class RSSM(nn.Module):
         x = elu(self.input(jnp.concatenate([stoch, action], axis=-1)))
         gates = self.gates(jnp.concatenate([x, deter.astype(x.dtype)], axis=-1))
         if self.cell == "layer_norm":
+            # Kept, or XLA 0.10 cannot compile its gradient for a GPU together with the split's.
             gates = kept(self.norm(gates))
         reset, candidate, update = jnp.split(gates.astype(jnp.float32), 3, axis=-1)
         candidate = jnp.tanh(nn.sigmoid(reset) * candidate)

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 from absl import app, flags
 
@@ -60,8 +61,8 @@ class Row(NamedTuple):
     chunk: int = 50
     seeds: int = 1
     unroll: int = 1
-    form: str = "stock"  # of the convolutions
-    loops: str = "gpu"  # form of the loops over time
+    convolutions: str = "stock"  # their form
+    loops: str = "gpu"  # form of the loops over time: of a GPU, or plain
     flags: str = "default"
     must: float | None = None  # ms
     aim: float | None = None  # ms
@@ -72,8 +73,8 @@ class Row(NamedTuple):
         words = [f"`{self.preset}` {self.batch}x{self.length}", self.dtype]
         words += [f"{self.seeds} seeds"] if self.seeds > 1 else []
         words += [f"unroll {self.unroll}"] if self.unroll > 1 else []
-        words += [f"loops in {self.loops}"] if self.loops != "gpu" else []
-        words += [f"convolutions in {self.form}"] if self.form != "stock" else []
+        words += [f"{self.loops} loops"] if self.loops != "gpu" else []
+        words += [f"convolutions in {self.convolutions}"] if self.convolutions != "stock" else []
         words += [self.flags] if self.flags != "default" else []
         return ", ".join(words)
 
@@ -90,14 +91,14 @@ ROWS = (
     Row("small", 16, 16),
     _RELEASED._replace(flags="no command buffers"),
     _RELEASED._replace(flags="loops in command buffers"),
-    *(row._replace(loops="stock") for row in (_RELEASED, _LONG, SEEDS)),
-    _RELEASED._replace(unroll=5, loops="stock"),
-    _RELEASED._replace(form="blocks"),
-    SEEDS._replace(seeds=16, form="blocks"),
+    *(row._replace(loops="plain") for row in (_RELEASED, _LONG, SEEDS)),
+    _RELEASED._replace(unroll=5, loops="plain"),
+    _RELEASED._replace(convolutions="blocks"),
+    SEEDS._replace(seeds=16, convolutions="blocks"),
     Row("paper", 50, 50, chunk=10),
     _RELEASED._replace(unroll=10),
     *(SEEDS._replace(seeds=seeds) for seeds in (4, 64)),
-    SEEDS._replace(seeds=64, form="blocks"),
+    SEEDS._replace(seeds=64, convolutions="blocks"),
     SEEDS._replace(flags="no command buffers"),
     Row("released", 50, 50, dtype="float32"),
     Row("small", 16, 16, dtype="float32"),
@@ -122,13 +123,13 @@ def config_of(row: Row) -> Config:
 @contextlib.contextmanager
 def forms_of(row: Row) -> Iterator[None]:
     """Programs traced meanwhile have the row's forms of convolutions and loops on a GPU."""
-    stock, gpu = convolution.FORMS["stock"], recurrence.FORMS["gpu"]
-    convolution.FORMS["stock"] = convolution.FORMS[row.form]
-    recurrence.FORMS["gpu"] = {"gpu": gpu, "stock": recurrence.STOCK}[row.loops]
-    try:
+    loops = {"gpu": recurrence.FORMS["gpu"], "plain": recurrence.PLAIN}[row.loops]
+    convolutions = {"stock": convolution.FORMS[row.convolutions]}
+    with (
+        mock.patch.dict(convolution.FORMS, convolutions),
+        mock.patch.object(recurrence, "form", lambda: loops),
+    ):
         yield
-    finally:
-        convolution.FORMS["stock"], recurrence.FORMS["gpu"] = stock, gpu
 
 
 def measure(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@
 It compiles the row of `gpu.ROWS` of that name, or each with SUBSTRING in it, for an H200 that
 is described to XLA. Each row is printed with its kernels per update, and those of one turn of each
 loop over time. An update of a recurrent model is bound by this number: a kernel takes about 2 µs to
-start. Kernels are not tuned, since that needs the GPU: some products may take one more or less.
+start. XLA's autotuning is off, since it needs the GPU: some products may take one more or less.
 
 Needs Linux and XLA's compiler for CUDA, of jax's version, in the environment:
 
@@ -27,7 +27,6 @@ import jax
 from absl import app, flags
 from jax.experimental import topologies
 
-from coworld_jax.networks import recurrence
 from experiments.benchmarks import gpu, update
 
 _PHASE = flags.DEFINE_enum("phase", "target", list(update.PHASES), "Kind of update.")
@@ -52,7 +51,6 @@ device_description_str: "NVIDIA H200"
 _ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "-1",
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # of libraries that only a GPU needs
-    "XLA_FLAGS": "--xla_gpu_autotune_level=0",
 }
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%([\w.-]+) \(.*\{\s*$")
@@ -79,6 +77,9 @@ def count_kernels(hlo: str) -> tuple[int, list[Loop]]:
 
     Args:
         hlo: the text of a program that was compiled for a GPU.
+
+    Raises:
+        ValueError: a loop does not say how many turns it makes.
     """
     computations: dict[str, list[str]] = {}
     entry = name = ""
@@ -101,8 +102,10 @@ def count_kernels(hlo: str) -> tuple[int, list[Loop]]:
             return 0
         if found[1] == "while":
             turns = _TURNS.search(line)
+            if turns is None:
+                raise ValueError(f"The turns of a loop are not known: {line.strip()[:200]}")
             (body,) = re.findall(r"body=%([\w.-]+)", line)
-            loop = Loop(int(turns[1]) if turns else 1, kernels_of(body))
+            loop = Loop(int(turns[1]), kernels_of(body))
             loops.append(loop)
             return loop.turns * loop.kernels
         if found[1] in ("call", "conditional"):
@@ -114,13 +117,18 @@ def count_kernels(hlo: str) -> tuple[int, list[Loop]]:
     return kernels_of(entry), loops
 
 
+def has_cuda_compiler() -> bool:
+    """Whether the packages are there that this command needs."""
+    found = importlib.util.find_spec("jax_plugins") is not None
+    return found and importlib.util.find_spec("jax_plugins.xla_cuda12") is not None
+
+
 def compile_for_gpu(row: gpu.Row, phase: str) -> str:
     """The program of a row, a chunk of updates, as it is compiled for an H200."""
     (device,) = _topology().devices
     sharding = jax.sharding.SingleDeviceSharding(device)
     place = partial(jax.tree.map, partial(_described, sharding))
     with gpu.forms_of(row):
-        recurrence.FORMS["cpu"] = recurrence.FORMS["gpu"]  # the platform that traces
         traced = update.trace(gpu.config_of(row), phase, seeds=row.seeds, place=place)
     compiled, _ = traced.compile()
     return compiled.as_text() or ""
@@ -144,8 +152,10 @@ def _topology() -> topologies.TopologyDescription:
 
 def main(arguments: Sequence[str]) -> None:
     """Print a line for each row, and after it its figures as JSON."""
-    if importlib.util.find_spec("jax_plugins.xla_cuda12") is None:
+    if not has_cuda_compiler():
         raise app.UsageError("XLA's compiler for CUDA is missing: pip install the three packages.")
+    given = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""
+    os.environ["XLA_FLAGS"] = f"--xla_gpu_autotune_level=0 {given}".strip()
     os.environ.update(_ENVIRONMENT)  # before jax starts
     (substring,) = arguments[1:] or [""]
     rows = [row for row in gpu.ROWS if row.flags == "default" and substring in row.name]

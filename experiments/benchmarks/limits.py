@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from coworld_jax.config import Config
-from coworld_jax.networks.recurrence import steps_per_turn
+from coworld_jax.networks.recurrence import unrolled
 from experiments.benchmarks.flops import feature_size, update_flops
 from experiments.benchmarks.timing import (
     reference_product,
@@ -94,8 +94,8 @@ def limits(
 def sequential_steps(config: Config, phase: str) -> int:
     """Turns of the loops over time, forwards and backwards.
 
-    `tests/test_coworld.py` counts the same in the compiled programs.
+    `tests/test_coworld.py` counts the same in programs that are compiled for a CPU.
     """
-    learning, unroll = config.settings.learning, steps_per_turn(config.settings.network.unroll)
+    learning, unroll = config.settings.learning, unrolled(config.settings.network.unroll)
     imagined = 0 if phase == "world_model" else learning.horizon - 1
     return 2 * (math.ceil(learning.length / unroll) + math.ceil(imagined / unroll))

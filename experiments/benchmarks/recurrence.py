@@ -35,19 +35,19 @@ _REPEATS = 15
 
 
 FORMS = {
-    "inside": recurrence.STOCK._replace(deferred=0),
-    "after": recurrence.STOCK._replace(deferred=math.inf),
-    "recomputed": recurrence.FORMS["gpu"]._replace(steps=1),
+    "inside": recurrence.PLAIN._replace(most_rows_deferred=0),
+    "after": recurrence.PLAIN._replace(most_rows_deferred=math.inf),
+    "recomputed": recurrence.FORMS["gpu"]._replace(unroll=1),
     "as on a GPU": recurrence.FORMS["gpu"],
 }
-"""Weight gradients inside the loop, after it, and after it with less that is kept."""
+"""Weight gradients inside the loop; after it; after it with less that is kept; and unrolled too."""
 
 
 def measure(preset: str, batch: int, time: int) -> dict[str, tuple[float, float]]:
     """Median milliseconds and temporary megabytes of each of `FORMS`, measured in turns."""
     calls, memory = [], []
     for form in FORMS.values():
-        with mock.patch.object(recurrence, "STOCK", form):
+        with mock.patch.object(recurrence, "form", lambda form=form: form):
             call, size = _prepare(preset, batch, time)
         calls.append(call)
         memory.append(size / 1e6)

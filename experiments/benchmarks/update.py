@@ -85,7 +85,8 @@ def trace(
 
     Args:
         seeds: that learn from the same data at once, each with a state of its own.
-        place: arguments of the chunk to those that it is compiled for.
+        place: maps the chunk's arguments to the arrays or shapes that it is lowered for, for
+            example on another device.
     """
     learning, chunk = config.settings.learning, config.run.chunk
     mesh = parallel.make_mesh(config.run.devices, learning.batch)

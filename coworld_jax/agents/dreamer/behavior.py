@@ -99,9 +99,8 @@ def imagine(
     model, dtype = agent.model, agent.model.rssm.dtype
     taken = jnp.arange(noise.action.shape[-1])[None] < agent.action_size
 
-    rows, steps = features(start), len(noise.action)
-    inputs = jax.ShapeDtypeStruct((steps, *rows.shape), dtype)
-    act, slots = recurrence.defer(agent.actor.apply, actor_params, inputs)
+    first = features(start).astype(dtype)
+    act, slots = recurrence.defer(agent.actor.apply, actor_params, first, len(noise.action))
 
     def step(latent: Latent, inputs: tuple[Any, ...]) -> tuple[Latent, tuple[jax.Array, ...]]:
         noise, slot = inputs

@@ -27,7 +27,7 @@ class NetworkConfig:
     discount_head: bool = False
     initializer: str = choice("glorot", "torch")
     dtype: str = choice("float32", "bfloat16")  # compute; parameters and losses stay float32
-    unroll: int = count(1)  # steps of one turn of the loops over time; 1 leaves it to the platform
+    unroll: int = count(1)  # of loops over time, steps per iteration; 1: the platform's choice
 
     def check(self) -> None:
         """Latents and their classes fit together.

@@ -41,7 +41,7 @@ class WorldModel(NamedTuple):
     reward: MLP
     continuation: MLP | None
     action_size: int
-    unroll: int = 1  # steps that one turn of a loop over time makes
+    unroll: int = 1  # see `recurrence.unrolled`
     state_size: int = 0  # N of the state vector that it reads; 0 if it reads images
     bridge: Encoder | None = None  # of images into the embedding of states, where it reads these
 
@@ -268,7 +268,7 @@ def observe_each(
     embed, action, noise = jax.tree.map(lambda *each: jnp.concatenate(each, axis=1), *batches)
     projected = model.rssm.apply(params["rssm"], embed, method="project")
 
-    slots = recurrence.slots_of(params["rssm"], OBSERVING, embed.shape[:2], projected.dtype)
+    slots = recurrence.slots_of(params["rssm"], OBSERVING, projected)
 
     def step(latent: Latent, inputs: tuple[Any, ...]) -> tuple[Latent, Latent]:
         slots, *given = inputs

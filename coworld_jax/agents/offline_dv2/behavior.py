@@ -80,9 +80,7 @@ def imagine(
     **Gradient:** to the actor through the imagined dynamics; its own input is stopped.
     """
 
-    rows = features(start)
-    all_rows = jax.ShapeDtypeStruct((len(heads), *rows.shape), rows.dtype)
-    act, slots = recurrence.defer(agent.actor.apply, actor, all_rows)
+    act, slots = recurrence.defer(agent.actor.apply, actor, features(start), len(heads))
 
     def step(latent: Latent, inputs: tuple[Any, ...]) -> tuple[Latent, tuple[Any, ...]]:
         head, noise, slot = inputs
