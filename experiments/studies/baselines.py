@@ -49,8 +49,8 @@ STUDY = Study(
         "The highest means are those of finetune (92), multitask (87) and curl (86). curl and "
         "finetune are certainly higher than bc, by 22 [15, 29] and 28 [7, 49]; cql is lower, by 33 "
         "[11, 55]. At the end cql's values lie 107 [48, 166] below the return that its episodes "
-        "pay. The mean of CoWorld is lower than that of an offline DreamerV2 (dreamer, 66 [23, 108]), "
-        "but the intervals overlap.",
+        "pay. The mean of CoWorld is lower than that of an offline DreamerV2 (dreamer, 66 "
+        "[23, 108]), but the intervals overlap.",
         "Limits: one pair, 3 seeds that share one dataset (467 episodes with the mean return 44), "
         "short runs of small networks. With one pair the interquartile mean says no more than the "
         "return. finetune, multitask, lompo_finetune and CoWorld also use a simulator of the "
