@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,52 +11,19 @@ import numpy as np
 import pytest
 import tiny
 from tiny import close
+from tiny_world_model import KINDS, B, Case, T, make_case
 
-from coworld_jax.agents.dreamer import agent as agents
 from coworld_jax.agents.dreamer import behavior, world_model
 from coworld_jax.agents.dreamer.acting import act, initial_acting_state, make_player
-from coworld_jax.agents.dreamer.agent import Agent, AgentState
 from coworld_jax.agents.dreamer.behavior import Noise
-from coworld_jax.agents.dreamer.world_model import Chunks, Observation
-from coworld_jax.networks import recurrence
+from coworld_jax.agents.dreamer.world_model import Chunks
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.types import Latent
-
-T, B = 4, 2
-PLAIN = recurrence.PLAIN
-GPU = recurrence.FORMS["gpu"]._replace(unroll=2)  # a loop, and a step that is left over
-KINDS = {"gaussian": lambda: tiny.SETTINGS, "categorical": lambda: tiny.categorical().settings}
-
-
-class Case(NamedTuple):
-    """An agent with data, and filtering as one compiled function of data."""
-
-    agent: Agent
-    state: AgentState
-    embed: jax.Array  # [T, B, E]
-    action: jax.Array  # [T, B, A]
-    noise: jax.Array  # [T, B, groups]
-    observe: Callable[..., Observation]
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def case(request: pytest.FixtureRequest) -> Case:
-    settings = KINDS[request.param]()
-    agent = agents.make_agent(settings.network, settings.learning, tiny.ACTION)
-    # Compiled as a whole: hundreds of small programs otherwise.
-    state = jax.jit(lambda key: agents.init_agent(agent, key))(jax.random.key(7))
-    model, params = agent.model, state.world_model
-    rng = np.random.default_rng(0)
-    return Case(
-        agent,
-        state,
-        jnp.asarray(rng.normal(size=(T, B, model.rssm.embed)), jnp.float32),
-        jnp.asarray(rng.uniform(-1, 1, (T, B, tiny.ACTION)), jnp.float32),
-        world_model.latent_noise(model, jax.random.key(0), T, B),
-        jax.jit(lambda embed, action, noise: world_model.observe(
-            model, params, embed, action, noise
-        )),
-    )  # fmt: skip
+    return make_case(request.param)
 
 
 def changed(found: Latent, other: Latent) -> dict[str, np.ndarray]:
@@ -96,75 +61,6 @@ def test_batches_that_are_filtered_side_by_side_do_not_mix(case: Case) -> None:
     both = jax.jit(partial(world_model.observe_each, model))(params, [own, other])
     for found, batch in zip(both, (own, other), strict=True):
         close(found, jax.jit(partial(world_model.observe, model))(params, *batch))
-
-
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
-def test_gradients_inside_the_loop_and_after_it_are_equal(
-    case: Case, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of each weight and of the embeddings, for two batches, two seeds, and unrolled.
-
-    Also where a loop computes again what it has not kept, as on a GPU.
-    """
-    model = case.agent.model
-    model = model._replace(rssm=model.rssm.clone(dtype=jnp.dtype(dtype)), unroll=3)
-    params = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.01]), case.state.world_model)
-    other = Chunks(case.embed[:, :1], -case.action[:, :1], case.noise[:, :1])
-
-    def loss(params: Any, embed: jax.Array) -> jax.Array:
-        own = Chunks(embed, case.action, case.noise)
-        seen = world_model.observe_each(model, params, [own, other])
-        return sum(
-            jnp.sum(jnp.sin(leaf.astype(jnp.float32)))
-            for each in seen
-            for leaf in jax.tree.leaves((each.post, each.prior))
-        )
-
-    found = []
-    for form in (PLAIN, GPU, PLAIN._replace(most_rows_deferred=0)):
-        monkeypatch.setattr(recurrence, "form", lambda form=form: form)
-        gradient = jax.vmap(jax.grad(loss, argnums=(0, 1)), in_axes=(0, None))
-        program = jax.jit(lambda *args, gradient=gradient: gradient(*args))
-        (weights, embed) = program(params, case.embed)
-        found.append((weights["rssm"], embed))
-    assert all(np.any(leaf) for leaf in jax.tree.leaves(found[0]))
-    for other in found[1:]:
-        close(found[0], other, 1e-5 if dtype == "float32" else 0.05)
-
-
-def test_the_actor_learns_the_same_from_a_rollout_that_is_computed_again(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Values and gradients of rollouts in a GPU's form: two seeds; one seed with two starts."""
-    agent, world = case.agent, case.state.world_model
-    seeds = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.01]), case.state.actor)
-    start = world_model.initial_latent(agent.model, B)
-    noise = behavior.rollout_noise(agent.model, jax.random.split(jax.random.key(1)), 3, (1, B))
-    starts = jnp.stack([start.deter + 0.1, start.deter - 0.2])
-
-    def loss(actor: Any, deter: jax.Array) -> jax.Array:
-        rollout = behavior.imagine(agent, world, actor, start._replace(deter=deter), noise)
-        return sum(jnp.sum(jnp.sin(leaf)) for leaf in rollout)
-
-    def gradients(seeds: Any, actor: Any, starts: jax.Array) -> Any:
-        each = jax.vmap(jax.value_and_grad(loss, argnums=(0, 1)), (0, None))(seeds, starts[0])
-        shared = jax.grad(lambda actor: jnp.sum(jax.vmap(loss, (None, 0))(actor, starts)))(actor)
-        return each, shared
-
-    found = []
-    for form in (PLAIN, GPU):
-        monkeypatch.setattr(recurrence, "form", lambda form=form: form)
-        program = jax.jit(lambda *args: gradients(*args))  # traced anew
-        found.append(program(seeds, case.state.actor, starts))
-    assert all(np.any(leaf) for leaf in jax.tree.leaves(found[0]))
-    close(found[0], found[1], 1e-5)
-
-
-def test_unrolling_the_recurrence_changes_no_value(case: Case) -> None:
-    unrolled = case.agent.model._replace(unroll=3)  # does not divide T
-    arguments = (case.state.world_model, case.embed, case.action, case.noise)
-    seen = jax.jit(partial(world_model.observe, unrolled))(*arguments)
-    close(seen.post, case.observe(case.embed, case.action, case.noise).post)
 
 
 def test_an_action_led_to_the_image_of_its_own_index(case: Case) -> None:

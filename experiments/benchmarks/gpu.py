@@ -17,7 +17,6 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -154,14 +153,13 @@ def _measure_few(rows: Sequence[Row], rates: Rates) -> Iterator[dict[str, Any]]:
                 traced[row.name] = update.trace(config_of(row), _PHASE, seeds=row.seeds)
         except _FAILURES as error:
             failed[row.name] = _first_line(error)
-    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
-        compiling = {name: pool.submit(one.compile) for name, one in traced.items()}
+    compiled = dict(zip(traced, update.compile_together(traced.values()), strict=True))
     for row in rows:
         if row.name in failed:
             yield {"name": row.name, "error": failed[row.name]}
             continue
         try:
-            ready = compiling.pop(row.name).result()
+            ready = compiled.pop(row.name).result()
             yield _figures(row, update.started(traced.pop(row.name), ready), rates)
         except _FAILURES as error:
             yield {"name": row.name, "error": _first_line(error)}
@@ -192,14 +190,18 @@ def _figures(row: Row, program: update.Program, rates: Rates) -> dict[str, Any]:
     }
 
 
+def set_flags(flags: str) -> None:
+    """Give XLA these flags; call it before jax starts. What the user has set stays and decides."""
+    given = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""
+    # The last one counts. XLA takes a blank text for the name of a file.
+    os.environ["XLA_FLAGS"] = f"{flags} {given}".strip()
+
+
 def main(arguments: Sequence[str]) -> None:
     """Append figures to the file that is named."""
     if len(arguments) != 2:
         raise app.UsageError("Name the file that figures are appended to.")
-    given = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""
-    # Before jax starts. What the user has set comes last, and so decides. XLA takes a blank text
-    # for the name of a file.
-    os.environ["XLA_FLAGS"] = f"{FLAGS[_FLAGS.value]} {given}".strip()
+    set_flags(FLAGS[_FLAGS.value])
     runtime.configure()  # a second call finds what the first has compiled
     file = Path(arguments[1])
     there = {line["name"] for line in read_lines(file) if "error" not in line}

@@ -14,12 +14,12 @@ Needs Linux and XLA's compiler for CUDA, of jax's version, in the environment:
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,7 +127,7 @@ def compile_for_gpu(row: gpu.Row, phase: str) -> str:
     """The program of a row, a chunk of updates, as it is compiled for an H200."""
     (device,) = _topology().devices
     sharding = jax.sharding.SingleDeviceSharding(device)
-    place = partial(jax.tree.map, partial(_described, sharding))
+    place = functools.partial(jax.tree.map, functools.partial(_described, sharding))
     with gpu.forms_of(row):
         traced = update.trace(gpu.config_of(row), phase, seeds=row.seeds, place=place)
     compiled, _ = traced.compile()
@@ -138,6 +138,7 @@ def _described(sharding: jax.sharding.Sharding, array: Any) -> jax.ShapeDtypeStr
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
 
+@functools.cache
 def _topology() -> topologies.TopologyDescription:
     """A machine with one H200."""
     from jax._src import xla_bridge
@@ -154,8 +155,7 @@ def main(arguments: Sequence[str]) -> None:
     """Print a line for each row, and after it its figures as JSON."""
     if not has_cuda_compiler():
         raise app.UsageError("XLA's compiler for CUDA is missing: pip install the three packages.")
-    given = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""
-    os.environ["XLA_FLAGS"] = f"--xla_gpu_autotune_level=0 {given}".strip()
+    gpu.set_flags("--xla_gpu_autotune_level=0")
     os.environ.update(_ENVIRONMENT)  # before jax starts
     (substring,) = arguments[1:] or [""]
     rows = [row for row in gpu.ROWS if row.flags == "default" and substring in row.name]

@@ -112,7 +112,8 @@ def _collect(config: Config, directory: Path) -> None:
 def _seconds_alone(config: Config) -> float:
     """Seconds of one update of each phase, together, in chunks as long as the run's."""
     traced = [trace(config, phase) for phase in PHASES]
-    programs = map(started, traced, compile_together(traced))
+    compiled = (one.result() for one in compile_together(traced))
+    programs = map(started, traced, compiled)
     return sum(seconds(program.run_chunk) for program in programs) / config.run.chunk
 
 

@@ -6,8 +6,8 @@ import functools
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -124,10 +124,13 @@ def trace(
     return Traced(lowered, single, state, stores, batches, chunk, spent)
 
 
-def compile_together(traced: Sequence[Traced]) -> list[tuple[Any, float]]:
-    """`Traced.compile` of each, side by side: XLA keeps about two cores busy with one program."""
+def compile_together(traced: Iterable[Traced]) -> list[Future[tuple[Any, float]]]:
+    """`Traced.compile` of each, side by side: XLA keeps about two cores busy with one program.
+
+    All are done; the result of one that failed raises its error.
+    """
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
-        return list(pool.map(Traced.compile, traced))
+        return [pool.submit(one.compile) for one in traced]
 
 
 def _one(batch: Batch, mesh: parallel.Mesh | None) -> Batch:
