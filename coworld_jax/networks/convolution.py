@@ -3,9 +3,9 @@
 `convolve` and `convolve_transpose` are the equations: each layer is
 ``f(conv(x, kernel) + bias)`` with ``f`` ELU or ReLU; `convolve_pixels` has kernels of 3 and strides
 of 1 too. Kernels are ``[height, width, in, out]`` in every form, so weights do not depend on it.
-Other platforms run the stock convolutions; on a CPU, where XLA runs gradients and transposed
-convolutions far below the matrix units, the layers are matrix products (`batch_last`,
-`row_windows`).
+Other platforms run the stock convolutions. XLA for a CPU runs gradients and transposed convolutions
+far below the matrix units; there the layers are computed in C++ (`direct`), or, without it, as
+matrix products (`batch_last`, `row_windows`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import chex
 import jax
 
-from coworld_jax.networks import batch_last, row_windows
+from coworld_jax.networks import batch_last, direct, row_windows
 from coworld_jax.networks.layers import elu, for_each_row
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"elu": elu, "relu": jax.nn.relu}
@@ -45,7 +45,7 @@ def convolve(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array
     return jax.lax.platform_dependent(
         x,
         tuple(layers),
-        cpu=partial(FORMS["blocks"].convolve, activation=activation),
+        cpu=partial(FORMS[_form_on_cpu(x, layers)].convolve, activation=activation),
         default=partial(FORMS["stock"].convolve, activation=activation),
     )
 
@@ -68,7 +68,7 @@ def convolve_transpose(x: jax.Array, layers: Layers, activation: str = "elu") ->
     return jax.lax.platform_dependent(
         x,
         tuple(layers),
-        cpu=partial(FORMS["blocks"].convolve_transpose, activation=activation),
+        cpu=partial(FORMS[_form_on_cpu(x, layers)].convolve_transpose, activation=activation),
         default=partial(FORMS["stock"].convolve_transpose, activation=activation),
     )
 
@@ -88,9 +88,19 @@ def convolve_pixels(x: jax.Array, layers: Layers, strides: Sequence[int]) -> jax
     return jax.lax.platform_dependent(
         x,
         tuple(layers),
-        cpu=partial(PIXEL_FORMS["rows"], strides=tuple(strides)),
+        cpu=partial(PIXEL_FORMS[_pixel_form_on_cpu(x, layers)], strides=tuple(strides)),
         default=partial(PIXEL_FORMS["stock"], strides=tuple(strides)),
     )
+
+
+def _form_on_cpu(x: jax.Array, layers: Layers) -> str:
+    """The fastest of `FORMS`."""
+    return "direct" if direct.fits(x, [kernel for kernel, _ in layers]) else "blocks"
+
+
+def _pixel_form_on_cpu(x: jax.Array, layers: Layers) -> str:
+    """The fastest of `PIXEL_FORMS`."""
+    return "direct" if direct.fits(x, [kernel for kernel, _ in layers]) else "rows"
 
 
 def strided_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -158,6 +168,30 @@ def _convolve_transpose_in_blocks(
     return batch_last.join(blocks, x.shape[0])
 
 
+def _convolve_directly(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array:
+    blocks = direct.split(x)
+    for kernel, bias in layers:
+        blocks = direct.conv(blocks, kernel, bias, 2, activation)
+    return direct.join(blocks, x.shape[0])
+
+
+def _convolve_transpose_directly(
+    x: jax.Array, layers: Layers, activation: str = "elu"
+) -> jax.Array:
+    blocks = direct.split(x)
+    for index, (kernel, bias) in enumerate(layers):
+        last = index == len(layers) - 1
+        blocks = direct.conv_transpose(blocks, kernel, bias, 2, "none" if last else activation)
+    return direct.join(blocks, x.shape[0])
+
+
+def _convolve_pixels_directly(x: jax.Array, layers: Layers, strides: Sequence[int]) -> jax.Array:
+    blocks = direct.split(x)
+    for (kernel, bias), stride in zip(layers, strides, strict=True):
+        blocks = direct.conv(blocks, kernel, bias, stride, "relu")
+    return direct.join(blocks, x.shape[0])
+
+
 class Form(NamedTuple):
     """One way to compute `convolve` and `convolve_transpose`."""
 
@@ -168,7 +202,12 @@ class Form(NamedTuple):
 FORMS = {
     "stock": Form(_convolve_stock, _convolve_transpose_stock),
     "blocks": Form(_convolve_in_blocks, _convolve_transpose_in_blocks),
+    "direct": Form(_convolve_directly, _convolve_transpose_directly),  # see `direct.fits`
 }
 
-PIXEL_FORMS = {"stock": _convolve_pixels_stock, "rows": _convolve_pixels_in_rows}
+PIXEL_FORMS = {
+    "stock": _convolve_pixels_stock,
+    "rows": _convolve_pixels_in_rows,
+    "direct": _convolve_pixels_directly,
+}
 """Ways to compute `convolve_pixels`."""

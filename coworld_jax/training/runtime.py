@@ -21,6 +21,7 @@ import jax
 
 from coworld_jax import hosts
 from coworld_jax.data import usable_cores
+from coworld_jax.training.native import use_native_convolutions
 
 _LOG = logging.getLogger(__name__)
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
@@ -92,6 +93,7 @@ def configure(*, cache: bool = True) -> Path | None:
         ValueError: see `check_devices`.
     """
     check_devices()
+    use_native_convolutions()
     directory = _cache_directory() if cache else None
     if directory is None:
         jax.config.update("jax_enable_compilation_cache", False)

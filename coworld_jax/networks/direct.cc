@@ -1,0 +1,458 @@
+// Convolutions without padding, computed directly: no patch is copied. direct.py has the equations.
+//
+// An array [G, height, width, C, n] holds G blocks of n images. One channel of one pixel of n images
+// fills one vector register (`Lanes`), so that a multiply-add serves n images, and what lies under
+// one row of a kernel is one run of memory. The sums that belong to one tile of pixels and channels
+// stay in registers. They are made in the same order whatever the number of threads.
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+#if defined(__AVX512F__)  // images of a block, and registers that hold sums
+constexpr int kImages = 16, kSums = 24;
+#elif defined(__AVX__)
+constexpr int kImages = 8, kSums = 12;
+#else
+constexpr int kImages = 4, kSums = 24;
+#endif
+constexpr int kMostTaps = 8;             // rows of a kernel
+constexpr int64_t kKernelBytes = 1 << 18;  // of a kernel that stays in the L2 cache
+constexpr int64_t kPixels = 64;          // whose inputs to a tile stay in the L1 cache
+
+typedef float Lanes __attribute__((vector_size(4 * kImages), aligned(4), may_alias));
+typedef int32_t Words __attribute__((vector_size(4 * kImages), aligned(4), may_alias));
+
+template <int rank>
+using Array = ffi::Buffer<ffi::F32, rank>;
+template <int rank>
+using Result = ffi::ResultBuffer<ffi::F32, rank>;
+
+enum Activation : int64_t { kNone = 0, kElu = 1, kRelu = 2 };
+
+inline Lanes load(const float* from) { return *(const Lanes*)from; }
+// A value that several multiply-adds use: without a barrier, each of them reads it from memory.
+inline Lanes in_register(Lanes value) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(value));
+#elif defined(__AVX__)
+  asm("" : "+x"(value));
+#endif
+  return value;
+}
+
+inline void store(float* to, Lanes value) { *(Lanes*)to = value; }
+
+// 2^n e^r with |r| <= ln(2) / 2, and e^r as a polynomial; right to 2 units in the last place.
+inline Lanes exponential(Lanes x) {
+  const Lanes lowest = Lanes{} - 87.0f;
+  x = x < lowest ? lowest : x;
+  const Lanes shifted = x * 1.44269504f + 12582912.0f;  // n is in the low bits of 1.5 * 2^23 + n
+  const Lanes n = shifted - 12582912.0f;
+  const Lanes r = x - n * 0.693359375f + n * 2.12194440e-4f;  // ln(2) in two parts
+  Lanes p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  return (p * r * r + r + 1.0f) * (Lanes)(((Words)shifted << 23) + 0x3f800000);
+}
+
+inline Lanes activate(Lanes z, int64_t activation) {
+  const Lanes zero = {};
+  if (activation == kNone) return z;
+  if (activation == kRelu) return z > zero ? z : zero;
+  return z > zero ? z : exponential(z < zero ? z : zero) - 1.0f;
+}
+
+// The gradient of z from that of y = activate(z).
+inline Lanes activation_gradient(Lanes y, Lanes dy, int64_t activation) {
+  const Lanes zero = {}, one = zero + 1.0f;
+  if (activation == kNone) return dy;
+  if (activation == kRelu) return y > zero ? dy : zero;
+  return dy * (y > zero ? one : y + 1.0f);
+}
+
+// Memory of a thread, aligned as registers are. It is kept from call to call.
+class Scratch {
+ public:
+  float* floats(int64_t count) {
+    const size_t registers = (count + kImages - 1) / kImages;
+    if (memory_.size() < registers) memory_.resize(registers);
+    return memory_[0].lanes;
+  }
+
+ private:
+  struct alignas(4 * kImages) Register {
+    float lanes[kImages];
+  };
+  std::vector<Register> memory_;
+};
+
+// work(0) ... work(count - 1). The calling thread takes its share, so that a full pool cannot block.
+template <typename Work>
+void parallel(ffi::ThreadPool& pool, int64_t count, Work work) {
+  struct State {
+    std::atomic<int64_t> next{0};
+    std::mutex mutex;
+    std::condition_variable finished;
+    int64_t done = 0;
+  };
+  auto state = std::make_shared<State>();
+  auto share = [state, count, work] {
+    for (int64_t i; (i = state->next++) < count;) {
+      work(i);
+      std::lock_guard<std::mutex> lock(state->mutex);
+      if (++state->done == count) state->finished.notify_all();
+    }
+  };
+  const int64_t threads = std::min<int64_t>(pool.num_threads(), count);
+  for (int64_t other = 1; other < threads; ++other) pool.Schedule(decltype(share)(share));
+  share();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->finished.wait(lock, [&] { return state->done == count; });
+}
+
+// body(first, count) for tiles of channels.
+template <typename Body>
+void for_tiles(int64_t channels, Body body) {
+  for (int64_t first = 0, count; first < channels; first += count) {
+    const int64_t left = channels - first;
+    count = left >= 8 ? 8 : left >= 6 ? 6 : left >= 4 ? 4 : left;
+    body(first, count);
+  }
+}
+
+// A row of output pixels, some channels of it, and what lies under the kernel at its first pixel.
+struct Row {
+  const float* under[kMostTaps];  // one run of memory for each row of the kernel
+  int64_t taps;                   // rows of the kernel
+  int64_t run;                    // floats of a run, over n: columns of the kernel times channels
+  int64_t step;                   // floats from one pixel to the next
+  const float* kernel;            // [taps, run, F]
+  const float* bias;              // [F]
+  int64_t activation;
+  float* out;
+  int64_t out_step;
+};
+
+// F channels of P neighbouring pixels.
+template <int P, int F>
+inline void compute_tile(const Row& row) {
+  Lanes sums[P][F];
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p)
+#pragma GCC unroll 8
+    for (int f = 0; f < F; ++f) sums[p][f] = Lanes{} + row.bias[f];
+  const float* kernel = row.kernel;
+  for (int64_t r = 0; r < row.taps; ++r) {
+    const float* in = row.under[r];
+    for (int64_t t = 0; t < row.run; ++t, in += kImages, kernel += F) {
+      Lanes x[P];
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) x[p] = in_register(load(in + p * row.step));
+#pragma GCC unroll 8
+      for (int f = 0; f < F; ++f) {
+        const Lanes weight = in_register(Lanes{} + kernel[f]);
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) sums[p][f] += x[p] * weight;
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p)
+#pragma GCC unroll 8
+    for (int f = 0; f < F; ++f)
+      store(row.out + p * row.out_step + f * kImages, activate(sums[p][f], row.activation));
+}
+
+template <int P, int F>
+void compute_row(Row row, int64_t pixels) {
+  for (; pixels >= P; pixels -= P) {
+    compute_tile<P, F>(row);
+    for (int64_t r = 0; r < row.taps; ++r) row.under[r] += P * row.step;
+    row.out += P * row.out_step;
+  }
+  if constexpr (P > 1) compute_row<P / 2, F>(row, pixels);
+}
+
+// As many pixels at once as leave registers for the inputs and a weight.
+template <int F>
+void compute_wide(const Row& row, int64_t pixels) {
+  compute_row<std::min(F == 3 ? 7 : 8, kSums / F), F>(row, pixels);
+}
+
+void compute(const Row& row, int64_t channels, int64_t pixels) {
+  switch (channels) {
+    case 8: return compute_wide<8>(row, pixels);
+    case 6: return compute_wide<6>(row, pixels);
+    case 4: return compute_wide<4>(row, pixels);
+    case 3: return compute_wide<3>(row, pixels);
+    case 2: return compute_wide<2>(row, pixels);
+    default: return compute_wide<1>(row, pixels);
+  }
+}
+
+// y[i, j, f] = activate(sum_{p, q, c} x[s i + p, s j + q, c] kernel[p, q, c, f] + bias[f])
+ffi::Error Gather(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bias, Result<5> y,
+                  int64_t s, int64_t activation) {
+  const int64_t G = x.dimensions()[0], H = x.dimensions()[1], W = x.dimensions()[2];
+  const int64_t k = kernel.dimensions()[0], C = kernel.dimensions()[2], F = kernel.dimensions()[3];
+  const int64_t h = y->dimensions()[1], w = y->dimensions()[2], inputs = k * k * C;
+  std::vector<float> packed(inputs * F);  // [tile, k, k, C, channels of the tile]
+  const float* weights = kernel.typed_data();
+  for_tiles(F, [&](int64_t f, int64_t count) {
+    float* to = &packed[f * inputs];
+    for (int64_t t = 0; t < inputs; ++t, to += count) std::copy_n(weights + t * F + f, count, to);
+  });
+  const float *in = x.typed_data(), *biases = bias.typed_data(), *tiles = packed.data();
+  float* out = y->typed_data();
+  // A small kernel stays in the cache while the rows pass; else the image does.
+  const int64_t at_once = 4 * inputs * F <= kKernelBytes ? 1 : h;
+  parallel(pool, G, [=](int64_t g) {
+    for (int64_t first = 0; first < h; first += at_once)
+      for_tiles(F, [&](int64_t f, int64_t count) {
+        for (int64_t i = first; i < first + at_once; ++i) {
+          Row row{{}, k, k * C, s * C * kImages, tiles + f * inputs, biases + f, activation,
+                  out + ((g * h + i) * w * F + f) * kImages, F * kImages};
+          for (int64_t p = 0; p < k; ++p)
+            row.under[p] = in + (g * H + s * i + p) * W * C * kImages;
+          compute(row, count, w);
+        }
+      });
+  });
+  return ffi::Error::Success();
+}
+
+// y[u, v, c] = activate(sum_{s i + p = u, s j + q = v, d} x[i, j, d] kernel[p, q, c, d] + bias[c])
+//
+// Pixels of one residue (u mod s, v mod s) have the same taps, of which the last is met first.
+ffi::Error Spread(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bias, Result<5> y,
+                  int64_t s, int64_t activation) {
+  const int64_t G = x.dimensions()[0], h = x.dimensions()[1], w = x.dimensions()[2];
+  const int64_t k = kernel.dimensions()[0], C = kernel.dimensions()[2], D = kernel.dimensions()[3];
+  const int64_t H = y->dimensions()[1], W = y->dimensions()[2];
+  auto taps_of = [=](int64_t residue) { return (k - residue + s - 1) / s; };
+  std::vector<float> packed(k * k * C * D);  // [residues, tile, taps, taps, D, channels of the tile]
+  std::vector<int64_t> starts(s * s);        // of the residues
+  const float* weights = kernel.typed_data();
+  int64_t end = 0;
+  for (int64_t residue = 0; residue < s * s; ++residue) {
+    const int64_t a = residue / s, b = residue % s;
+    starts[residue] = end;
+    for_tiles(C, [&](int64_t c, int64_t count) {
+      for (int64_t p = taps_of(a) - 1; p >= 0; --p)
+        for (int64_t q = taps_of(b) - 1; q >= 0; --q) {
+          const float* from = weights + (((s * p + a) * k + s * q + b) * C + c) * D;
+          for (int64_t d = 0; d < D; ++d)
+            for (int64_t e = 0; e < count; ++e) packed[end++] = from[e * D + d];
+        }
+    });
+  }
+  const int64_t zeros = (k - 1) / s;  // pixels on the left of a row; on its right up to the last tap
+  const int64_t row_size = std::max(w + 2 * zeros, (W + s - 1) / s + zeros) * D * kImages;
+  const float *in = x.typed_data(), *biases = bias.typed_data(), *tiles = packed.data();
+  const int64_t* start = starts.data();
+  float* out = y->typed_data();
+  const int64_t at_once = 4 * k * k * C * D <= kKernelBytes ? s : H;  // as in Gather
+  parallel(pool, G, [=](int64_t g) {
+    thread_local Scratch scratch;
+    float* padded = scratch.floats(h * row_size);
+    for (int64_t first = 0, copied = 0; first < H; first += at_once) {
+      const int64_t rows = std::min(H - first, at_once);
+      for (; copied < std::min(h, (first + rows - 1) / s + 1); ++copied) {
+        float* row = padded + copied * row_size;
+        std::fill_n(row, row_size, 0.0f);
+        std::copy_n(in + (g * h + copied) * w * D * kImages, w * D * kImages,
+                    row + zeros * D * kImages);
+      }
+      for_tiles(C, [&](int64_t c, int64_t count) {
+        for (int64_t pixels = 0; pixels < rows * s; ++pixels) {  // a row of output, one residue
+          const int64_t u = first + pixels / s, a = u % s, b = pixels % s;
+          const int64_t down = taps_of(a), across = taps_of(b), run = across * D;
+          const int64_t top = u / s - (down - 1);
+          const int64_t from = std::max<int64_t>(0, top), to = std::min(h, top + down);
+          const float* tile = tiles + start[a * s + b] + (c * down + count * (from - top)) * run;
+          Row row{{}, std::max<int64_t>(0, to - from), run, D * kImages, tile, biases + c, activation,
+                  out + (((g * H + u) * W + b) * C + c) * kImages, s * C * kImages};
+          for (int64_t i = from; i < to; ++i)
+            row.under[i - from] = padded + i * row_size + (zeros - (across - 1)) * D * kImages;
+          compute(row, count, (W - b + s - 1) / s);
+        }
+      });
+    }
+  });
+  return ffi::Error::Success();
+}
+
+// Neighbouring lanes of a and b added up: those of a come first.
+inline Lanes add_pairs(Lanes a, Lanes b) {
+#if defined(__clang__) && defined(__AVX512F__)
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+         __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif defined(__clang__) && defined(__AVX__)
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14) +
+         __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#elif defined(__clang__)
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
+#else
+  Words even;
+  for (int i = 0; i < kImages; ++i) even[i] = 2 * i;
+  return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
+#endif
+}
+
+// The sums over the lanes of N registers, one in each lane.
+template <int N>
+inline Lanes add_lanes(const Lanes* from) {
+  if constexpr (N == 1) {
+    return from[0];
+  } else {
+    Lanes half[N / 2];
+#pragma GCC unroll 8
+    for (int i = 0; i < N / 2; ++i) half[i] = add_pairs(from[2 * i], from[2 * i + 1]);
+    return add_lanes<N / 2>(half);
+  }
+}
+
+// Rows of pixels of two arrays, and floats from one pixel of them to the next.
+struct Pixels {
+  const float *x[kPixels], *z[kPixels];
+  int64_t rows, width, x_step, z_step;
+};
+
+// total[t, f] = sum over pixels and images of x[t] z[f], for T and F neighbouring channels.
+template <int T, int F>
+inline void compute_products(const Pixels& pixels, float* total) {
+  Lanes sums[T][F] = {};
+  for (int64_t r = 0; r < pixels.rows; ++r) {
+    const float *x = pixels.x[r], *z = pixels.z[r];
+    for (int64_t j = 0; j < pixels.width; ++j, x += pixels.x_step, z += pixels.z_step) {
+      Lanes right[F];
+#pragma GCC unroll 8
+      for (int f = 0; f < F; ++f) right[f] = in_register(load(z + f * kImages));
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) {
+        const Lanes left = in_register(load(x + t * kImages));
+#pragma GCC unroll 8
+        for (int f = 0; f < F; ++f) sums[t][f] += left * right[f];
+      }
+    }
+  }
+  constexpr int padded = (T * F + kImages - 1) / kImages * kImages;
+  Lanes all[padded] = {};
+#pragma GCC unroll 32
+  for (int i = 0; i < T * F; ++i) all[i] = sums[i / F][i % F];
+#pragma GCC unroll 8
+  for (int i = 0; i < padded; i += kImages) store(total + i, add_lanes<kImages>(all + i));
+}
+
+// dkernel[p, q, c, f] = sum_{images, i, j} x[s i + p, s j + q, c] z[i, j, f]
+ffi::Error Correlate(ffi::ThreadPool pool, Array<5> x, Array<5> z, Result<4> dkernel, int64_t s) {
+  constexpr int64_t kTile = 4, kRun = kSums / kTile;
+  const int64_t H = x.dimensions()[1], W = x.dimensions()[2], C = x.dimensions()[3];
+  const int64_t h = z.dimensions()[1], w = z.dimensions()[2], F = z.dimensions()[3];
+  const int64_t k = dkernel->dimensions()[0], run = k * C, rows = z.dimensions()[0] * h;
+  const int64_t at_once = std::max<int64_t>(1, kPixels / w);
+  const float *left = x.typed_data(), *right = z.typed_data();
+  float* out = dkernel->typed_data();
+  std::fill_n(out, k * run * F, 0.0f);
+  const bool copy = run < kRun || F > 2 * kTile;  // where more than two tiles read it
+  parallel(pool, k, [=](int64_t p) {
+    thread_local Scratch scratch;
+    float* copied = scratch.floats(at_once * w * kRun * kImages);
+    for (int64_t first = 0; first < rows; first += at_once)
+      for (int64_t t = 0; t < run; t += kRun) {
+        const int64_t count = std::min(kRun, run - t), skipped = copy ? 0 : kRun - count;
+        Pixels pixels{{}, {}, std::min(at_once, rows - first), w,
+                      copy ? kRun * kImages : s * C * kImages, F * kImages};
+        for (int64_t r = 0; r < pixels.rows; ++r) {
+          const int64_t g = (first + r) / h, i = (first + r) % h;
+          const float* from = left + (((g * H + s * i + p) * W) * C + t - skipped) * kImages;
+          pixels.x[r] = copy ? copied + r * w * kRun * kImages : from;
+          if (!copy) continue;
+          float* to = copied + r * w * kRun * kImages;
+          for (int64_t j = 0; j < w; ++j, from += s * C * kImages, to += kRun * kImages)
+            std::copy_n(from, count * kImages, to);
+        }
+        for (int64_t f = 0, tile; f < F; f += tile) {
+          tile = F - f >= kTile ? kTile : 1;
+          for (int64_t r = 0; r < pixels.rows; ++r)
+            pixels.z[r] = right + ((first + r) * w * F + f) * kImages;
+          alignas(4 * kImages) float total[2 * kSums];
+          if (tile == kTile) compute_products<kRun, kTile>(pixels, total);
+          else compute_products<kRun, 1>(pixels, total);
+          for (int64_t d = 0; d < count; ++d)
+            for (int64_t e = 0; e < tile; ++e)
+              out[(p * run + t + d) * F + f + e] += total[(skipped + d) * tile + e];
+        }
+      }
+  });
+  return ffi::Error::Success();
+}
+
+// dz = activate'(z) dy, and its sum over images and pixels.
+ffi::Error Deactivate(ffi::ThreadPool pool, Array<5> y, Array<5> dy, Result<5> dz, Result<1> dbias,
+                      int64_t activation) {
+  const int64_t G = y.dimensions()[0], F = y.dimensions()[3];
+  const int64_t pixels = y.dimensions()[1] * y.dimensions()[2];
+  const float *ys = y.typed_data(), *dys = dy.typed_data();
+  float *out = dz->typed_data(), *total = dbias->typed_data();
+  std::vector<float> partial(G * F);
+  float* sums = partial.data();
+  parallel(pool, G, [=](int64_t g) {
+    thread_local Scratch scratch;
+    float* lanes = scratch.floats(F * kImages);
+    std::fill_n(lanes, F * kImages, 0.0f);
+    for (int64_t i = g * pixels; i < (g + 1) * pixels; ++i)
+      for (int64_t f = 0; f < F; ++f) {
+        const int64_t at = (i * F + f) * kImages;
+        const Lanes gradient = activation_gradient(load(ys + at), load(dys + at), activation);
+        store(out + at, gradient);
+        store(lanes + f * kImages, load(lanes + f * kImages) + gradient);
+      }
+    for (int64_t f = 0; f < F; ++f) {
+      float sum = 0.0f;
+      for (int n = 0; n < kImages; ++n) sum += lanes[f * kImages + n];
+      sums[g * F + f] = sum;
+    }
+  });
+  for (int64_t f = 0; f < F; ++f) {
+    total[f] = 0.0f;
+    for (int64_t g = 0; g < G; ++g) total[f] += sums[g * F + f];
+  }
+  return ffi::Error::Success();
+}
+
+// How Python passes arguments: the pool first, then arrays, results and attributes.
+auto Bind() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>(); }
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(gather, Gather,
+                              Bind().Arg<Array<5>>().Arg<Array<4>>().Arg<Array<1>>()
+                                  .Ret<Array<5>>().Attr<int64_t>("stride")
+                                  .Attr<int64_t>("activation"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(spread, Spread,
+                              Bind().Arg<Array<5>>().Arg<Array<4>>().Arg<Array<1>>()
+                                  .Ret<Array<5>>().Attr<int64_t>("stride")
+                                  .Attr<int64_t>("activation"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(correlate, Correlate,
+                              Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<4>>()
+                                  .Attr<int64_t>("stride"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(deactivate, Deactivate,
+                              Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<5>>()
+                                  .Ret<Array<1>>().Attr<int64_t>("activation"));
+
+extern "C" int images_of_block() { return kImages; }

@@ -1,0 +1,208 @@
+"""Direct convolutions for CPUs, from C++: images in blocks, batch innermost.
+
+XLA computes convolutions of few channels on a CPU as it can: the stock ones far below the rate of a
+matrix product, and products of patches at the rate at which patches are copied. The functions of
+``direct.cc`` copy nothing. Three sums are all that a layer of stride s needs, for kernels
+``K[p, q, c, f]`` without padding:
+
+* ``gather(x, K)[i, j, f] = Σ_{p, q, c} x[s i + p, s j + q, c] K[p, q, c, f]``;
+* ``spread(z, K)[u, v, c] = Σ_{s i + p = u, s j + q = v, f} z[i, j, f] K[p, q, c, f]``;
+* ``correlate(x, z)[p, q, c, f] = Σ_{i, j} x[s i + p, s j + q, c] z[i, j, f]``.
+
+A convolution is ``gather(x, K)``, with the gradients ``dx = spread(dz, K)`` and ``dK = correlate(x,
+dz)``. A transposed one is ``spread(x, K')``, where K' has its channels exchanged, with ``dx =
+gather(dz, K')`` and ``dK' = correlate(dz, x)``.
+
+They are used once their library is there (`register`): `training.native` compiles it. `fits` says
+what they can do; elsewhere the layers are products (`batch_last`, `row_windows`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SOURCE = Path(__file__).with_name("direct.cc")
+
+Saved = tuple[jax.Array, jax.Array, jax.Array]
+
+_ACTIVATIONS = {"none": 0, "elu": 1, "relu": 2}  # as in direct.cc, also the next one
+_MOST_TAPS = 8  # rows of a kernel
+_FUNCTIONS = ("gather", "spread", "correlate", "deactivate")
+_library: list[ctypes.CDLL] = []  # none before `register`; XLA knows one for the whole process
+
+
+def register(library: ctypes.CDLL) -> None:
+    """Give XLA the functions of the compiled `SOURCE`; what is traced from now on uses them."""
+    for name in _FUNCTIONS:
+        capsule = jax.ffi.pycapsule(getattr(library, name))
+        jax.ffi.register_ffi_target(_target(name), capsule, platform="cpu")
+    _library[:] = [library]
+
+
+def fits(x: jax.Array, kernels: Sequence[jax.Array]) -> bool:
+    """Whether there is a library that computes the layers, and images ``[N, ...]`` fill a block.
+
+    A block that is mostly padding, as for the few images that a policy sees, is no gain.
+    """
+    if not _library or x.dtype != jnp.float32 or x.shape[0] < images_of_block():
+        return False
+    return all(kernel.shape[0] <= _MOST_TAPS for kernel in kernels)
+
+
+def images_of_block() -> int:
+    """Images of a block: as many as a register has lanes."""
+    return int(_library[0].images_of_block())
+
+
+def split(x: jax.Array) -> jax.Array:
+    """``[N, height, width, C]`` to blocks ``[G, height, width, C, n]``, the last one padded."""
+    size = images_of_block()
+    blocks = -(-x.shape[0] // size)
+    x = jnp.pad(x, ((0, blocks * size - x.shape[0]), (0, 0), (0, 0), (0, 0)))
+    return x.reshape(blocks, size, *x.shape[1:]).transpose(0, 2, 3, 4, 1)
+
+
+def join(blocks: jax.Array, images: int) -> jax.Array:
+    """The inverse of `split`: ``[G, height, width, C, n] -> [N, height, width, C]``."""
+    # One block after another stays in a cache: half the time of a transposition of all.
+    x = jax.lax.map(lambda block: jnp.moveaxis(block, -1, 0), blocks)
+    return x.reshape(-1, *x.shape[2:])[:images]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def conv(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, activation: str
+) -> jax.Array:
+    """``f(conv(x, kernel) + bias)``, where ``f`` is "none", "elu" or "relu".
+
+    Args:
+        x: ``[G, height, width, in, n]``.
+        kernel: ``[k, k, in, out]``.
+        bias: ``[out]``.
+
+    Returns:
+        ``[G, (height - k) // stride + 1, (width - k) // stride + 1, out, n]``.
+    """
+    sizes = ((size - kernel.shape[0]) // stride + 1 for size in x.shape[1:3])
+    return _gather(x, kernel, bias, tuple(sizes), stride, activation)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def conv_transpose(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, activation: str
+) -> jax.Array:
+    """``f(conv_transpose(x, kernel) + bias)``, where ``f`` is "none", "elu" or "relu".
+
+    Args:
+        x: ``[G, height, width, in, n]``.
+        kernel: ``[k, k, in, out]``.
+        bias: ``[out]``.
+
+    Returns:
+        ``[G, stride * (height - 1) + k, stride * (width - 1) + k, out, n]``.
+    """
+    sizes = (stride * (size - 1) + kernel.shape[0] for size in x.shape[1:3])
+    return _spread(x, kernel.swapaxes(2, 3), bias, tuple(sizes), stride, activation)
+
+
+def _conv_fwd(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, activation: str
+) -> tuple[jax.Array, Saved]:
+    y = conv(x, kernel, bias, stride, activation)
+    return y, (x, kernel, y)
+
+
+def _conv_bwd(
+    stride: int, activation: str, saved: Saved, dy: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, kernel, y = saved
+    dz, dbias = _deactivate(y, dy, activation)
+    none = jnp.zeros(kernel.shape[2])
+    dx = _spread(dz, kernel, none, x.shape[1:3], stride, "none")
+    return dx, _correlate(x, dz, kernel.shape[0], stride), dbias
+
+
+def _conv_transpose_fwd(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, activation: str
+) -> tuple[jax.Array, Saved]:
+    y = conv_transpose(x, kernel, bias, stride, activation)
+    return y, (x, kernel, y)
+
+
+def _conv_transpose_bwd(
+    stride: int, activation: str, saved: Saved, dy: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, kernel, y = saved
+    dz, dbias = _deactivate(y, dy, activation)
+    none = jnp.zeros(kernel.shape[2])
+    dx = _gather(dz, kernel.swapaxes(2, 3), none, x.shape[1:3], stride, "none")
+    return dx, _correlate(dz, x, kernel.shape[0], stride).swapaxes(2, 3), dbias
+
+
+conv.defvjp(_conv_fwd, _conv_bwd)
+conv_transpose.defvjp(_conv_transpose_fwd, _conv_transpose_bwd)
+
+
+def _gather(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    sizes: tuple[int, ...],
+    stride: int,
+    activation: str,
+) -> jax.Array:
+    """``[G, H, W, c, n], [k, k, c, f], [f]`` to ``[G, *sizes, f, n]``."""
+    shape = (x.shape[0], *sizes, kernel.shape[3], x.shape[4])
+    call = _call("gather", _array(*shape))
+    return call(x, kernel, bias, stride=np.int64(stride), activation=_code(activation))
+
+
+def _spread(
+    z: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    sizes: tuple[int, ...],
+    stride: int,
+    activation: str,
+) -> jax.Array:
+    """``[G, h, w, f, n], [k, k, c, f], [c]`` to ``[G, *sizes, c, n]``."""
+    shape = (z.shape[0], *sizes, kernel.shape[2], z.shape[4])
+    call = _call("spread", _array(*shape))
+    return call(z, kernel, bias, stride=np.int64(stride), activation=_code(activation))
+
+
+def _correlate(x: jax.Array, z: jax.Array, k: int, stride: int) -> jax.Array:
+    """``[G, H, W, c, n], [G, h, w, f, n]`` to ``[k, k, c, f]``."""
+    call = _call("correlate", _array(k, k, x.shape[3], z.shape[3]))
+    return call(x, z, stride=np.int64(stride))
+
+
+def _deactivate(y: jax.Array, dy: jax.Array, activation: str) -> tuple[jax.Array, jax.Array]:
+    """The gradient of z from that of ``y = f(z)``, and its sum for each channel."""
+    call = _call("deactivate", (_array(*y.shape), _array(y.shape[3])))
+    return call(y, dy, activation=_code(activation))
+
+
+def _call(name: str, result: Any) -> Callable[..., Any]:
+    """One of the functions of ``direct.cc``; over a mapped axis it is called once for each."""
+    return jax.ffi.ffi_call(_target(name), result, vmap_method="sequential")
+
+
+def _array(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _code(activation: str) -> np.int64:
+    return np.int64(_ACTIVATIONS[activation])
+
+
+def _target(name: str) -> str:
+    return f"coworld_jax.{name}"

@@ -1,0 +1,103 @@
+"""Compiles the C++ convolutions for the machine that runs them, once, and gives them to XLA.
+
+The compiler is ``$CXX``, or else ``c++``; an empty variable leaves the convolutions to XLA. The
+library lies in ``~/.cache/coworld_jax/native``, under a name that changes with the source, with the
+compiler and with the processor. Where nothing can be compiled, a line of the log says why, and
+training on a CPU is slower; nothing else depends on it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+
+from coworld_jax.data.replacing import replacing
+from coworld_jax.networks import direct
+
+COMPILER_VARIABLE = "CXX"
+
+_LOG = logging.getLogger(__name__)
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
+
+
+@functools.cache
+def use_native_convolutions() -> bool:
+    """Let programs that are traced from now on compute convolutions on a CPU by `direct`.
+
+    Returns:
+        Whether they do: False where there is no compiler, or where none is wanted.
+    """
+    compiler = os.environ[COMPILER_VARIABLE] if COMPILER_VARIABLE in os.environ else "c++"
+    if compiler == "":
+        return False
+    try:
+        direct.register(_library(compiler.split()))
+    except (OSError, subprocess.CalledProcessError) as error:
+        _LOG.info(
+            "XLA computes the convolutions on the CPU, which is slower, since %s does not compile "
+            "%s (%s). Install a C++ compiler, or name one in %s.",
+            compiler,
+            direct.SOURCE.name,
+            _reason(error),
+            COMPILER_VARIABLE,
+        )
+        return False
+    return True
+
+
+def _library(compiler: list[str]) -> ctypes.CDLL:
+    """The library of this source, compiler and processor, compiled where it is missing.
+
+    Raises:
+        OSError: there is no such compiler, or what it has made cannot be loaded.
+        CalledProcessError: it failed.
+    """
+    # The compiler's macros name its version and the instructions of the processor.
+    macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
+    parts = (macros, jax.__version__, *_FLAGS, direct.SOURCE.read_text(encoding="utf-8"))
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    with _folder() as folder:
+        library = folder / f"{direct.SOURCE.stem}-{digest}.so"
+        if not library.exists():
+            headers = f"-isystem{jax.ffi.include_dir()}"
+            with replacing(library) as path:
+                _run([*compiler, *_FLAGS, headers, str(direct.SOURCE), "-o", str(path)])
+        return ctypes.CDLL(str(library))
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Where libraries are kept; a temporary folder if there is no home to keep them in."""
+    try:
+        folder = Path.home() / ".cache" / "coworld_jax" / "native"
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except (OSError, RuntimeError):
+        writable = False
+    if writable:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield Path(scratch)
+
+
+def _run(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _reason(error: OSError | subprocess.CalledProcessError) -> str:
+    """Why there is no library, in one line: the compiler's own if it has run."""
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = [line for line in error.stderr.splitlines() if "error" in line]
+        return lines[0] if lines else f"exit status {error.returncode}"
+    return str(error)
