@@ -19,32 +19,32 @@ what they can do; elsewhere the layers are products (`batch_last`, `row_windows`
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-SOURCE = Path(__file__).with_name("direct.cc")
-
 Saved = tuple[jax.Array, jax.Array, jax.Array]
 
 _ACTIVATIONS = {"none": 0, "elu": 1, "relu": 2}  # as in direct.cc, also the next one
 _MOST_TAPS = 8  # rows of a kernel
-_FUNCTIONS = ("gather", "spread", "correlate", "deactivate")
-_library: list[ctypes.CDLL] = []  # none before `register`; XLA knows one for the whole process
+FUNCTIONS = ("gather", "spread", "correlate", "deactivate")
+_registered: list[int] = []  # images of a block, once XLA knows the functions of this process
 
 
-def register(library: ctypes.CDLL) -> None:
-    """Give XLA the functions of the compiled `SOURCE`; what is traced from now on uses them."""
-    for name in _FUNCTIONS:
-        capsule = jax.ffi.pycapsule(getattr(library, name))
-        jax.ffi.register_ffi_target(_target(name), capsule, platform="cpu")
-    _library[:] = [library]
+def register(functions: Mapping[str, Any], images: int) -> None:
+    """Give XLA the functions; what is traced from now on uses them.
+
+    Args:
+        functions: for each of `FUNCTIONS` a handler, as `jax.ffi.pycapsule` makes it.
+        images: of a block.
+    """
+    for name in FUNCTIONS:
+        jax.ffi.register_ffi_target(_target(name), functions[name], platform="cpu")
+    _registered[:] = [images]
 
 
 def fits(x: jax.Array, kernels: Sequence[jax.Array]) -> bool:
@@ -52,19 +52,14 @@ def fits(x: jax.Array, kernels: Sequence[jax.Array]) -> bool:
 
     A block that is mostly padding, as for the few images that a policy sees, is no gain.
     """
-    if not _library or x.dtype != jnp.float32 or x.shape[0] < images_of_block():
+    if not _registered or x.dtype != jnp.float32 or x.shape[0] < _registered[0]:
         return False
     return all(kernel.shape[0] <= _MOST_TAPS for kernel in kernels)
 
 
-def images_of_block() -> int:
-    """Images of a block: as many as a register has lanes."""
-    return int(_library[0].images_of_block())
-
-
 def split(x: jax.Array) -> jax.Array:
     """``[N, height, width, C]`` to blocks ``[G, height, width, C, n]``, the last one padded."""
-    size = images_of_block()
+    (size,) = _registered
     blocks = -(-x.shape[0] // size)
     x = jnp.pad(x, ((0, blocks * size - x.shape[0]), (0, 0), (0, 0), (0, 0)))
     return x.reshape(blocks, size, *x.shape[1:]).transpose(0, 2, 3, 4, 1)

@@ -27,6 +27,7 @@ from coworld_jax.networks import direct
 COMPILER_VARIABLE = "CXX"
 
 _LOG = logging.getLogger(__name__)
+_SOURCE = Path(direct.__file__).with_name("direct.cc")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 
 
@@ -41,17 +42,19 @@ def use_native_convolutions() -> bool:
     if compiler == "":
         return False
     try:
-        direct.register(_library(compiler.split()))
+        library = _library(compiler.split())
     except (OSError, subprocess.CalledProcessError) as error:
         _LOG.info(
             "XLA computes the convolutions on the CPU, which is slower, since %s does not compile "
             "%s (%s). Install a C++ compiler, or name one in %s.",
             compiler,
-            direct.SOURCE.name,
+            _SOURCE.name,
             _reason(error),
             COMPILER_VARIABLE,
         )
         return False
+    functions = {name: jax.ffi.pycapsule(getattr(library, name)) for name in direct.FUNCTIONS}
+    direct.register(functions, library.images_of_block())
     return True
 
 
@@ -64,14 +67,14 @@ def _library(compiler: list[str]) -> ctypes.CDLL:
     """
     # The compiler's macros name its version and the instructions of the processor.
     macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-    parts = (macros, jax.__version__, *_FLAGS, direct.SOURCE.read_text(encoding="utf-8"))
+    parts = (macros, jax.__version__, *_FLAGS, _SOURCE.read_text(encoding="utf-8"))
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     with _folder() as folder:
-        library = folder / f"{direct.SOURCE.stem}-{digest}.so"
+        library = folder / f"{_SOURCE.stem}-{digest}.so"
         if not library.exists():
             headers = f"-isystem{jax.ffi.include_dir()}"
             with replacing(library) as path:
-                _run([*compiler, *_FLAGS, headers, str(direct.SOURCE), "-o", str(path)])
+                _run([*compiler, *_FLAGS, headers, str(_SOURCE), "-o", str(path)])
         return ctypes.CDLL(str(library))
 
 
