@@ -67,9 +67,11 @@ def split(x: jax.Array) -> jax.Array:
 
 def join(blocks: jax.Array, images: int) -> jax.Array:
     """The inverse of `split`: ``[G, height, width, C, n] -> [N, height, width, C]``."""
-    # One block after another stays in a cache: half the time of a transposition of all.
-    x = jax.lax.map(lambda block: jnp.moveaxis(block, -1, 0), blocks)
-    return x.reshape(-1, *x.shape[2:])[:images]
+    count, height, width, channels, size = blocks.shape
+    # Within rows of pixels first: half the time of one transposition, whose reads lie far apart.
+    rows = blocks.reshape(count, height, width * channels, size).transpose(0, 1, 3, 2)
+    x = jax.lax.optimization_barrier(rows).transpose(0, 2, 1, 3)
+    return x.reshape(-1, height, width, channels)[:images]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
