@@ -369,7 +369,12 @@ ffi::Error Correlate(ffi::ThreadPool pool, Array<5> x, Array<5> z, Result<4> dke
   float* out = dkernel->typed_data();
   std::fill_n(out, k * run * F, 0.0f);
   const bool copy = run < kRun || F > 2 * kTile;  // where more than two tiles read it
-  parallel(pool, k, [=](int64_t p) {
+  const int64_t threads = std::max<int64_t>(1, pool.num_threads());
+  const int64_t parts = k % threads == 0 ? 1 : 2;  // of the channels, so that threads end together
+  const int64_t part_size = (F / parts + kTile - 1) / kTile * kTile;
+  parallel(pool, k * parts, [=](int64_t task) {
+    const int64_t p = task / parts, begin = task % parts * part_size;
+    const int64_t end = task % parts == parts - 1 ? F : std::min(F, begin + part_size);
     thread_local Scratch scratch;
     float* copied = scratch.floats(at_once * w * kRun * kImages);
     for (int64_t first = 0; first < rows; first += at_once)
@@ -386,8 +391,8 @@ ffi::Error Correlate(ffi::ThreadPool pool, Array<5> x, Array<5> z, Result<4> dke
           for (int64_t j = 0; j < w; ++j, from += s * C * kImages, to += kRun * kImages)
             std::copy_n(from, count * kImages, to);
         }
-        for (int64_t f = 0, tile; f < F; f += tile) {
-          tile = F - f >= kTile ? kTile : 1;
+        for (int64_t f = begin, tile; f < end; f += tile) {
+          tile = end - f >= kTile ? kTile : 1;
           for (int64_t r = 0; r < pixels.rows; ++r)
             pixels.z[r] = right + ((first + r) * w * F + f) * kImages;
           alignas(4 * kImages) float total[2 * kSums];
