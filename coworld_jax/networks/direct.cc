@@ -14,91 +14,21 @@
 #include <utility>
 #include <vector>
 
+#include "lanes.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
 
 namespace {
 
-#if defined(__AVX512F__)  // images of a block, and registers that hold sums
-constexpr int kImages = 16, kSums = 24;
-#elif defined(__AVX__)
-constexpr int kImages = 8, kSums = 12;
-#else
-constexpr int kImages = 4, kSums = 24;
-#endif
-constexpr int kMostTaps = 8;             // rows of a kernel
+constexpr int kMostTaps = 8;               // rows of a kernel
 constexpr int64_t kKernelBytes = 1 << 18;  // of a kernel that stays in the L2 cache
-constexpr int64_t kPixels = 64;          // whose inputs to a tile stay in the L1 cache
-
-typedef float Lanes __attribute__((vector_size(4 * kImages), aligned(4), may_alias));
-typedef int32_t Words __attribute__((vector_size(4 * kImages), aligned(4), may_alias));
+constexpr int64_t kPixels = 64;            // whose inputs to a tile stay in the L1 cache
 
 template <int rank>
 using Array = ffi::Buffer<ffi::F32, rank>;
 template <int rank>
 using Result = ffi::ResultBuffer<ffi::F32, rank>;
-
-enum Activation : int64_t { kNone = 0, kElu = 1, kRelu = 2 };
-
-inline Lanes load(const float* from) { return *(const Lanes*)from; }
-// A value that several multiply-adds use: without a barrier, each of them reads it from memory.
-inline Lanes in_register(Lanes value) {
-#if defined(__AVX512F__)
-  asm("" : "+v"(value));
-#elif defined(__AVX__)
-  asm("" : "+x"(value));
-#endif
-  return value;
-}
-
-inline void store(float* to, Lanes value) { *(Lanes*)to = value; }
-
-// 2^n e^r with |r| <= ln(2) / 2, and e^r as a polynomial; right to 2 units in the last place.
-inline Lanes exponential(Lanes x) {
-  const Lanes lowest = Lanes{} - 87.0f;
-  x = x < lowest ? lowest : x;
-  const Lanes shifted = x * 1.44269504f + 12582912.0f;  // n is in the low bits of 1.5 * 2^23 + n
-  const Lanes n = shifted - 12582912.0f;
-  const Lanes r = x - n * 0.693359375f + n * 2.12194440e-4f;  // ln(2) in two parts
-  Lanes p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  return (p * r * r + r + 1.0f) * (Lanes)(((Words)shifted << 23) + 0x3f800000);
-}
-
-inline Lanes activate(Lanes z, int64_t activation) {
-  const Lanes zero = {};
-  if (activation == kNone) return z;
-  if (activation == kRelu) return z > zero ? z : zero;
-  return z > zero ? z : exponential(z < zero ? z : zero) - 1.0f;
-}
-
-// The gradient of z from that of y = activate(z).
-inline Lanes activation_gradient(Lanes y, Lanes dy, int64_t activation) {
-  const Lanes zero = {}, one = zero + 1.0f;
-  if (activation == kNone) return dy;
-  if (activation == kRelu) return y > zero ? dy : zero;
-  return dy * (y > zero ? one : y + 1.0f);
-}
-
-// Memory of a thread, aligned as registers are. It is kept from call to call.
-class Scratch {
- public:
-  float* floats(int64_t count) {
-    const size_t registers = (count + kImages - 1) / kImages;
-    if (memory_.size() < registers) memory_.resize(registers);
-    return memory_[0].lanes;
-  }
-
- private:
-  struct alignas(4 * kImages) Register {
-    float lanes[kImages];
-  };
-  std::vector<Register> memory_;
-};
 
 // work(0) ... work(count - 1). The calling thread takes its share, so that a full pool cannot block.
 template <typename Work>
@@ -294,36 +224,6 @@ ffi::Error Spread(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bi
     }
   });
   return ffi::Error::Success();
-}
-
-// Neighbouring lanes of a and b added up: those of a come first.
-inline Lanes add_pairs(Lanes a, Lanes b) {
-#if defined(__clang__) && defined(__AVX512F__)
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
-         __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-#elif defined(__clang__) && defined(__AVX__)
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14) +
-         __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
-#elif defined(__clang__)
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
-#else
-  Words even;
-  for (int i = 0; i < kImages; ++i) even[i] = 2 * i;
-  return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
-#endif
-}
-
-// The sums over the lanes of N registers, one in each lane.
-template <int N>
-inline Lanes add_lanes(const Lanes* from) {
-  if constexpr (N == 1) {
-    return from[0];
-  } else {
-    Lanes half[N / 2];
-#pragma GCC unroll 8
-    for (int i = 0; i < N / 2; ++i) half[i] = add_pairs(from[2 * i], from[2 * i + 1]);
-    return add_lanes<N / 2>(half);
-  }
 }
 
 // Rows of pixels of two arrays, and floats from one pixel of them to the next.

@@ -1,22 +1,19 @@
 """Compiles the C++ convolutions for the machine that runs them, once, and gives them to XLA.
 
 The compiler is ``$CXX``, or else ``c++``; an empty variable leaves the convolutions to XLA. The
-library lies in ``~/.cache/coworld_jax/native``, under a name that changes with the source, with the
-compiler and with the processor. Where nothing can be compiled, a line of the log says why, and
-training on a CPU is slower; nothing else depends on it.
+library is kept under a name that changes with the source, with the compiler and with the processor.
+Where nothing can be compiled, a line of the log says why, and training on a CPU is slower; nothing
+else depends on it.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
 import hashlib
 import logging
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -28,21 +25,33 @@ COMPILER_VARIABLE = "CXX"
 
 _LOG = logging.getLogger(__name__)
 _SOURCE = Path(direct.__file__).with_name("direct.cc")
+_HEADER = _SOURCE.with_name("lanes.h")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 
 
-@functools.cache
-def use_native_convolutions() -> bool:
+_outcome: list[bool] = []  # of the one attempt that a process makes
+
+
+def use_native_convolutions(folder: Path | None) -> bool:
     """Let programs that are traced from now on compute convolutions on a CPU by `direct`.
+
+    Args:
+        folder: where the library is kept; None compiles one for this process alone.
 
     Returns:
         Whether they do: False where there is no compiler, or where none is wanted.
     """
+    if not _outcome:
+        _outcome.append(_register(folder))
+    return _outcome[0]
+
+
+def _register(folder: Path | None) -> bool:
     compiler = os.environ[COMPILER_VARIABLE] if COMPILER_VARIABLE in os.environ else "c++"
     if compiler == "":
         return False
     try:
-        library = _library(compiler.split())
+        library = _library(compiler.split(), folder)
     except (OSError, subprocess.CalledProcessError) as error:
         _LOG.info(
             "XLA computes the convolutions on the CPU, which is slower, since %s does not compile "
@@ -58,7 +67,7 @@ def use_native_convolutions() -> bool:
     return True
 
 
-def _library(compiler: list[str]) -> ctypes.CDLL:
+def _library(compiler: list[str], folder: Path | None) -> ctypes.CDLL:
     """The library of this source, compiler and processor, compiled where it is missing.
 
     Raises:
@@ -67,31 +76,22 @@ def _library(compiler: list[str]) -> ctypes.CDLL:
     """
     # The compiler's macros name its version and the instructions of the processor.
     macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-    parts = (macros, jax.__version__, *_FLAGS, _SOURCE.read_text(encoding="utf-8"))
+    sources = [path.read_text(encoding="utf-8") for path in (_SOURCE, _HEADER)]
+    parts = (macros, jax.__version__, *_FLAGS, *sources)
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    with _folder() as folder:
-        library = folder / f"{_SOURCE.stem}-{digest}.so"
-        if not library.exists():
-            headers = f"-isystem{jax.ffi.include_dir()}"
-            with replacing(library) as path:
-                _run([*compiler, *_FLAGS, headers, str(_SOURCE), "-o", str(path)])
-        return ctypes.CDLL(str(library))
+    name = f"{_SOURCE.stem}-{digest}.so"
+    if folder is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            return _compiled(compiler, Path(scratch) / name)
+    return _compiled(compiler, folder / name)
 
 
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """Where libraries are kept; a temporary folder if there is no home to keep them in."""
-    try:
-        folder = Path.home() / ".cache" / "coworld_jax" / "native"
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except (OSError, RuntimeError):
-        writable = False
-    if writable:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        yield Path(scratch)
+def _compiled(compiler: list[str], library: Path) -> ctypes.CDLL:
+    if not library.exists():
+        headers = f"-isystem{jax.ffi.include_dir()}"
+        with replacing(library) as path:
+            _run([*compiler, *_FLAGS, headers, str(_SOURCE), "-o", str(path)])
+    return ctypes.CDLL(str(library))
 
 
 def _run(command: list[str]) -> str:

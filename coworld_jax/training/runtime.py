@@ -77,14 +77,15 @@ def use_cores() -> None:
 
 
 def configure(*, cache: bool = True) -> Path | None:
-    """Turns the persistent compile cache on; call it before the first jitted function runs.
+    """Turns on what is compiled once: call it before the first jitted function runs.
 
-    Compiled programs go to ``$JAX_COMPILATION_CACHE_DIR``, or else to ``~/.cache/coworld_jax``; a
-    run that starts again finds them there. An empty variable turns the cache off. Where there is no
-    home directory, or the folder cannot be made, a warning says so, and the cache is off.
+    Convolutions on a CPU come from `native`, if it compiles. Compiled programs go to
+    ``$JAX_COMPILATION_CACHE_DIR``, or else to ``~/.cache/coworld_jax``; a run that starts again
+    finds them there. An empty variable turns the cache off. Where there is no home directory, or
+    the folder cannot be made, a warning says so, and the cache is off.
 
     Args:
-        cache: False turns it off, whatever the variable says.
+        cache: False lets jax compile anew, whatever the variable says.
 
     Returns:
         The cache's directory, or None when it is off.
@@ -93,9 +94,9 @@ def configure(*, cache: bool = True) -> Path | None:
         ValueError: see `check_devices`.
     """
     check_devices()
-    use_native_convolutions()
-    directory = _cache_directory() if cache else None
-    if directory is None:
+    directory = _cache_directory()
+    use_native_convolutions(None if directory is None else directory / "native")
+    if directory is None or not cache:
         jax.config.update("jax_enable_compilation_cache", False)
         return None
     jax.config.update("jax_compilation_cache_dir", str(directory))
