@@ -45,7 +45,7 @@ def convolve(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array
     return jax.lax.platform_dependent(
         x,
         tuple(layers),
-        cpu=partial(FORMS[_form_on_cpu(x, layers)].convolve, activation=activation),
+        cpu=partial(FORMS[_on_cpu(x, layers, "blocks")].convolve, activation=activation),
         default=partial(FORMS["stock"].convolve, activation=activation),
     )
 
@@ -68,7 +68,7 @@ def convolve_transpose(x: jax.Array, layers: Layers, activation: str = "elu") ->
     return jax.lax.platform_dependent(
         x,
         tuple(layers),
-        cpu=partial(FORMS[_form_on_cpu(x, layers)].convolve_transpose, activation=activation),
+        cpu=partial(FORMS[_on_cpu(x, layers, "blocks")].convolve_transpose, activation=activation),
         default=partial(FORMS["stock"].convolve_transpose, activation=activation),
     )
 
@@ -88,19 +88,14 @@ def convolve_pixels(x: jax.Array, layers: Layers, strides: Sequence[int]) -> jax
     return jax.lax.platform_dependent(
         x,
         tuple(layers),
-        cpu=partial(PIXEL_FORMS[_pixel_form_on_cpu(x, layers)], strides=tuple(strides)),
+        cpu=partial(PIXEL_FORMS[_on_cpu(x, layers, "rows")], strides=tuple(strides)),
         default=partial(PIXEL_FORMS["stock"], strides=tuple(strides)),
     )
 
 
-def _form_on_cpu(x: jax.Array, layers: Layers) -> str:
-    """The fastest of `FORMS`."""
-    return "direct" if direct.fits(x, [kernel for kernel, _ in layers]) else "blocks"
-
-
-def _pixel_form_on_cpu(x: jax.Array, layers: Layers) -> str:
-    """The fastest of `PIXEL_FORMS`."""
-    return "direct" if direct.fits(x, [kernel for kernel, _ in layers]) else "rows"
+def _on_cpu(x: jax.Array, layers: Layers, otherwise: str) -> str:
+    """The fastest form on a CPU: C++ where it can be used."""
+    return "direct" if direct.fits(x, [kernel for kernel, _ in layers]) else otherwise
 
 
 def strided_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -114,7 +114,7 @@ void compute_row(Row row, int64_t pixels) {
     for (int64_t r = 0; r < row.taps; ++r) row.under[r] += P * row.step;
     row.out += P * row.out_step;
   }
-  if constexpr (P > 1) compute_row<P / 2, F>(row, pixels);
+  if constexpr (P > 1) compute_row<P - 1, F>(row, pixels);
 }
 
 // As many pixels at once as leave registers for the inputs and a weight.

@@ -9,13 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from coworld_jax.networks import direct
 from coworld_jax.networks.convolution import FORMS, Form
 from coworld_jax.networks.vision import DECODER, ENCODER
 from experiments.benchmarks.timing import alternate
 
 
 def measure(depth: int, images: int, dtype: str, repeats: int) -> list[dict[str, Any]]:
-    """A row for each layer: its sizes, and milliseconds of each form.
+    """A row for each layer: its sizes, and milliseconds of each form that it can have.
 
     Args:
         depth: channels of the first convolution.
@@ -31,7 +32,11 @@ def measure(depth: int, images: int, dtype: str, repeats: int) -> list[dict[str,
         shape = (layer.kernel, layer.kernel, channels, features)
         kernel = (0.1 * jax.random.normal(key_kernel, shape)).astype(dtype)
         bias = jax.random.normal(key_bias, (features,))
-        apply = {name: _layer(form, layer.transpose) for name, form in FORMS.items()}
+        apply = {
+            name: _layer(form, layer.transpose)
+            for name, form in FORMS.items()
+            if name != "direct" or direct.fits(x, [kernel])
+        }
         output = jax.eval_shape(apply["stock"], x, kernel, bias).shape
         cotangent = jax.random.normal(key_output, output).astype(dtype)
         calls = {
