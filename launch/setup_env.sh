@@ -98,3 +98,6 @@ if [[ ,$extras, == *,envs,* ]]; then
     renders || { install_renderers; renders; } \
         || cannot_render "headless rendering still fails, see above."
 fi
+if [[ -z ${CXX:-} ]] && ! command -v c++ >/dev/null; then
+    say "there is no C++ compiler, so training on a CPU will take longer (Debian: apt-get install g++)"
+fi

@@ -2,23 +2,24 @@
 
 The compiler is ``$CXX``, or else ``c++``; an empty variable leaves the convolutions to XLA. The
 library is kept under a name that changes with the source, with the compiler and with the processor.
-Where nothing can be compiled, a line of the log says why, and training on a CPU is slower; nothing
-else depends on it.
+Where nothing can be compiled, a warning says why, and training on a CPU takes longer; nothing else
+depends on it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import logging
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import jax
 
-from coworld_jax.data.replacing import replacing
 from coworld_jax.networks import direct
 
 COMPILER_VARIABLE = "CXX"
@@ -27,8 +28,6 @@ _LOG = logging.getLogger(__name__)
 _SOURCE = Path(direct.__file__).with_name("direct.cc")
 _HEADER = _SOURCE.with_name("lanes.h")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
-
-
 _outcome: list[bool] = []  # of the one attempt that a process makes
 
 
@@ -53,9 +52,9 @@ def _register(folder: Path | None) -> bool:
     try:
         library = _library(compiler.split(), folder)
     except (OSError, subprocess.CalledProcessError) as error:
-        _LOG.info(
-            "XLA computes the convolutions on the CPU, which is slower, since %s does not compile "
-            "%s (%s). Install a C++ compiler, or name one in %s.",
+        _LOG.warning(
+            "Training will take longer: %s does not compile %s (%s). "
+            "Install a C++ compiler, name one in %s, or leave that variable empty.",
             compiler,
             _SOURCE.name,
             _reason(error),
@@ -80,18 +79,23 @@ def _library(compiler: list[str], folder: Path | None) -> ctypes.CDLL:
     parts = (macros, jax.__version__, *_FLAGS, *sources)
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     name = f"{_SOURCE.stem}-{digest}.so"
-    if folder is None:
-        with tempfile.TemporaryDirectory() as scratch:
-            return _compiled(compiler, Path(scratch) / name)
-    return _compiled(compiler, folder / name)
-
-
-def _compiled(compiler: list[str], library: Path) -> ctypes.CDLL:
-    if not library.exists():
+    if folder is not None and (folder / name).exists():
+        return ctypes.CDLL(str(folder / name))
+    with tempfile.TemporaryDirectory() as scratch:
+        built = Path(scratch) / name
         headers = f"-isystem{jax.ffi.include_dir()}"
-        with replacing(library) as path:
-            _run([*compiler, *_FLAGS, headers, str(_SOURCE), "-o", str(path)])
-    return ctypes.CDLL(str(library))
+        _run([*compiler, *_FLAGS, headers, str(_SOURCE), "-o", str(built)])
+        if folder is not None:
+            _keep(built, folder)
+        return ctypes.CDLL(str(built))
+
+
+def _keep(library: Path, folder: Path) -> None:
+    """Copy a library to a folder that other processes may write it to as well, if that can be."""
+    with contextlib.suppress(OSError):  # then each process compiles its own
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+            os.replace(shutil.copy(library, unfinished), folder / library.name)
 
 
 def _run(command: list[str]) -> str:

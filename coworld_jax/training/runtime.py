@@ -95,7 +95,8 @@ def configure(*, cache: bool = True) -> Path | None:
     """
     check_devices()
     directory = _cache_directory()
-    use_native_convolutions(None if directory is None else directory / "native")
+    if jax.default_backend() == "cpu":
+        use_native_convolutions(None if directory is None else directory / "native")
     if directory is None or not cache:
         jax.config.update("jax_enable_compilation_cache", False)
         return None
