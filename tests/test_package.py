@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 300
+SOURCES = (".py", ".cc", ".h")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def wheel(tmp_path_factory):
         shutil.copytree(
             ROOT / name, source / name,
             ignore=lambda folder, names: [n for n in names if (Path(folder) / n).is_file()
-                                          and not n.endswith(".py")],
+                                          and not n.endswith(SOURCES)],
         )  # fmt: skip
     out = source.parent / "wheel"
     subprocess.run(
@@ -42,9 +43,10 @@ def wheel(tmp_path_factory):
 
 def test_the_package_comes_whole_and_alone(wheel):
     names, _ = wheel
-    modules = {name for name in names if name.endswith(".py")}
-    assert modules == {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / "coworld_jax").rglob("*.py")
+    assert {name for name in names if name.endswith(SOURCES)} == {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "coworld_jax").rglob("*")
+        if path.suffix in SOURCES
     }
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"coworld_jax"}
 

@@ -1,5 +1,7 @@
 """Stride-2 convolution layers as matrix products, for CPUs: images in blocks, batch innermost.
 
+They are for what `networks.direct` cannot do: bfloat16, few images, no C++ compiler.
+
 ``x[G, C, height, width, n]`` holds G blocks of n images. A patch is then a run of contiguous
 memory, so that gathering patches and adding overlapping ones are vectorised copies; and as a loop
 takes one block after another, its patches, k * k / 4 times the image, stay in the caches.
