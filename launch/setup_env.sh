@@ -94,10 +94,10 @@ if [[ $extras == +* ]]; then
     extras=$(join "$remembered" "${extras#+}")
 fi
 install "$extras"
+if [[ -z ${CXX+set} ]] && ! command -v c++ >/dev/null; then
+    say "there is no C++ compiler, so training on a CPU will take longer (Debian: apt-get install g++)"
+fi
 if [[ ,$extras, == *,envs,* ]]; then
     renders || { install_renderers; renders; } \
         || cannot_render "headless rendering still fails, see above."
-fi
-if [[ -z ${CXX:-} ]] && ! command -v c++ >/dev/null; then
-    say "there is no C++ compiler, so training on a CPU will take longer (Debian: apt-get install g++)"
 fi

@@ -9,12 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
+from jax.sharding import PartitionSpec as P
 from test_convolution import assert_same, layers_of, normal
+from tiny_world_model import make_case
 
+from coworld_jax import parallel
+from coworld_jax.agents.dreamer import world_model
+from coworld_jax.agents.gradient import averaged
 from coworld_jax.networks import convolution, direct
 from coworld_jax.training import native
 
 CACHE = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+COMPILER = os.environ.get("CXX", "c++").split()
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 ACTIVATIONS = {"none": lambda z: z, "elu": jax.nn.elu, "relu": jax.nn.relu}
 
@@ -22,7 +29,7 @@ ACTIVATIONS = {"none": lambda z: z, "elu": jax.nn.elu, "relu": jax.nn.relu}
 @pytest.fixture(scope="session")
 def block():
     """Images of a block, once XLA knows the functions."""
-    if shutil.which((os.environ.get("CXX") or "c++").split()[0]) is None:
+    if not COMPILER or shutil.which(COMPILER[0]) is None:
         pytest.skip("there is no C++ compiler")
     before = list(direct._registered)
     assert native.use_native_convolutions(CACHE / "native")
@@ -74,8 +81,10 @@ def lax_layer(transpose, stride, activation):
         (16, 9, 6, 3, 5, 4, 2, "elu"),
         (21, 8, 11, 4, 9, 3, 1, "relu"),  # a block that is not full, tiles of 8 and 1 channels
         (33, 64, 64, 3, 4, 4, 2, "none"),  # more pixels than the gradient of a kernel takes at once
-        (16, 12, 12, 18, 13, 6, 2, "elu"),  # a kernel that does not stay in the cache
+        (16, 12, 12, 18, 13, 6, 2, "elu"),  # tiles of 8, 4 and 1 channels
         (16, 7, 10, 1, 2, 5, 3, "relu"),
+        (16, 9, 9, 2, 10, 8, 1, "elu"),  # the largest kernel
+        (16, 5, 140, 1, 2, 3, 2, "relu"),  # rows longer than what a tile takes at once
     ],
 )
 @pytest.mark.usefixtures("library")
@@ -121,12 +130,37 @@ def test_elu_is_exact_to_rounding_and_keeps_nan():
     assert jnp.isnan(layer(direct.conv, 1, "relu")(z, one, none)).sum() == 1
 
 
+def weighed_sum(x, kernel, bias):
+    y = layer(direct.conv, 2, "elu")(x, kernel, bias)
+    return jnp.sum(y * jnp.arange(y.size, dtype=jnp.float32).reshape(y.shape) / y.size)
+
+
 @pytest.mark.usefixtures("library")
-def test_layers_of_a_mapped_axis_are_those_of_each_element():
-    x, kernel, bias = normal(0, 3, 16, 6, 6, 2), normal(1, 3, 4, 4, 2, 3), normal(2, 3, 3)
-    apply = layer(direct.conv, 2, "elu")
-    one_by_one = jnp.stack([apply(x[i], kernel[i], bias[i]) for i in range(3)])
-    np.testing.assert_array_equal(jax.vmap(apply)(x, kernel, bias), one_by_one)
+def test_gradients_of_a_mapped_axis_are_those_of_each_element():
+    arrays = normal(0, 3, 16, 6, 6, 2), normal(1, 3, 4, 4, 2, 3), normal(2, 3, 3)
+    both = jax.value_and_grad(weighed_sum, (0, 1, 2))
+    one_by_one = [both(*(array[i] for array in arrays)) for i in range(3)]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *one_by_one)
+    jax.tree.map(np.testing.assert_array_equal, jax.vmap(both)(*arrays), expected)
+
+
+@pytest.mark.usefixtures("library")
+def test_devices_that_share_a_batch_find_the_same_gradient():
+    x, kernel, bias = normal(0, 32, 6, 6, 2), normal(1, 4, 4, 2, 3), normal(2, 3)
+
+    def mean(x, axis_name=None):
+        loss = lambda kernel: jnp.mean(layer(direct.conv, 2, "elu")(x, kernel, bias) ** 2)  # noqa: E731
+        return averaged(jax.grad(loss)(kernel), axis_name)
+
+    mesh = parallel.make_mesh(2, 32)
+    shared = jax.shard_map(
+        partial(mean, axis_name=parallel.AXIS),
+        mesh=mesh,
+        in_specs=P(parallel.AXIS),
+        out_specs=P(),
+        check_vma=False,
+    )
+    np.testing.assert_allclose(shared(x), mean(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.usefixtures("library")
@@ -141,27 +175,35 @@ def test_sums_do_not_depend_on_which_thread_is_first():
             np.testing.assert_array_equal(a, b)
 
 
-def lowered(images, dtype=jnp.float32, k=4, platform="cpu"):
-    shapes = jnp.zeros((images, 13, 12, 3), dtype), layers_of((k, k, 3, 4))
-    layers = [(kernel.astype(dtype), bias) for kernel, bias in shapes[1]]
-    traced = jax.jit(convolution.convolve).trace(shapes[0], layers)
-    return traced.lower(lowering_platforms=(platform,)).as_text()
+def pixels(x, layers):
+    return convolution.convolve_pixels(x, layers, (2,))
 
 
+STACKS = (convolution.convolve, convolution.convolve_transpose, pixels)
+
+
+def lowered(stack, images, dtype=jnp.float32, k=4, platform="cpu"):
+    x, (layer,) = jnp.zeros((images, 13, 12, 3), dtype), layers_of((k, k, 3, 4))
+    layers = [(layer[0].astype(dtype), layer[1])]
+    return jax.jit(stack).trace(x, layers).lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.usefixtures("library")
-def test_stacks_use_the_library_where_it_fits(block):
-    assert "coworld_jax.gather" in lowered(block)
+def test_stacks_use_the_library_where_it_fits(stack, block):
+    assert "coworld_jax." in lowered(stack, block)
     for text in (
-        lowered(block - 1),  # a policy sees few images
-        lowered(block, jnp.bfloat16),
-        lowered(block, k=9),
-        lowered(block, platform="cuda"),
+        lowered(stack, block - 1),  # a policy sees few images
+        *([] if stack is pixels else [lowered(stack, block, jnp.bfloat16)]),
+        lowered(stack, block, k=9),
+        lowered(stack, block, platform="cuda"),
     ):
-        assert "coworld_jax" not in text
+        assert "coworld_jax." not in text
 
 
-def test_stacks_do_without_a_library():
-    assert "coworld_jax" not in lowered(64)
+@pytest.mark.parametrize("stack", STACKS)
+def test_stacks_do_without_a_library(stack):
+    assert "coworld_jax." not in lowered(stack, 64)
 
 
 @pytest.mark.usefixtures("library")
@@ -174,6 +216,53 @@ def test_stacks_of_the_library_are_those_of_lax(block):
         assert_same(own, stock, x, layers)
     stock, own = (convolution.PIXEL_FORMS[form] for form in ("stock", "direct"))
     assert_same(partial(own, strides=(2, 1)), partial(stock, strides=(2, 1)), x, pixels)
+
+
+@pytest.mark.usefixtures("library")
+def test_a_world_model_learns_the_same_with_the_library(block):
+    case = make_case("gaussian")
+    model, params = case.agent.model, case.state.world_model
+    image = normal(3, block, 64, 64, 3)
+    feat = normal(4, block, model.rssm.deter + model.rssm.stoch)
+
+    def loss(params):
+        errors = world_model.decode(model, params, feat) - image
+        return jnp.mean(errors**2) + jnp.mean(world_model.encode_image(model, params, image) ** 2)
+
+    def gradients():
+        compiled = jax.jit(jax.grad(loss)).lower(params).compile()
+        return "coworld_jax.correlate" in compiled.as_text(), compiled(params)
+
+    used, have = gradients()
+    direct._registered.clear()
+    jax.clear_caches()
+    unused, want = gradients()
+    assert (used, unused) == (True, False)
+    tiny.close(have, want)
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("function", [direct.conv, direct.conv_transpose])
+def test_shapes_that_do_not_agree_are_refused(function, block):
+    x, kernel, bias = jnp.zeros((1, 9, 9, 2, block)), jnp.zeros((4, 4, 2, 3)), jnp.zeros(3)
+    for arrays in (
+        (x[..., 1:], kernel, bias),
+        (x[:, :, :, :1], kernel, bias),
+        (x, kernel[1:], bias),
+        (x, kernel, bias[1:]),
+        (x, kernel, bias.astype(jnp.bfloat16)),
+    ):
+        with pytest.raises(AssertionError):
+            function(*arrays, 2, "elu")
+    with pytest.raises(ValueError, match="A kernel of 9 rows is larger than the largest one, 8"):
+        function(x, jnp.zeros((9, 9, 2, 3)), bias, 2, "elu")
+
+
+@pytest.mark.usefixtures("library")
+def test_an_image_smaller_than_the_kernel_is_refused(block):
+    x, layers = jnp.zeros((block, 3, 5, 3)), layers_of((4, 4, 3, 4))
+    with pytest.raises(ValueError, match="Images of 3x5 pixels are smaller than a kernel of 4x4"):
+        convolution.convolve(x, layers)
 
 
 @pytest.mark.parametrize(
@@ -189,24 +278,38 @@ def test_without_a_compiler_a_warning_says_what_to_do(monkeypatch, caplog, compi
     assert not direct._registered
 
 
-def test_an_empty_compiler_leaves_the_convolutions_to_xla(monkeypatch, caplog):
-    monkeypatch.setenv("CXX", "")
+def test_a_compiler_that_fails_is_quoted(monkeypatch, caplog, tmp_path):
+    script = tmp_path / "compiler"
+    script.write_text('#!/bin/sh\ncase "$*" in *-dM*) exit 0;; esac\n'
+                      'echo "direct.cc:1: error: no C++17" >&2; exit 1\n')  # fmt: skip
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    assert not native._register(None)
+    assert "(direct.cc:1: error: no C++17)" in caplog.text
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_compiler_leaves_the_convolutions_to_xla(monkeypatch, caplog, empty):
+    monkeypatch.setenv("CXX", empty)
     assert not native._register(None)
     assert caplog.messages == []
 
 
 @pytest.mark.usefixtures("block")
-def test_the_library_is_compiled_once(tmp_path):
-    compiler = (os.environ.get("CXX") or "c++").split()
-    native._library(compiler, tmp_path / "native")
+def test_the_library_is_compiled_once_and_again_if_it_is_damaged(tmp_path):
+    native._library(COMPILER, tmp_path / "native")
     (library,) = (tmp_path / "native").iterdir()
-    made = library.stat().st_mtime_ns
-    native._library(compiler, tmp_path / "native")
-    assert library.stat().st_mtime_ns == made
+    made = library.stat()
+    native._library(COMPILER, tmp_path / "native")
+    assert library.stat().st_mtime_ns == made.st_mtime_ns
+    damaged = tmp_path / "damaged" / library.name
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"half of it")
+    assert native._library(COMPILER, damaged.parent).images_of_block()
+    assert damaged.stat().st_size == made.st_size
 
 
 @pytest.mark.usefixtures("block")
 def test_a_folder_that_cannot_be_written_to_is_no_obstacle(tmp_path):
     (tmp_path / "file").touch()
-    compiler = (os.environ.get("CXX") or "c++").split()
-    assert native._library(compiler, tmp_path / "file" / "native").images_of_block()
+    assert native._library(COMPILER, tmp_path / "file" / "native").images_of_block()

@@ -23,8 +23,8 @@ from coworld_jax import parallel
 from coworld_jax.method import init_train_state, make_key
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.records.files import lock
+from coworld_jax.training import native, runtime
 from coworld_jax.training import run as run_module
-from coworld_jax.training import runtime
 from coworld_jax.training.loop import train
 from coworld_jax.workdir import load_policy
 
@@ -127,6 +127,8 @@ def cache_in_a_file(monkeypatch, tmp_path):
 def test_without_a_place_for_the_cache_there_is_none(
     fault, monkeypatch, tmp_path, caplog, jax_settings
 ):
+    monkeypatch.setenv("CXX", "")  # nothing to compile without a place
+    monkeypatch.setattr(native, "_outcome", [])
     monkeypatch.delenv(runtime.CACHE_VARIABLE)
     fault(monkeypatch, tmp_path)
     with caplog.at_level(logging.WARNING):

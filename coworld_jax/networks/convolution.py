@@ -166,7 +166,7 @@ def _convolve_transpose_in_blocks(
 def _convolve_directly(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array:
     blocks = direct.split(x)
     for kernel, bias in layers:
-        blocks = direct.conv(blocks, kernel, bias, 2, activation)
+        blocks = direct.conv(blocks, kernel, bias.astype(x.dtype), 2, activation)
     return direct.join(blocks, x.shape[0])
 
 
@@ -175,15 +175,15 @@ def _convolve_transpose_directly(
 ) -> jax.Array:
     blocks = direct.split(x)
     for index, (kernel, bias) in enumerate(layers):
-        last = index == len(layers) - 1
-        blocks = direct.conv_transpose(blocks, kernel, bias, 2, "none" if last else activation)
+        f = "none" if index == len(layers) - 1 else activation
+        blocks = direct.conv_transpose(blocks, kernel, bias.astype(x.dtype), 2, f)
     return direct.join(blocks, x.shape[0])
 
 
 def _convolve_pixels_directly(x: jax.Array, layers: Layers, strides: Sequence[int]) -> jax.Array:
     blocks = direct.split(x)
     for (kernel, bias), stride in zip(layers, strides, strict=True):
-        blocks = direct.conv(blocks, kernel, bias, stride, "relu")
+        blocks = direct.conv(blocks, kernel, bias.astype(x.dtype), stride, "relu")
     return direct.join(blocks, x.shape[0])
 
 

@@ -21,9 +21,9 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-constexpr int kMostTaps = 8;               // rows of a kernel
-constexpr int64_t kKernelBytes = 1 << 18;  // of a kernel that stays in the L2 cache
-constexpr int64_t kPixels = 64;            // whose inputs to a tile stay in the L1 cache
+constexpr int kMostTaps = 8;  // The largest kernel has so many rows.
+constexpr int64_t kKernelBytes = 1 << 18;  // A kernel of this size stays in the L2 cache.
+constexpr int64_t kPixels = 64;  // The inputs of one tile at so many pixels stay in the L1 cache.
 
 template <int rank>
 using Array = ffi::Buffer<ffi::F32, rank>;
@@ -117,10 +117,10 @@ void compute_row(Row row, int64_t pixels) {
   if constexpr (P > 1) compute_row<P - 1, F>(row, pixels);
 }
 
-// As many pixels at once as leave registers for the inputs and a weight.
+// As many pixels at once as there are registers for: P F sums, P inputs and a weight.
 template <int F>
 void compute_wide(const Row& row, int64_t pixels) {
-  compute_row<std::min(F == 3 ? 7 : 8, kSums / F), F>(row, pixels);
+  compute_row<std::min(8, (kRegisters - 1) / (F + 1)), F>(row, pixels);
 }
 
 void compute(const Row& row, int64_t channels, int64_t pixels) {
@@ -167,7 +167,8 @@ ffi::Error Gather(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bi
 
 // y[u, v, c] = activate(sum_{s i + p = u, s j + q = v, d} x[i, j, d] kernel[p, q, c, d] + bias[c])
 //
-// Pixels of one residue (u mod s, v mod s) have the same taps, of which the last is met first.
+// Pixels of one residue (u mod s, v mod s) have the same taps. These are packed in reverse order,
+// since the last tap belongs to the first input pixel.
 ffi::Error Spread(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bias, Result<5> y,
                   int64_t s, int64_t activation) {
   const int64_t G = x.dimensions()[0], h = x.dimensions()[1], w = x.dimensions()[2];
@@ -260,11 +261,12 @@ inline void compute_products(const Pixels& pixels, float* total) {
 
 // dkernel[p, q, c, f] = sum_{images, i, j} x[s i + p, s j + q, c] z[i, j, f]
 ffi::Error Correlate(ffi::ThreadPool pool, Array<5> x, Array<5> z, Result<4> dkernel, int64_t s) {
-  constexpr int64_t kTile = 4, kRun = kSums / kTile;
+  constexpr int64_t kTile = 4;                               // channels of z, and of x:
+  constexpr int64_t kRun = (kRegisters - kTile - 1) / kTile;  // sums, a tile of z and one of x
   const int64_t H = x.dimensions()[1], W = x.dimensions()[2], C = x.dimensions()[3];
   const int64_t h = z.dimensions()[1], w = z.dimensions()[2], F = z.dimensions()[3];
   const int64_t k = dkernel->dimensions()[0], run = k * C, rows = z.dimensions()[0] * h;
-  const int64_t at_once = std::max<int64_t>(1, kPixels / w);
+  const int64_t at_once = std::max<int64_t>(1, kPixels / std::max<int64_t>(1, w));
   const float *left = x.typed_data(), *right = z.typed_data();
   float* out = dkernel->typed_data();
   std::fill_n(out, k * run * F, 0.0f);
@@ -295,7 +297,7 @@ ffi::Error Correlate(ffi::ThreadPool pool, Array<5> x, Array<5> z, Result<4> dke
           tile = end - f >= kTile ? kTile : 1;
           for (int64_t r = 0; r < pixels.rows; ++r)
             pixels.z[r] = right + ((first + r) * w * F + f) * kImages;
-          alignas(4 * kImages) float total[2 * kSums];
+          alignas(4 * kImages) float total[2 * kRegisters];
           if (tile == kTile) compute_products<kRun, kTile>(pixels, total);
           else compute_products<kRun, 1>(pixels, total);
           for (int64_t d = 0; d < count; ++d)

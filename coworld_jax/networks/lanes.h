@@ -6,13 +6,15 @@
 #include <cstdint>
 #include <vector>
 
-// Images of a block, and registers that hold sums; the others hold what is added.
+// Images of a block, which is the lanes of a register, and registers of a core.
 #if defined(__AVX512F__)
-constexpr int kImages = 16, kSums = 24;
+constexpr int kImages = 16, kRegisters = 32;
 #elif defined(__AVX__)
-constexpr int kImages = 8, kSums = 12;
+constexpr int kImages = 8, kRegisters = 16;
+#elif defined(__aarch64__)
+constexpr int kImages = 4, kRegisters = 32;
 #else
-constexpr int kImages = 4, kSums = 24;
+constexpr int kImages = 4, kRegisters = 16;
 #endif
 
 typedef float Lanes __attribute__((vector_size(4 * kImages), aligned(4), may_alias));

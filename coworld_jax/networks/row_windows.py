@@ -1,6 +1,6 @@
 """Small convolutions with ReLU as matrix products, for CPUs: images in blocks, rows outermost.
 
-They are for what `networks.direct` cannot do: bfloat16, few images, no C++ compiler.
+They are for what `networks.direct` cannot do: few images, no C++ compiler.
 
 ``x[G, height, C, width, n]`` holds G blocks of n images. The k taps of a kernel's row are laid side
 by side once, ``[height, k * C, width' * n]``; then the k rows of input under one row of output are

@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 import jax
@@ -28,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 _SOURCE = Path(direct.__file__).with_name("direct.cc")
 _HEADER = _SOURCE.with_name("lanes.h")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
-_outcome: list[bool] = []  # of the one attempt that a process makes
+_outcome: list[bool] = []  # whether convolutions run in C++; empty before the first call
 
 
 def use_native_convolutions(folder: Path | None) -> bool:
@@ -38,7 +39,7 @@ def use_native_convolutions(folder: Path | None) -> bool:
         folder: where the library is kept; None compiles one for this process alone.
 
     Returns:
-        Whether they do: False where there is no compiler, or where none is wanted.
+        True if they now run in C++; False if there is no compiler, or if none is wanted.
     """
     if not _outcome:
         _outcome.append(_register(folder))
@@ -47,13 +48,13 @@ def use_native_convolutions(folder: Path | None) -> bool:
 
 def _register(folder: Path | None) -> bool:
     compiler = os.environ[COMPILER_VARIABLE] if COMPILER_VARIABLE in os.environ else "c++"
-    if compiler == "":
+    if not compiler.strip():
         return False
     try:
         library = _library(compiler.split(), folder)
     except (OSError, subprocess.CalledProcessError) as error:
         _LOG.warning(
-            "Training will take longer: %s does not compile %s (%s). "
+            "Training will take longer: %s gives no library from %s (%s). "
             "Install a C++ compiler, name one in %s, or leave that variable empty.",
             compiler,
             _SOURCE.name,
@@ -67,7 +68,7 @@ def _register(folder: Path | None) -> bool:
 
 
 def _library(compiler: list[str], folder: Path | None) -> ctypes.CDLL:
-    """The library of this source, compiler and processor, compiled where it is missing.
+    """The library of this source, compiler and processor, compiled where none can be loaded.
 
     Raises:
         OSError: there is no such compiler, or what it has made cannot be loaded.
@@ -76,26 +77,34 @@ def _library(compiler: list[str], folder: Path | None) -> ctypes.CDLL:
     # The compiler's macros name its version and the instructions of the processor.
     macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
     sources = [path.read_text(encoding="utf-8") for path in (_SOURCE, _HEADER)]
-    parts = (macros, jax.__version__, *_FLAGS, *sources)
+    parts = (macros, metadata.version("jaxlib"), *compiler, *_FLAGS, *sources)
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     name = f"{_SOURCE.stem}-{digest}.so"
     if folder is not None and (folder / name).exists():
-        return ctypes.CDLL(str(folder / name))
+        with contextlib.suppress(OSError):  # a damaged one is compiled again
+            return ctypes.CDLL(str(folder / name))
     with tempfile.TemporaryDirectory() as scratch:
         built = Path(scratch) / name
         headers = f"-isystem{jax.ffi.include_dir()}"
         _run([*compiler, *_FLAGS, headers, str(_SOURCE), "-o", str(built)])
-        if folder is not None:
-            _keep(built, folder)
-        return ctypes.CDLL(str(built))
+        kept = None if folder is None else _keep(built, folder)
+        return ctypes.CDLL(str(kept or built))
 
 
-def _keep(library: Path, folder: Path) -> None:
-    """Copy a library to a folder that other processes may write it to as well, if that can be."""
-    with contextlib.suppress(OSError):  # then each process compiles its own
+def _keep(library: Path, folder: Path) -> Path | None:
+    """Copy a library to a folder that other processes may write it to as well.
+
+    Returns:
+        The copy; None if the folder cannot be written to, so that each process compiles its own.
+    """
+    kept = folder / library.name
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-            os.replace(shutil.copy(library, unfinished), folder / library.name)
+            os.replace(shutil.copy(library, unfinished), kept)
+    except OSError:
+        return None
+    return kept
 
 
 def _run(command: list[str]) -> str:

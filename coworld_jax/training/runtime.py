@@ -77,7 +77,7 @@ def use_cores() -> None:
 
 
 def configure(*, cache: bool = True) -> Path | None:
-    """Turns on what is compiled once: call it before the first jitted function runs.
+    """Turns on the compile cache and the C++ convolutions, before the first jitted function runs.
 
     Convolutions on a CPU come from `native`, if it compiles. Compiled programs go to
     ``$JAX_COMPILATION_CACHE_DIR``, or else to ``~/.cache/coworld_jax``; a run that starts again
@@ -85,7 +85,7 @@ def configure(*, cache: bool = True) -> Path | None:
     the folder cannot be made, a warning says so, and the cache is off.
 
     Args:
-        cache: False lets jax compile anew, whatever the variable says.
+        cache: False turns jax's cache off; the C++ library is still kept.
 
     Returns:
         The cache's directory, or None when it is off.
