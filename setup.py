@@ -31,7 +31,7 @@ setup(
     python_requires=">=3.11",
     # The commands are no library: `python -m experiments.train` runs them from the repository.
     packages=find_namespace_packages(include=["coworld_jax", "coworld_jax.*"]),
-    package_data={"coworld_jax.networks": ["direct.cc", "lanes.h"]},
+    package_data={"coworld_jax.networks": ["*.cc", "*.h"]},
     install_requires=[  # what the losses need
         "chex>=0.1.90",
         "jax>=0.10,<0.12",

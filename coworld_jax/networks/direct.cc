@@ -1,27 +1,23 @@
 // Convolutions without padding, computed directly: no patch is copied. direct.py has the equations.
 //
-// An array [G, height, width, C, n] holds G blocks of n images. One channel of one pixel of n images
-// fills one vector register (`Lanes`), so that a multiply-add serves n images, and what lies under
-// one row of a kernel is one run of memory. The sums that belong to one tile of pixels and channels
-// stay in registers. They are made in the same order whatever the number of threads.
+// An array [G, height, width, C, n] holds G blocks of n images. One channel of one pixel of n
+// images fills one vector register (`Lanes`), so that a multiply-add serves n images, and what lies
+// under one row of a kernel is one run of memory. The sums that belong to one tile of pixels and
+// channels stay in registers. They are made in the same order whatever the number of threads.
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <memory>
-#include <mutex>
-#include <utility>
 #include <vector>
 
 #include "lanes.h"
+#include "threads.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
 
 namespace {
 
-constexpr int kMostTaps = 8;  // The largest kernel has so many rows.
+constexpr int kMostTaps = 8;               // The largest kernel has so many rows.
 constexpr int64_t kKernelBytes = 1 << 18;  // A kernel of this size stays in the L2 cache.
 constexpr int64_t kPixels = 64;  // The inputs of one tile at so many pixels stay in the L1 cache.
 
@@ -29,30 +25,6 @@ template <int rank>
 using Array = ffi::Buffer<ffi::F32, rank>;
 template <int rank>
 using Result = ffi::ResultBuffer<ffi::F32, rank>;
-
-// work(0) ... work(count - 1). The calling thread takes its share, so that a full pool cannot block.
-template <typename Work>
-void parallel(ffi::ThreadPool& pool, int64_t count, Work work) {
-  struct State {
-    std::atomic<int64_t> next{0};
-    std::mutex mutex;
-    std::condition_variable finished;
-    int64_t done = 0;
-  };
-  auto state = std::make_shared<State>();
-  auto share = [state, count, work] {
-    for (int64_t i; (i = state->next++) < count;) {
-      work(i);
-      std::lock_guard<std::mutex> lock(state->mutex);
-      if (++state->done == count) state->finished.notify_all();
-    }
-  };
-  const int64_t threads = std::min<int64_t>(pool.num_threads(), count);
-  for (int64_t other = 1; other < threads; ++other) pool.Schedule(decltype(share)(share));
-  share();
-  std::unique_lock<std::mutex> lock(state->mutex);
-  state->finished.wait(lock, [&] { return state->done == count; });
-}
 
 // body(first, count) for tiles of channels.
 template <typename Body>
@@ -125,12 +97,18 @@ void compute_wide(const Row& row, int64_t pixels) {
 
 void compute(const Row& row, int64_t channels, int64_t pixels) {
   switch (channels) {
-    case 8: return compute_wide<8>(row, pixels);
-    case 6: return compute_wide<6>(row, pixels);
-    case 4: return compute_wide<4>(row, pixels);
-    case 3: return compute_wide<3>(row, pixels);
-    case 2: return compute_wide<2>(row, pixels);
-    default: return compute_wide<1>(row, pixels);
+    case 8:
+      return compute_wide<8>(row, pixels);
+    case 6:
+      return compute_wide<6>(row, pixels);
+    case 4:
+      return compute_wide<4>(row, pixels);
+    case 3:
+      return compute_wide<3>(row, pixels);
+    case 2:
+      return compute_wide<2>(row, pixels);
+    default:
+      return compute_wide<1>(row, pixels);
   }
 }
 
@@ -154,10 +132,16 @@ ffi::Error Gather(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bi
     for (int64_t first = 0; first < h; first += at_once)
       for_tiles(F, [&](int64_t f, int64_t count) {
         for (int64_t i = first; i < first + at_once; ++i) {
-          Row row{{}, k, k * C, s * C * kImages, tiles + f * inputs, biases + f, activation,
-                  out + ((g * h + i) * w * F + f) * kImages, F * kImages};
-          for (int64_t p = 0; p < k; ++p)
-            row.under[p] = in + (g * H + s * i + p) * W * C * kImages;
+          Row row{{},
+                  k,
+                  k * C,
+                  s * C * kImages,
+                  tiles + f * inputs,
+                  biases + f,
+                  activation,
+                  out + ((g * h + i) * w * F + f) * kImages,
+                  F * kImages};
+          for (int64_t p = 0; p < k; ++p) row.under[p] = in + (g * H + s * i + p) * W * C * kImages;
           compute(row, count, w);
         }
       });
@@ -175,8 +159,9 @@ ffi::Error Spread(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bi
   const int64_t k = kernel.dimensions()[0], C = kernel.dimensions()[2], D = kernel.dimensions()[3];
   const int64_t H = y->dimensions()[1], W = y->dimensions()[2];
   auto taps_of = [=](int64_t residue) { return (k - residue + s - 1) / s; };
-  std::vector<float> packed(k * k * C * D);  // [residues, tile, taps, taps, D, channels of the tile]
-  std::vector<int64_t> starts(s * s);        // of the residues
+  std::vector<float> packed(k * k * C *
+                            D);        // [residues, tile, taps, taps, D, channels of the tile]
+  std::vector<int64_t> starts(s * s);  // of the residues
   const float* weights = kernel.typed_data();
   int64_t end = 0;
   for (int64_t residue = 0; residue < s * s; ++residue) {
@@ -191,7 +176,8 @@ ffi::Error Spread(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bi
         }
     });
   }
-  const int64_t zeros = (k - 1) / s;  // pixels on the left of a row; on its right up to the last tap
+  const int64_t zeros =
+      (k - 1) / s;  // pixels on the left of a row; on its right up to the last tap
   const int64_t row_size = std::max(w + 2 * zeros, (W + s - 1) / s + zeros) * D * kImages;
   const float *in = x.typed_data(), *biases = bias.typed_data(), *tiles = packed.data();
   const int64_t* start = starts.data();
@@ -215,8 +201,15 @@ ffi::Error Spread(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bi
           const int64_t top = u / s - (down - 1);
           const int64_t from = std::max<int64_t>(0, top), to = std::min(h, top + down);
           const float* tile = tiles + start[a * s + b] + (c * down + count * (from - top)) * run;
-          Row row{{}, std::max<int64_t>(0, to - from), run, D * kImages, tile, biases + c, activation,
-                  out + (((g * H + u) * W + b) * C + c) * kImages, s * C * kImages};
+          Row row{{},
+                  std::max<int64_t>(0, to - from),
+                  run,
+                  D * kImages,
+                  tile,
+                  biases + c,
+                  activation,
+                  out + (((g * H + u) * W + b) * C + c) * kImages,
+                  s * C * kImages};
           for (int64_t i = from; i < to; ++i)
             row.under[i - from] = padded + i * row_size + (zeros - (across - 1)) * D * kImages;
           compute(row, count, (W - b + s - 1) / s);
@@ -261,7 +254,7 @@ inline void compute_products(const Pixels& pixels, float* total) {
 
 // dkernel[p, q, c, f] = sum_{images, i, j} x[s i + p, s j + q, c] z[i, j, f]
 ffi::Error Correlate(ffi::ThreadPool pool, Array<5> x, Array<5> z, Result<4> dkernel, int64_t s) {
-  constexpr int64_t kTile = 4;                               // channels of z, and of x:
+  constexpr int64_t kTile = 4;                                // channels of z, and of x:
   constexpr int64_t kRun = (kRegisters - kTile - 1) / kTile;  // sums, a tile of z and one of x
   const int64_t H = x.dimensions()[1], W = x.dimensions()[2], C = x.dimensions()[3];
   const int64_t h = z.dimensions()[1], w = z.dimensions()[2], F = z.dimensions()[3];
@@ -271,40 +264,48 @@ ffi::Error Correlate(ffi::ThreadPool pool, Array<5> x, Array<5> z, Result<4> dke
   float* out = dkernel->typed_data();
   std::fill_n(out, k * run * F, 0.0f);
   const bool copy = run < kRun || F > 2 * kTile;  // where more than two tiles read it
-  const int64_t threads = std::max<int64_t>(1, pool.num_threads());
-  const int64_t parts = k % threads == 0 ? 1 : 2;  // of the channels, so that threads end together
+  // Tasks share the rows of the kernel and, where these do not divide evenly, the channels of z.
+  const int64_t groups = std::min<int64_t>(k, std::max<int64_t>(1, pool.num_threads()));
+  const int64_t parts = k % groups == 0 ? 1 : 2;
   const int64_t part_size = (F / parts + kTile - 1) / kTile * kTile;
-  parallel(pool, k * parts, [=](int64_t task) {
-    const int64_t p = task / parts, begin = task % parts * part_size;
+  parallel(pool, groups * parts, [=](int64_t task) {
+    const int64_t group = task / parts, begin = task % parts * part_size;
     const int64_t end = task % parts == parts - 1 ? F : std::min(F, begin + part_size);
     thread_local Scratch scratch;
     float* copied = scratch.floats(at_once * w * kRun * kImages);
     for (int64_t first = 0; first < rows; first += at_once)
-      for (int64_t t = 0; t < run; t += kRun) {
-        const int64_t count = std::min(kRun, run - t), skipped = copy ? 0 : kRun - count;
-        Pixels pixels{{}, {}, std::min(at_once, rows - first), w,
-                      copy ? kRun * kImages : s * C * kImages, F * kImages};
-        for (int64_t r = 0; r < pixels.rows; ++r) {
-          const int64_t g = (first + r) / h, i = (first + r) % h;
-          const float* from = left + (((g * H + s * i + p) * W) * C + t - skipped) * kImages;
-          pixels.x[r] = copy ? copied + r * w * kRun * kImages : from;
-          if (!copy) continue;
-          float* to = copied + r * w * kRun * kImages;
-          for (int64_t j = 0; j < w; ++j, from += s * C * kImages, to += kRun * kImages)
-            std::copy_n(from, count * kImages, to);
+      for (int64_t p = k * group / groups; p < k * (group + 1) / groups; ++p)
+        for (int64_t t = 0; t < run; t += kRun) {
+          const int64_t count = std::min(kRun, run - t), skipped = copy ? 0 : kRun - count;
+          Pixels pixels{{},
+                        {},
+                        std::min(at_once, rows - first),
+                        w,
+                        copy ? kRun * kImages : s * C * kImages,
+                        F * kImages};
+          for (int64_t r = 0; r < pixels.rows; ++r) {
+            const int64_t g = (first + r) / h, i = (first + r) % h;
+            const float* from = left + (((g * H + s * i + p) * W) * C + t - skipped) * kImages;
+            pixels.x[r] = copy ? copied + r * w * kRun * kImages : from;
+            if (!copy) continue;
+            float* to = copied + r * w * kRun * kImages;
+            for (int64_t j = 0; j < w; ++j, from += s * C * kImages, to += kRun * kImages)
+              std::copy_n(from, count * kImages, to);
+          }
+          for (int64_t f = begin, tile; f < end; f += tile) {
+            tile = end - f >= kTile ? kTile : 1;
+            for (int64_t r = 0; r < pixels.rows; ++r)
+              pixels.z[r] = right + ((first + r) * w * F + f) * kImages;
+            alignas(4 * kImages) float total[2 * kRegisters];
+            if (tile == kTile)
+              compute_products<kRun, kTile>(pixels, total);
+            else
+              compute_products<kRun, 1>(pixels, total);
+            for (int64_t d = 0; d < count; ++d)
+              for (int64_t e = 0; e < tile; ++e)
+                out[(p * run + t + d) * F + f + e] += total[(skipped + d) * tile + e];
+          }
         }
-        for (int64_t f = begin, tile; f < end; f += tile) {
-          tile = end - f >= kTile ? kTile : 1;
-          for (int64_t r = 0; r < pixels.rows; ++r)
-            pixels.z[r] = right + ((first + r) * w * F + f) * kImages;
-          alignas(4 * kImages) float total[2 * kRegisters];
-          if (tile == kTile) compute_products<kRun, kTile>(pixels, total);
-          else compute_products<kRun, 1>(pixels, total);
-          for (int64_t d = 0; d < count; ++d)
-            for (int64_t e = 0; e < tile; ++e)
-              out[(p * run + t + d) * F + f + e] += total[(skipped + d) * tile + e];
-        }
-      }
   });
   return ffi::Error::Success();
 }
@@ -365,19 +366,28 @@ auto Bind() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>(); }
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gather, Gather,
-                              Bind().Arg<Array<5>>().Arg<Array<4>>().Arg<Array<1>>()
-                                  .Ret<Array<5>>().Attr<int64_t>("stride")
+                              Bind()
+                                  .Arg<Array<5>>()
+                                  .Arg<Array<4>>()
+                                  .Arg<Array<1>>()
+                                  .Ret<Array<5>>()
+                                  .Attr<int64_t>("stride")
                                   .Attr<int64_t>("activation"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(spread, Spread,
-                              Bind().Arg<Array<5>>().Arg<Array<4>>().Arg<Array<1>>()
-                                  .Ret<Array<5>>().Attr<int64_t>("stride")
+                              Bind()
+                                  .Arg<Array<5>>()
+                                  .Arg<Array<4>>()
+                                  .Arg<Array<1>>()
+                                  .Ret<Array<5>>()
+                                  .Attr<int64_t>("stride")
                                   .Attr<int64_t>("activation"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(correlate, Correlate,
-                              Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<4>>()
-                                  .Attr<int64_t>("stride"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(deactivate, Deactivate,
-                              Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<5>>()
-                                  .Ret<Array<1>>().Attr<int64_t>("activation"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    correlate, Correlate,
+    Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<4>>().Attr<int64_t>("stride"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    deactivate, Deactivate,
+    Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<5>>().Ret<Array<1>>().Attr<int64_t>(
+        "activation"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(join, Join, Bind().Arg<Array<3>>().Ret<Array<3>>());
 
 extern "C" int images_of_block() { return kImages; }

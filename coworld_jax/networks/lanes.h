@@ -2,9 +2,7 @@
 
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <vector>
 
 // Images of a block, which is the lanes of a register, and registers of a core.
 #if defined(__AVX512F__)
@@ -95,19 +93,3 @@ inline Lanes add_lanes(const Lanes* from) {
     return add_lanes<N / 2>(half);
   }
 }
-
-// Memory of a thread, aligned as registers are. It is kept from call to call.
-class Scratch {
- public:
-  float* floats(int64_t count) {
-    const size_t registers = (count + kImages - 1) / kImages;
-    if (memory_.size() < registers) memory_.resize(registers);
-    return memory_[0].lanes;
-  }
-
- private:
-  struct alignas(4 * kImages) Register {
-    float lanes[kImages];
-  };
-  std::vector<Register> memory_;
-};

@@ -27,7 +27,7 @@ COMPILER_VARIABLE = "CXX"
 
 _LOG = logging.getLogger(__name__)
 _SOURCE = Path(direct.__file__).with_name("direct.cc")
-_HEADER = _SOURCE.with_name("lanes.h")
+_HEADERS = tuple(_SOURCE.with_name(name) for name in ("lanes.h", "threads.h"))
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 _outcome: list[bool] = []  # whether convolutions run in C++; empty before the first call
 
@@ -76,7 +76,7 @@ def _library(compiler: list[str], folder: Path | None) -> ctypes.CDLL:
     """
     # The compiler's macros name its version and the instructions of the processor.
     macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-    sources = [path.read_text(encoding="utf-8") for path in (_SOURCE, _HEADER)]
+    sources = [path.read_text(encoding="utf-8") for path in (_SOURCE, *_HEADERS)]
     parts = (macros, metadata.version("jaxlib"), *compiler, *_FLAGS, *sources)
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     name = f"{_SOURCE.stem}-{digest}.so"
