@@ -163,10 +163,12 @@ def _convolve_transpose_in_blocks(
     return batch_last.join(blocks, x.shape[0])
 
 
-def _convolve_directly(x: jax.Array, layers: Layers, activation: str = "elu") -> jax.Array:
+def _convolve_directly(
+    x: jax.Array, layers: Layers, activation: str = "elu", strides: Sequence[int] | None = None
+) -> jax.Array:
     blocks = direct.split(x)
-    for kernel, bias in layers:
-        blocks = direct.conv(blocks, kernel, bias.astype(x.dtype), 2, activation)
+    for (kernel, bias), stride in zip(layers, strides or [2] * len(layers), strict=True):
+        blocks = direct.conv(blocks, kernel, bias.astype(x.dtype), stride, activation)
     return direct.join(blocks, x.shape[0])
 
 
@@ -177,13 +179,6 @@ def _convolve_transpose_directly(
     for index, (kernel, bias) in enumerate(layers):
         f = "none" if index == len(layers) - 1 else activation
         blocks = direct.conv_transpose(blocks, kernel, bias.astype(x.dtype), 2, f)
-    return direct.join(blocks, x.shape[0])
-
-
-def _convolve_pixels_directly(x: jax.Array, layers: Layers, strides: Sequence[int]) -> jax.Array:
-    blocks = direct.split(x)
-    for (kernel, bias), stride in zip(layers, strides, strict=True):
-        blocks = direct.conv(blocks, kernel, bias.astype(x.dtype), stride, "relu")
     return direct.join(blocks, x.shape[0])
 
 
@@ -200,9 +195,9 @@ FORMS = {
     "direct": Form(_convolve_directly, _convolve_transpose_directly),  # see `direct.fits`
 }
 
-PIXEL_FORMS = {
+PIXEL_FORMS: dict[str, Callable[..., jax.Array]] = {
     "stock": _convolve_pixels_stock,
     "rows": _convolve_pixels_in_rows,
-    "direct": _convolve_pixels_directly,
+    "direct": partial(_convolve_directly, activation="relu"),
 }
 """Ways to compute `convolve_pixels`."""

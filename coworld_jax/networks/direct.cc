@@ -159,9 +159,9 @@ ffi::Error Spread(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bi
   const int64_t k = kernel.dimensions()[0], C = kernel.dimensions()[2], D = kernel.dimensions()[3];
   const int64_t H = y->dimensions()[1], W = y->dimensions()[2];
   auto taps_of = [=](int64_t residue) { return (k - residue + s - 1) / s; };
-  std::vector<float> packed(k * k * C *
-                            D);        // [residues, tile, taps, taps, D, channels of the tile]
-  std::vector<int64_t> starts(s * s);  // of the residues
+  // [residues, tile, taps, taps, D, channels of the tile], and where each residue starts.
+  std::vector<float> packed(k * k * C * D);
+  std::vector<int64_t> starts(s * s);
   const float* weights = kernel.typed_data();
   int64_t end = 0;
   for (int64_t residue = 0; residue < s * s; ++residue) {
@@ -176,8 +176,8 @@ ffi::Error Spread(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bi
         }
     });
   }
-  const int64_t zeros =
-      (k - 1) / s;  // pixels on the left of a row; on its right up to the last tap
+  // A row is copied between zeros: so many pixels on its left, and up to the last tap on its right.
+  const int64_t zeros = (k - 1) / s;
   const int64_t row_size = std::max(w + 2 * zeros, (W + s - 1) / s + zeros) * D * kImages;
   const float *in = x.typed_data(), *biases = bias.typed_data(), *tiles = packed.data();
   const int64_t* start = starts.data();
@@ -363,24 +363,20 @@ ffi::Error Join(ffi::ThreadPool pool, Array<3> x, Result<3> y) {
 // How Python passes arguments: the pool first, then arrays, results and attributes.
 auto Bind() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>(); }
 
+auto BindLayer() {
+  return Bind()
+      .Arg<Array<5>>()
+      .Arg<Array<4>>()
+      .Arg<Array<1>>()
+      .Ret<Array<5>>()
+      .Attr<int64_t>("stride")
+      .Attr<int64_t>("activation");
+}
+
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(gather, Gather,
-                              Bind()
-                                  .Arg<Array<5>>()
-                                  .Arg<Array<4>>()
-                                  .Arg<Array<1>>()
-                                  .Ret<Array<5>>()
-                                  .Attr<int64_t>("stride")
-                                  .Attr<int64_t>("activation"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(spread, Spread,
-                              Bind()
-                                  .Arg<Array<5>>()
-                                  .Arg<Array<4>>()
-                                  .Arg<Array<1>>()
-                                  .Ret<Array<5>>()
-                                  .Attr<int64_t>("stride")
-                                  .Attr<int64_t>("activation"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(gather, Gather, BindLayer());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(spread, Spread, BindLayer());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     correlate, Correlate,
     Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<4>>().Attr<int64_t>("stride"));

@@ -120,8 +120,8 @@ def conv(
             f"Images of {x.shape[1]}x{x.shape[2]} pixels are smaller than a kernel of "
             f"{kernel.shape[0]}x{kernel.shape[0]}: use larger images or fewer layers."
         )
-    sizes = ((size - kernel.shape[0]) // stride + 1 for size in x.shape[1:3])
-    return _gather(x, kernel, bias, tuple(sizes), stride, activation)
+    sizes = [(size - kernel.shape[0]) // stride + 1 for size in x.shape[1:3]]
+    return _layer("gather", x, kernel, bias, sizes, stride, activation)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -143,8 +143,8 @@ def conv_transpose(
         ValueError: the kernel is larger than `fits` allows.
     """
     _check(x, kernel, bias)
-    sizes = (stride * (size - 1) + kernel.shape[0] for size in x.shape[1:3])
-    return _spread(x, kernel.swapaxes(2, 3), bias, tuple(sizes), stride, activation)
+    sizes = [stride * (size - 1) + kernel.shape[0] for size in x.shape[1:3]]
+    return _layer("spread", x, kernel.swapaxes(2, 3), bias, sizes, stride, activation)
 
 
 def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> None:
@@ -171,7 +171,7 @@ def _conv_bwd(
     x, kernel, y = saved
     dz, dbias = _deactivate(y, dy, activation)
     none = jnp.zeros(kernel.shape[2], jnp.float32)
-    dx = _spread(dz, kernel, none, x.shape[1:3], stride, "none")
+    dx = _layer("spread", dz, kernel, none, x.shape[1:3], stride, "none")
     return dx, _correlate(x, dz, kernel.shape[0], stride), dbias
 
 
@@ -188,7 +188,7 @@ def _conv_transpose_bwd(
     x, kernel, y = saved
     dz, dbias = _deactivate(y, dy, activation)
     none = jnp.zeros(kernel.shape[2], jnp.float32)
-    dx = _gather(dz, kernel.swapaxes(2, 3), none, x.shape[1:3], stride, "none")
+    dx = _layer("gather", dz, kernel.swapaxes(2, 3), none, x.shape[1:3], stride, "none")
     return dx, _correlate(dz, x, kernel.shape[0], stride).swapaxes(2, 3), dbias
 
 
@@ -196,32 +196,18 @@ conv.defvjp(_conv_fwd, _conv_bwd)
 conv_transpose.defvjp(_conv_transpose_fwd, _conv_transpose_bwd)
 
 
-def _gather(
+def _layer(
+    function: str,
     x: jax.Array,
     kernel: jax.Array,
     bias: jax.Array,
-    sizes: tuple[int, ...],
+    sizes: Sequence[int],
     stride: int,
     activation: str,
 ) -> jax.Array:
-    """``[G, H, W, c, n], [k, k, c, f], [f]`` to ``[G, *sizes, f, n]``."""
-    shape = (x.shape[0], *sizes, kernel.shape[3], x.shape[4])
-    call = _call("gather", _array(*shape))
+    """``gather`` or ``spread`` with bias ``[out]`` and activation, ``[G, *sizes, out, n]``."""
+    call = _call(function, _array(x.shape[0], *sizes, bias.shape[0], x.shape[4]))
     return call(x, kernel, bias, stride=np.int64(stride), activation=_code(activation))
-
-
-def _spread(
-    z: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array,
-    sizes: tuple[int, ...],
-    stride: int,
-    activation: str,
-) -> jax.Array:
-    """``[G, h, w, f, n], [k, k, c, f], [c]`` to ``[G, *sizes, c, n]``."""
-    shape = (z.shape[0], *sizes, kernel.shape[2], z.shape[4])
-    call = _call("spread", _array(*shape))
-    return call(z, kernel, bias, stride=np.int64(stride), activation=_code(activation))
 
 
 def _correlate(x: jax.Array, z: jax.Array, k: int, stride: int) -> jax.Array:
