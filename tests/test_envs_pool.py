@@ -345,6 +345,18 @@ def start_program(wait):
     return program, [int(pid) for pid in program.stdout.readline().split()]
 
 
+# A signal that reaches another thread does not end the main thread's wait for a lock.
+IN_ANOTHER_THREAD = """
+import threading, time
+
+def interrupt():
+    time.sleep(0.2)  # the main thread waits by then
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+threading.Thread(target=interrupt).start()
+"""
+
+
 def test_a_killed_parent_leaves_no_orphans():
     program, pids = start_program("announce(); futures[0].result()")
     assert len(pids) == 2
@@ -361,6 +373,12 @@ def test_ctrl_c_is_the_parents_to_decide():
     assert (out.strip(), err) == ("stopped True", "")
     assert program.returncode == 0
     await_end(pids)
+
+
+def test_ctrl_c_ends_the_wait_for_an_episode_whichever_thread_it_reaches():
+    program, _ = start_program(IN_ANOTHER_THREAD + WITH_CARE)
+    out, err = program.communicate(timeout=30)
+    assert (out.strip(), err) == ("stopped True", "")
 
 
 def test_a_program_that_forgets_to_close_ends_all_the_same():

@@ -7,6 +7,7 @@ episode begun again, with the same outcome. Episodes do not depend on the number
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import queue
@@ -29,6 +30,23 @@ from coworld_jax.types import Episode
 
 _LOG = logging.getLogger(__name__)
 _JOIN_SECONDS = 10.0
+_SIGNAL_SECONDS = 0.5
+
+
+class EpisodeFuture(Future[Episode]):
+    """A future whose ``result`` notices Ctrl-C.
+
+    Python runs no handler while a lock is waited for. A signal interrupts that wait, but not if it
+    comes just before it, or reaches another thread: then ``Future.result`` would go on to wait for
+    the whole episode.
+    """
+
+    def result(self, timeout: float | None = None) -> Episode:
+        """See ``Future.result``."""
+        while timeout is None and not self.done():
+            with contextlib.suppress(TimeoutError):  # the episode's own is raised below
+                return super().result(_SIGNAL_SECONDS)
+        return super().result(timeout)
 
 
 class Job(NamedTuple):
@@ -178,7 +196,7 @@ class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
         processes = [worker.process for worker in self._workers]
         return tuple(process.pid for process in processes if process is not None)
 
-    def submit(self, seed: int, policy: Policy, *, urgent: bool = True) -> Future[Episode]:
+    def submit(self, seed: int, policy: Policy, *, urgent: bool = True) -> EpisodeFuture:
         """Collect one episode, a function of ``seed`` and ``policy`` alone.
 
         Args:
@@ -194,7 +212,7 @@ class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
         Raises:
             RuntimeError: the pool is closed.
         """
-        future: Future[Episode] = Future()
+        future = EpisodeFuture()
         with self._keeper.lock:
             if self._keeper.closed:
                 raise RuntimeError(f"The pool of {self._workers[0].task} is closed.")

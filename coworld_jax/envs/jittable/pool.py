@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from concurrent.futures import Future
 
 import jax
 import numpy as np
@@ -18,7 +17,15 @@ from coworld_jax.envs.interface import Policy, Request
 from coworld_jax.envs.jittable.rollout import WIDTH, DrawnPolicy, JaxPolicy, episode_of, rollout
 from coworld_jax.envs.jittable.stepping import SteppedEnvironment
 from coworld_jax.envs.policies import RandomPolicy
-from coworld_jax.envs.pool import EnvironmentPool, Job, Keeper, check_counts, check_reads, collect
+from coworld_jax.envs.pool import (
+    EnvironmentPool,
+    EpisodeFuture,
+    Job,
+    Keeper,
+    check_counts,
+    check_reads,
+    collect,
+)
 from coworld_jax.envs.suites import check_request, find_jittable
 from coworld_jax.types import Episode
 
@@ -67,9 +74,9 @@ class JittablePool(EnvironmentPool):
         for thread in self._threads:
             thread.start()
 
-    def submit(self, seed: int, policy: Policy, *, urgent: bool = True) -> Future[Episode]:
+    def submit(self, seed: int, policy: Policy, *, urgent: bool = True) -> EpisodeFuture:
         """See `EnvironmentPool.submit`."""
-        future: Future[Episode] = Future()
+        future = EpisodeFuture()
         with self._changed:
             if self._keeper.closed:
                 raise RuntimeError(f"The pool of {self.spec.task} is closed.")
