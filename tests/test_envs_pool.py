@@ -314,7 +314,8 @@ def test_closing_ends_the_episode_under_way_and_cancels_the_rest():
 
 # No "if __name__" guard, and jax in the main module: neither must matter to the workers.
 PROGRAM = """
-import jax, signal
+import faulthandler, jax, signal
+faulthandler.dump_traceback_later(25, exit=True)  # a program that hangs says where
 from coworld_jax.envs import EnvironmentPool, RandomPolicy
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
 pool = EnvironmentPool("dmc/walker_walk", profile="fast", workers=2, episode_steps=100_000)
