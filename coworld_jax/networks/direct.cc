@@ -343,19 +343,44 @@ ffi::Error Deactivate(ffi::ThreadPool pool, Array<5> y, Array<5> dy, Result<5> d
   return ffi::Error::Success();
 }
 
-// y[n, i] = x[i, n] for each block, where i counts channels of pixels.
-ffi::Error Join(ffi::ThreadPool pool, Array<3> x, Result<3> y) {
-  constexpr int64_t kAtOnce = 16;  // of i: what is read stays in the L1 cache until it is written
-  const int64_t size = x.dimensions()[1];
+// to[j, i] = from[i, j] for a square of n rows and columns; a step leads from one row to the next.
+inline void transpose_square(const float* from, int64_t from_step, float* to, int64_t to_step) {
+  Lanes rows[kImages];
+#pragma GCC unroll 16
+  for (int i = 0; i < kImages; ++i) rows[i] = load(from + i * from_step);
+  transpose(rows);
+#pragma GCC unroll 16
+  for (int i = 0; i < kImages; ++i) store(to + i * to_step, rows[i]);
+}
+
+// y[i, n] = x[n, i] for each block, where i counts channels of pixels.
+ffi::Error Split(ffi::ThreadPool pool, Array<3> x, Result<3> y) {
+  const int64_t size = x.dimensions()[2], whole = size / kImages * kImages;
   const float* from = x.typed_data();
   float* to = y->typed_data();
   parallel(pool, x.dimensions()[0], [=](int64_t g) {
     const float* in = from + g * size * kImages;
     float* out = to + g * size * kImages;
-    for (int64_t first = 0; first < size; first += kAtOnce)
-      for (int64_t n = 0; n < kImages; ++n)
-        for (int64_t i = first; i < std::min(size, first + kAtOnce); ++i)
-          out[n * size + i] = in[i * kImages + n];
+    for (int64_t i = 0; i < whole; i += kImages)
+      transpose_square(in + i, size, out + i * kImages, kImages);
+    for (int64_t i = whole; i < size; ++i)
+      for (int64_t n = 0; n < kImages; ++n) out[i * kImages + n] = in[n * size + i];
+  });
+  return ffi::Error::Success();
+}
+
+// y[n, i] = x[i, n]: the inverse of Split.
+ffi::Error Join(ffi::ThreadPool pool, Array<3> x, Result<3> y) {
+  const int64_t size = x.dimensions()[1], whole = size / kImages * kImages;
+  const float* from = x.typed_data();
+  float* to = y->typed_data();
+  parallel(pool, x.dimensions()[0], [=](int64_t g) {
+    const float* in = from + g * size * kImages;
+    float* out = to + g * size * kImages;
+    for (int64_t i = 0; i < whole; i += kImages)
+      transpose_square(in + i * kImages, kImages, out + i, size);
+    for (int64_t i = whole; i < size; ++i)
+      for (int64_t n = 0; n < kImages; ++n) out[n * size + i] = in[i * kImages + n];
   });
   return ffi::Error::Success();
 }
@@ -384,6 +409,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
     deactivate, Deactivate,
     Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<5>>().Ret<Array<1>>().Attr<int64_t>(
         "activation"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(split, Split, Bind().Arg<Array<3>>().Ret<Array<3>>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(join, Join, Bind().Arg<Array<3>>().Ret<Array<3>>());
 
 extern "C" int images_of_block() { return kImages; }

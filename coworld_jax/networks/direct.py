@@ -32,7 +32,7 @@ Saved = tuple[jax.Array, jax.Array, jax.Array]
 
 _ACTIVATIONS = {"none": 0, "elu": 1, "relu": 2}  # Activation in lanes.h
 _MOST_TAPS = 8  # kMostTaps in direct.cc: rows of a kernel
-FUNCTIONS = ("gather", "spread", "correlate", "deactivate", "join")
+FUNCTIONS = ("gather", "spread", "correlate", "deactivate", "split", "join")
 _registered: list[int] = []  # images in a block; empty before XLA knows the functions
 
 
@@ -64,7 +64,7 @@ def split(x: jax.Array) -> jax.Array:
     (size,) = _registered
     blocks = -(-x.shape[0] // size)
     x = jnp.pad(x, ((0, blocks * size - x.shape[0]), (0, 0), (0, 0), (0, 0)))
-    return x.reshape(blocks, size, *x.shape[1:]).transpose(0, 2, 3, 4, 1)
+    return _images_innermost(x.reshape(blocks, size, *x.shape[1:]))
 
 
 def join(blocks: jax.Array, images: int) -> jax.Array:
@@ -74,26 +74,33 @@ def join(blocks: jax.Array, images: int) -> jax.Array:
 
 
 @jax.custom_vjp
-def _images_outermost(blocks: jax.Array) -> jax.Array:
-    """``[G, height, width, C, n] -> [G, n, height, width, C]``.
+def _images_innermost(x: jax.Array) -> jax.Array:
+    """``[G, n, height, width, C] -> [G, height, width, C, n]``, as the next one in C++.
 
-    XLA does this seven times as slowly as C++, and its gradient as fast (1.17 and 0.15 ms for 48
-    images on one core, 2026-11-28).
+    XLA's own transpositions take 4 and 14 times as long (`experiments.benchmarks.layers`).
     """
+    count, size, *pixels = x.shape
+    values = math.prod(pixels)
+    call = _call("split", _array(count, values, size))
+    return call(x.reshape(count, size, values)).reshape(count, *pixels, size)
+
+
+@jax.custom_vjp
+def _images_outermost(blocks: jax.Array) -> jax.Array:
+    """``[G, height, width, C, n] -> [G, n, height, width, C]``."""
     count, *pixels, size = blocks.shape
-    call = _call("join", _array(count, size, math.prod(pixels)))
-    return call(blocks.reshape(count, -1, size)).reshape(count, size, *pixels)
+    values = math.prod(pixels)
+    call = _call("join", _array(count, size, values))
+    return call(blocks.reshape(count, values, size)).reshape(count, size, *pixels)
 
 
-def _images_outermost_fwd(blocks: jax.Array) -> tuple[jax.Array, None]:
-    return _images_outermost(blocks), None
-
-
-def _images_outermost_bwd(_: None, dx: jax.Array) -> tuple[jax.Array]:
-    return (jnp.moveaxis(dx, 1, -1),)
-
-
-_images_outermost.defvjp(_images_outermost_fwd, _images_outermost_bwd)
+# Each is the other's gradient.
+_images_innermost.defvjp(
+    lambda x: (_images_innermost(x), None), lambda _, dy: (_images_outermost(dy),)
+)
+_images_outermost.defvjp(
+    lambda blocks: (_images_outermost(blocks), None), lambda _, dx: (_images_innermost(dx),)
+)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 // Images of a block, which is the lanes of a register, and registers of a core.
 #if defined(__AVX512F__)
@@ -64,21 +65,29 @@ inline Lanes activation_gradient(Lanes y, Lanes dy, int64_t activation) {
   return dy * (y > zero ? one : y + 1.0f);
 }
 
+// Lane j of the result is lane Index::of(j) of a and b in a row.
+template <typename Index, int... j>
+inline Lanes pick(Lanes a, Lanes b, std::integer_sequence<int, j...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, Index::of(j)...);
+#else
+  return __builtin_shuffle(a, b, Words{Index::of(j)...});
+#endif
+}
+
+template <typename Index>
+inline Lanes pick(Lanes a, Lanes b) {
+  return pick<Index>(a, b, std::make_integer_sequence<int, kImages>());
+}
+
+template <int first>
+struct EverySecond {
+  static constexpr int of(int j) { return 2 * j + first; }
+};
+
 // Neighbouring lanes of a and b added up: those of a come first.
 inline Lanes add_pairs(Lanes a, Lanes b) {
-#if defined(__clang__) && defined(__AVX512F__)
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
-         __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-#elif defined(__clang__) && defined(__AVX__)
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14) +
-         __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
-#elif defined(__clang__)
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
-#else
-  Words even;
-  for (int i = 0; i < kImages; ++i) even[i] = 2 * i;
-  return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
-#endif
+  return pick<EverySecond<0>>(a, b) + pick<EverySecond<1>>(a, b);
 }
 
 // The sums over the lanes of N registers, one in each lane.
@@ -92,4 +101,27 @@ inline Lanes add_lanes(const Lanes* from) {
     for (int i = 0; i < N / 2; ++i) half[i] = add_pairs(from[2 * i], from[2 * i + 1]);
     return add_lanes<N / 2>(half);
   }
+}
+
+// Of each 2 s neighbouring lanes, the first s of a and of b; and the last s of both.
+template <int s>
+struct First {
+  static constexpr int of(int j) { return j & s ? kImages + j - s : j; }
+};
+template <int s>
+struct Last {
+  static constexpr int of(int j) { return j & s ? kImages + j : j + s; }
+};
+
+// Exchanges rows and columns of a square of registers, in squares of s and of fewer.
+template <int s = kImages / 2>
+inline void transpose(Lanes* rows) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kImages; ++i) {
+    if (i & s) continue;
+    const Lanes first = pick<First<s>>(rows[i], rows[i + s]);
+    rows[i + s] = pick<Last<s>>(rows[i], rows[i + s]);
+    rows[i] = first;
+  }
+  if constexpr (s > 1) transpose<s / 2>(rows);
 }

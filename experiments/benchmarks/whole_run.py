@@ -20,9 +20,9 @@ def measure(given: Config, against: Config, updates: int, turns: int) -> dict[st
     Returns:
         ``against_over_given`` is the ratio of the wall times without compilation, each the median
         of its runs. ``wall_over_updates`` is the wall time of the given setting over the time of
-        its updates alone, the median of its runs. ``compile_seconds`` are of the first run of each
-        setting: little where the compile cache has them. ``evaluation_seconds`` is what learning
-        waited for evaluations in the first run of the given setting.
+        its updates alone, the median of its runs. ``PART_seconds`` are those of the first run of
+        the given setting in which learning waited for that part; compilation, which is given for
+        both settings, takes little where the compile cache has the programs.
     """
     configs = [short_run(config, updates) for config in (given, against)]
     summaries = run_all(configs * turns)
@@ -36,8 +36,7 @@ def measure(given: Config, against: Config, updates: int, turns: int) -> dict[st
         "seconds": ours,
         "seconds_against": others,
         "against_over_given": others / ours,
-        "compile_seconds": summaries[0]["seconds"]["compile"],
         "compile_seconds_against": summaries[1]["seconds"]["compile"],
         "wall_over_updates": median(map(truediv, walls[::2], updates_alone)),
-        "evaluation_seconds": summaries[0]["seconds"]["evaluation"],
+        **{f"{part}_seconds": spent for part, spent in summaries[0]["seconds"].items()},
     }
