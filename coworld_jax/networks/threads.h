@@ -14,7 +14,12 @@
 #include "lanes.h"
 #include "xla/ffi/api/ffi.h"
 
-// work(0) ... work(count - 1). The calling thread takes its share, so that a full pool cannot
+// Shares that no thread has begun: while there are enough of them, no thread of the pool is free.
+// More would fill its queues, and a pool with full queues runs nothing else, a policy for example,
+// before the program that fills them ends.
+inline std::atomic<int64_t> waiting{0};
+
+// work(0) ... work(count - 1). The calling thread takes its share, so that a busy pool cannot
 // block.
 template <typename Work>
 void parallel(xla::ffi::ThreadPool& pool, int64_t count, Work work) {
@@ -25,7 +30,7 @@ void parallel(xla::ffi::ThreadPool& pool, int64_t count, Work work) {
     int64_t done = 0;
   };
   auto state = std::make_shared<State>();
-  auto share = [state, count, work] {
+  auto take = [state, count, work] {
     for (int64_t i; (i = state->next++) < count;) {
       work(i);
       std::lock_guard<std::mutex> lock(state->mutex);
@@ -33,8 +38,14 @@ void parallel(xla::ffi::ThreadPool& pool, int64_t count, Work work) {
     }
   };
   const int64_t threads = std::min<int64_t>(pool.num_threads(), count);
-  for (int64_t other = 1; other < threads; ++other) pool.Schedule(decltype(share)(share));
-  share();
+  for (int64_t other = 1; other < threads && waiting < pool.num_threads() - 1; ++other) {
+    ++waiting;
+    pool.Schedule([take] {
+      --waiting;
+      take();
+    });
+  }
+  take();
   std::unique_lock<std::mutex> lock(state->mutex);
   state->finished.wait(lock, [&] { return state->done == count; });
 }

@@ -5,10 +5,14 @@ A mesh may span several hosts (`hosts`), and has the same number of devices of e
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxlib import xla_client
 
 from coworld_jax import hosts
 
@@ -130,11 +134,25 @@ def _devices(devices: int) -> list[jax.Device]:
 
 
 def acting_device() -> jax.Device:
-    """Where a policy acts: the CPU, or the default device of a process that has no CPU backend."""
+    """Where a policy acts: a CPU, or the default device of a process that has no CPU backend.
+
+    Where the cores of the CPU learn, acting has a device of its own, which belongs to no mesh. XLA
+    gives each client a pool of threads. A step of a policy in the pool that learns would wait until
+    the updates of one call have all been made, for seconds.
+    """
+    if trains_on_cores():
+        return _device_beside_learning()
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS names other platforms alone
         return jax.local_devices()[0]
+
+
+@functools.cache
+def _device_beside_learning() -> jax.Device:
+    """A device of a second CPU client."""
+    client: Any = xla_client.make_cpu_client(num_devices=1)
+    return client.local_devices()[0]
 
 
 def check_precision() -> None:
