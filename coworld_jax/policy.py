@@ -52,7 +52,7 @@ class AgentPolicy:
 
     Acting is a few thousand operations for one frame: on the CPU it neither waits for an
     accelerator that is busy learning, nor makes it wait. A process without a CPU backend
-    (``JAX_PLATFORMS=cuda``) acts on its default device.
+    (``JAX_PLATFORMS=cuda``) acts on its default device. See `parallel.acting_device`.
 
     Args:
         player: who acts.
@@ -64,7 +64,7 @@ class AgentPolicy:
 
     Attributes:
         reads: what its actors are called with, see `envs.Policy`.
-        parameters: the copy.
+        parameters: the copy, committed to `parallel.acting_device`.
         act: a pure step of one episode; with `start`, a jittable environment compiles it.
     """
 

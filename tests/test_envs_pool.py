@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from coworld_jax.envs import EnvironmentPool, RandomPolicy, WorkerFailed, make_environment
+from coworld_jax.envs.pool import InterruptibleFuture
 
 TASK = "dmc/walker_walk"
 STEPS = 6
@@ -315,12 +316,14 @@ def test_closing_ends_the_episode_under_way_and_cancels_the_rest():
 # No "if __name__" guard, and jax in the main module: neither must matter to the workers.
 PROGRAM = """
 import faulthandler, jax, signal
-faulthandler.dump_traceback_later(25, exit=True)  # a program that hangs says where
 from coworld_jax.envs import EnvironmentPool, RandomPolicy
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
 pool = EnvironmentPool("dmc/walker_walk", profile="fast", workers=2, episode_steps=100_000)
 futures = [pool.submit(seed, RandomPolicy(6)) for seed in range(4)]
-announce = lambda: print(*pool.pids, flush=True)
+def announce():
+    faulthandler.dump_traceback_later(25, exit=True)  # a program that hangs says where
+    print(*pool.pids, flush=True)
+
 {wait}
 """
 WITH_CARE = """
@@ -347,15 +350,14 @@ def start_program(wait):
 
 
 # A signal that reaches another thread does not end the main thread's wait for a lock.
-IN_ANOTHER_THREAD = """
+FROM_ANOTHER_THREAD = """
 import threading, time
 
 def interrupt():
     time.sleep(0.2)  # the main thread waits by then
     signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
-threading.Thread(target=interrupt).start()
-"""
+""" + WITH_CARE.replace("announce()", "announce(); threading.Thread(target=interrupt).start()")
 
 
 def test_a_killed_parent_leaves_no_orphans():
@@ -377,9 +379,16 @@ def test_ctrl_c_is_the_parents_to_decide():
 
 
 def test_ctrl_c_ends_the_wait_for_an_episode_whichever_thread_it_reaches():
-    program, _ = start_program(IN_ANOTHER_THREAD + WITH_CARE)
+    program, _ = start_program(FROM_ANOTHER_THREAD)
     out, err = program.communicate(timeout=30)
     assert (out.strip(), err) == ("stopped True", "")
+
+
+def test_a_timeout_of_the_work_itself_is_raised():
+    future = InterruptibleFuture()
+    threading.Timer(0.1, future.set_exception, (TimeoutError("own"),)).start()
+    with pytest.raises(TimeoutError, match="own"):
+        future.result()
 
 
 def test_a_program_that_forgets_to_close_ends_all_the_same():

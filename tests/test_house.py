@@ -38,10 +38,11 @@ PURE = {"jax", "numpy", "chex"}
 OUTSIDE = {0: PURE, 1: PURE, 2: PURE, 3: PURE | {"flax"}}
 LEARNING = PURE | {"flax", "optax"}
 # Modules below ``data`` that know more of the world: weights that a method starts from are a file,
-# and hosts exchange texts.
+# hosts exchange texts, and policies act on a device that is made for them, in several threads.
 WORLDLY = {
     "torch_file": {"io", "pathlib", "pickle", "zipfile", "zlib"},
     "hosts": {"json", "signal", "contextlib"},
+    "parallel": {"jaxlib", "threading"},
 }
 LANGUAGE = {
     "importlib",

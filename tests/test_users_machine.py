@@ -9,6 +9,8 @@ import os
 import pwd
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from jaxlib import xla_client
 
 from coworld_jax import parallel
 from coworld_jax.method import init_train_state, make_key
+from coworld_jax.parallel import meshes
 from coworld_jax.policy import AgentPolicy
 from coworld_jax.records.files import lock
 from coworld_jax.training import native, runtime
@@ -64,10 +68,35 @@ def test_a_process_without_a_cpu_backend_acts_on_its_default_device(monkeypatch)
         return found
 
     monkeypatch.setattr(jax, "local_devices", devices)
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert parallel.acting_device() == found[0]
     method, state = tiny.make()
     act = AgentPolicy(method.players["target"], state, 64, 0, explore=False).episode(0)
     assert jnp.isfinite(act(np.zeros((64, 64, 3), np.uint8))).all()
+
+
+def test_where_cores_learn_a_policy_acts_in_a_client_of_its_own():
+    method, state = tiny.make()
+    policy = AgentPolicy(method.players["target"], state, 64, 0, explore=False)
+    (device,) = jax.tree.leaves(policy.parameters)[0].devices()
+    assert device.platform == "cpu"
+    assert device.client is not jax.local_devices()[0].client
+
+
+def test_policies_that_begin_together_share_a_client(monkeypatch):
+    made = []
+
+    def make(**_):
+        time.sleep(0.05)
+        made.append("client")
+        return SimpleNamespace(local_devices=lambda: ["device"])
+
+    monkeypatch.setattr(meshes, "_beside_learning", [])
+    monkeypatch.setattr(xla_client, "make_cpu_client", make)
+    with ThreadPoolExecutor(3) as threads:
+        devices = list(threads.map(lambda _: parallel.acting_device(), range(3)))
+    assert devices == ["device"] * 3
+    assert made == ["client"]
 
 
 def test_cores_become_devices_unless_the_user_has_said_how_many(monkeypatch):

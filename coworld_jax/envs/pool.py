@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 
@@ -32,19 +32,20 @@ _LOG = logging.getLogger(__name__)
 _JOIN_SECONDS = 10.0
 _SIGNAL_SECONDS = 0.5
 
+Value = TypeVar("Value")
 
-class EpisodeFuture(Future[Episode]):
-    """A future whose ``result`` notices Ctrl-C.
 
-    Python runs no handler while a lock is waited for. A signal interrupts that wait, but not if it
-    comes just before it, or reaches another thread: then ``Future.result`` would go on to wait for
-    the whole episode.
+class InterruptibleFuture(Future[Value]):
+    """A future whose ``result()`` without a timeout notices Ctrl-C within half a second.
+
+    Python runs the handlers of signals between two instructions of the main thread. A signal that
+    reaches another thread, or comes just before the wait of ``Future.result``, does not end it.
     """
 
-    def result(self, timeout: float | None = None) -> Episode:
+    def result(self, timeout: float | None = None) -> Value:
         """See ``Future.result``."""
         while timeout is None and not self.done():
-            with contextlib.suppress(TimeoutError):  # the episode's own is raised below
+            with contextlib.suppress(TimeoutError):  # that of the work itself is raised below
                 return super().result(_SIGNAL_SECONDS)
         return super().result(timeout)
 
@@ -170,7 +171,7 @@ class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
         self._ahead = 2 * workers  # episodes that map() keeps under way
         self._jobs = JobQueue()
         self._workers = [WorkerProcess(index, request, backend) for index in range(workers)]
-        started: list[Future[EnvironmentSpec]] = [Future() for _ in self._workers]
+        started = [InterruptibleFuture[EnvironmentSpec]() for _ in self._workers]
         # Daemons: a program that ends without close() does not wait for them, and their workers
         # end with the program.
         self._threads = [
@@ -196,7 +197,7 @@ class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
         processes = [worker.process for worker in self._workers]
         return tuple(process.pid for process in processes if process is not None)
 
-    def submit(self, seed: int, policy: Policy, *, urgent: bool = True) -> EpisodeFuture:
+    def submit(self, seed: int, policy: Policy, *, urgent: bool = True) -> Future[Episode]:
         """Collect one episode, a function of ``seed`` and ``policy`` alone.
 
         Args:
@@ -212,7 +213,7 @@ class EnvironmentPool(AbstractContextManager["EnvironmentPool"]):
         Raises:
             RuntimeError: the pool is closed.
         """
-        future = EpisodeFuture()
+        future = InterruptibleFuture[Episode]()
         with self._keeper.lock:
             if self._keeper.closed:
                 raise RuntimeError(f"The pool of {self._workers[0].task} is closed.")

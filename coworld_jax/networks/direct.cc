@@ -343,44 +343,27 @@ ffi::Error Deactivate(ffi::ThreadPool pool, Array<5> y, Array<5> dy, Result<5> d
   return ffi::Error::Success();
 }
 
-// to[j, i] = from[i, j] for a square of n rows and columns; a step leads from one row to the next.
-inline void transpose_square(const float* from, int64_t from_step, float* to, int64_t to_step) {
-  Lanes rows[kImages];
-#pragma GCC unroll 16
-  for (int i = 0; i < kImages; ++i) rows[i] = load(from + i * from_step);
-  transpose(rows);
-#pragma GCC unroll 16
-  for (int i = 0; i < kImages; ++i) store(to + i * to_step, rows[i]);
-}
-
-// y[i, n] = x[n, i] for each block, where i counts channels of pixels.
-ffi::Error Split(ffi::ThreadPool pool, Array<3> x, Result<3> y) {
-  const int64_t size = x.dimensions()[2], whole = size / kImages * kImages;
+// For each block y[i, n] = x[n, i], where i counts channels of pixels; or, to join, y[n, i] = x[i,
+// n].
+template <bool join>
+ffi::Error Transpose(ffi::ThreadPool pool, Array<3> x, Result<3> y) {
+  const int64_t size = x.dimensions()[join ? 1 : 2], whole = size / kImages * kImages;
+  if (x.dimensions()[join ? 2 : 1] != kImages)
+    return ffi::Error::InvalidArgument("a block has another number of images");
+  const int64_t step_in = join ? kImages : size, step_out = join ? size : kImages;
   const float* from = x.typed_data();
   float* to = y->typed_data();
   parallel(pool, x.dimensions()[0], [=](int64_t g) {
     const float* in = from + g * size * kImages;
     float* out = to + g * size * kImages;
     for (int64_t i = 0; i < whole; i += kImages)
-      transpose_square(in + i, size, out + i * kImages, kImages);
+      transpose_square(in + i * (join ? kImages : 1), step_in, out + i * (join ? 1 : kImages),
+                       step_out);
     for (int64_t i = whole; i < size; ++i)
-      for (int64_t n = 0; n < kImages; ++n) out[i * kImages + n] = in[n * size + i];
-  });
-  return ffi::Error::Success();
-}
-
-// y[n, i] = x[i, n]: the inverse of Split.
-ffi::Error Join(ffi::ThreadPool pool, Array<3> x, Result<3> y) {
-  const int64_t size = x.dimensions()[1], whole = size / kImages * kImages;
-  const float* from = x.typed_data();
-  float* to = y->typed_data();
-  parallel(pool, x.dimensions()[0], [=](int64_t g) {
-    const float* in = from + g * size * kImages;
-    float* out = to + g * size * kImages;
-    for (int64_t i = 0; i < whole; i += kImages)
-      transpose_square(in + i * kImages, kImages, out + i, size);
-    for (int64_t i = whole; i < size; ++i)
-      for (int64_t n = 0; n < kImages; ++n) out[n * size + i] = in[i * kImages + n];
+      for (int64_t n = 0; n < kImages; ++n) {
+        const int64_t inside = i * kImages + n, across = n * size + i;
+        out[join ? across : inside] = in[join ? inside : across];
+      }
   });
   return ffi::Error::Success();
 }
@@ -409,7 +392,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
     deactivate, Deactivate,
     Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<5>>().Ret<Array<1>>().Attr<int64_t>(
         "activation"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(split, Split, Bind().Arg<Array<3>>().Ret<Array<3>>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(join, Join, Bind().Arg<Array<3>>().Ret<Array<3>>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(split, Transpose<false>, Bind().Arg<Array<3>>().Ret<Array<3>>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(join, Transpose<true>, Bind().Arg<Array<3>>().Ret<Array<3>>());
 
 extern "C" int images_of_block() { return kImages; }

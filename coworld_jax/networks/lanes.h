@@ -65,7 +65,7 @@ inline Lanes activation_gradient(Lanes y, Lanes dy, int64_t activation) {
   return dy * (y > zero ? one : y + 1.0f);
 }
 
-// Lane j of the result is lane Index::of(j) of a and b in a row.
+// Lane j of the result is lane Index::of(j) of a followed by b.
 template <typename Index, int... j>
 inline Lanes pick(Lanes a, Lanes b, std::integer_sequence<int, j...>) {
 #if defined(__clang__)
@@ -103,7 +103,7 @@ inline Lanes add_lanes(const Lanes* from) {
   }
 }
 
-// Of each 2 s neighbouring lanes, the first s of a and of b; and the last s of both.
+// In each run of 2 s lanes: the first s of a, then the first s of b; or the last s of both.
 template <int s>
 struct First {
   static constexpr int of(int j) { return j & s ? kImages + j - s : j; }
@@ -113,7 +113,8 @@ struct Last {
   static constexpr int of(int j) { return j & s ? kImages + j : j + s; }
 };
 
-// Exchanges rows and columns of a square of registers, in squares of s and of fewer.
+// Exchanges rows and columns of kImages registers. In each square of 2 s rows and columns, the
+// upper right quarter and the lower left one change places; then the same with half of s.
 template <int s = kImages / 2>
 inline void transpose(Lanes* rows) {
 #pragma GCC unroll 16
@@ -124,4 +125,15 @@ inline void transpose(Lanes* rows) {
     rows[i] = first;
   }
   if constexpr (s > 1) transpose<s / 2>(rows);
+}
+
+// to[j, i] = from[i, j] for kImages rows and columns; a step is the floats from one row to the
+// next.
+inline void transpose_square(const float* from, int64_t from_step, float* to, int64_t to_step) {
+  Lanes rows[kImages];
+#pragma GCC unroll 16
+  for (int i = 0; i < kImages; ++i) rows[i] = load(from + i * from_step);
+  transpose(rows);
+#pragma GCC unroll 16
+  for (int i = 0; i < kImages; ++i) store(to + i * to_step, rows[i]);
 }

@@ -14,10 +14,10 @@
 #include "lanes.h"
 #include "xla/ffi/api/ffi.h"
 
-// Shares that no thread has begun: while there are enough of them, no thread of the pool is free.
-// More would fill its queues, and a pool with full queues runs nothing else, a policy for example,
-// before the program that fills them ends.
-inline std::atomic<int64_t> waiting{0};
+// Shares that are scheduled and not begun. A busy pool leaves them in its queues when their calls
+// have long ended, so there is a limit to them: a queue that is full makes the thread that
+// schedules more of XLA's own work do it on the spot.
+static std::atomic<int64_t> waiting{0};
 
 // work(0) ... work(count - 1). The calling thread takes its share, so that a busy pool cannot
 // block.
@@ -38,7 +38,7 @@ void parallel(xla::ffi::ThreadPool& pool, int64_t count, Work work) {
     }
   };
   const int64_t threads = std::min<int64_t>(pool.num_threads(), count);
-  for (int64_t other = 1; other < threads && waiting < pool.num_threads() - 1; ++other) {
+  for (int64_t other = 1; other < threads && waiting < 4 * pool.num_threads(); ++other) {
     ++waiting;
     pool.Schedule([take] {
       --waiting;

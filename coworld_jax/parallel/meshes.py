@@ -5,14 +5,13 @@ A mesh may span several hosts (`hosts`), and has the same number of devices of e
 
 from __future__ import annotations
 
-import functools
+import threading
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxlib import xla_client
 
 from coworld_jax import hosts
 
@@ -148,11 +147,19 @@ def acting_device() -> jax.Device:
         return jax.local_devices()[0]
 
 
-@functools.cache
+_beside_learning: list[jax.Device] = []  # empty before the first policy acts
+_lock = threading.Lock()  # of the list: several policies may begin at once
+
+
 def _device_beside_learning() -> jax.Device:
-    """A device of a second CPU client."""
-    client: Any = xla_client.make_cpu_client(num_devices=1)
-    return client.local_devices()[0]
+    """The device of a second CPU client, the same one in each call."""
+    from jaxlib import xla_client  # where it is needed: jax itself makes its clients from it
+
+    with _lock:
+        if not _beside_learning:
+            client: Any = xla_client.make_cpu_client(asynchronous=False, num_devices=1)
+            _beside_learning.extend(client.local_devices())
+    return _beside_learning[0]
 
 
 def check_precision() -> None:

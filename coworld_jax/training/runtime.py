@@ -109,8 +109,8 @@ def check_devices() -> None:
     """Start jax's devices.
 
     On a CPU, calls are made synchronous, which has to be said before: a call that is only queued
-    would keep the policy, which acts in other threads meanwhile, waiting until a whole chunk of
-    updates is done.
+    would keep other threads, which judge episodes meanwhile, waiting until a whole chunk of updates
+    is done. Policies have a device of their own (`parallel.acting_device`).
 
     Raises:
         ValueError: there are none, for example on the platform of ``JAX_PLATFORMS``.

@@ -20,9 +20,10 @@ def measure(given: Config, against: Config, updates: int, turns: int) -> dict[st
     Returns:
         ``against_over_given`` is the ratio of the wall times without compilation, each the median
         of its runs. ``wall_over_updates`` is the wall time of the given setting over the time of
-        its updates alone, the median of its runs. ``PART_seconds`` are those of the first run of
-        the given setting in which learning waited for that part; compilation, which is given for
-        both settings, takes little where the compile cache has the programs.
+        its updates alone, the median of its runs. ``PART_seconds`` is what the first run of
+        the given setting spent in a part of the loop: ``update``, ``collection``, ``evaluation``
+        and others. ``compile_seconds`` and ``compile_seconds_against`` are small where the compile
+        cache has the programs.
     """
     configs = [short_run(config, updates) for config in (given, against)]
     summaries = run_all(configs * turns)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
+from concurrent.futures import Future
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from coworld_jax.envs.jittable.stepping import SteppedEnvironment
 from coworld_jax.envs.policies import RandomPolicy
 from coworld_jax.envs.pool import (
     EnvironmentPool,
-    EpisodeFuture,
+    InterruptibleFuture,
     Job,
     Keeper,
     check_counts,
@@ -74,9 +75,9 @@ class JittablePool(EnvironmentPool):
         for thread in self._threads:
             thread.start()
 
-    def submit(self, seed: int, policy: Policy, *, urgent: bool = True) -> EpisodeFuture:
+    def submit(self, seed: int, policy: Policy, *, urgent: bool = True) -> Future[Episode]:
         """See `EnvironmentPool.submit`."""
-        future = EpisodeFuture()
+        future = InterruptibleFuture[Episode]()
         with self._changed:
             if self._keeper.closed:
                 raise RuntimeError(f"The pool of {self.spec.task} is closed.")

@@ -114,10 +114,10 @@ def rollout(environment: JittableEnvironment, policy: JaxPolicy, seeds: Sequence
         and the episodes behind the last of ``seeds`` have no meaning.
     """
     wide = [seeds[index % len(seeds)] for index in range(WIDTH)]
+    numbers = np.array(wide, np.uint32)
     with jax.default_device(parallel.acting_device()):
         memories = jax.tree.map(_stack, *map(policy.start, wide))
-    numbers = np.array(wide, np.uint32)
-    return _play(environment, policy.act, policy.reads, numbers, policy.parameters, memories)
+        return _play(environment, policy.act, policy.reads, numbers, policy.parameters, memories)
 
 
 def _stack(*leaves: Any) -> Any:
