@@ -136,6 +136,7 @@ def test_every_requirement_has_its_reason_in_build_md() -> None:
 def test_every_third_party_import_is_asked_for() -> None:
     """Also the other way round: what is imported is installed by a name of setup.py."""
     names = {"absl": "absl-py", "PIL": "pillow", "orbax": "orbax-checkpoint"}
+    names["jaxlib"] = "jax"  # which installs the jaxlib of its own version
     # An example whose package sets itself apart from ours says how to install it.
     asked = {requirement.name for requirement in requirements()} | {"gymnax"}
     missing = set()
