@@ -14,9 +14,8 @@
 #include "lanes.h"
 #include "xla/ffi/api/ffi.h"
 
-// Shares that are scheduled and not begun. A busy pool leaves them in its queues when their calls
-// have long ended, so there is a limit to them: a queue that is full makes the thread that
-// schedules more of XLA's own work do it on the spot.
+// Shares that are scheduled and not begun. A busy pool keeps them in its queues even when their
+// calls have ended. The limit below leaves room in the queues for XLA's own work.
 static std::atomic<int64_t> waiting{0};
 
 // work(0) ... work(count - 1). The calling thread takes its share, so that a busy pool cannot

@@ -153,7 +153,7 @@ _lock = threading.Lock()  # of the list: several policies may begin at once
 
 def _device_beside_learning() -> jax.Device:
     """The device of a second CPU client, the same one in each call."""
-    from jaxlib import xla_client  # where it is needed: jax itself makes its clients from it
+    from jaxlib import xla_client  # imported here, since only learning on a CPU needs it
 
     with _lock:
         if not _beside_learning:
