@@ -72,7 +72,8 @@ def update_head(
         return jnp.mean(losses.cloning_loss(found, jnp.clip(action, -1.0, 1.0)))
 
     value, grads = jax.value_and_grad(loss)(state.params)
-    params, opt, norm = apply_gradient(optimizer, grads, state.opt, state.params, axis_name)
+    grads = averaged(grads, axis_name)
+    params, opt, norm = apply_gradient(optimizer, grads, state.opt, state.params)
     devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
     examples = embed.shape[0] * devices
     unbiased = var * examples / (examples - 1)

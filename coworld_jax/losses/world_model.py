@@ -115,11 +115,13 @@ def free_nats_mean(kl: jax.Array, free_nats: float, axis_name: str | None = None
 
     Returns:
         ``[]``, whose mean over ``axis_name`` is the clamped mean of the whole batch.
-        **Gradient:** to ``kl``, none at or below ``free_nats``.
+        **Gradient:** to ``kl``, none below ``free_nats``.
 
     Reference: DreamerV2's implementation, ``free_avg``.
     """
     local = jnp.mean(kl)
+    if free_nats == 0.0:  # as no KL is negative, there is nothing to compare
+        return local
     everywhere = jax.lax.stop_gradient(local)
     if axis_name is not None:
         everywhere = jax.lax.pmean(everywhere, axis_name)

@@ -173,17 +173,17 @@ def update_world_model(
     (total, (observed, metrics)), grads = jax.value_and_grad(world_model_loss, has_aux=True)(
         state.world_model, agent, seen, extra, axis_name
     )
-    params, opt_state, norm = apply_gradient(
-        agent.model_optimizer, grads, state.world_model_opt, state.world_model, axis_name
+    metrics["loss"] = total
+    # What the posterior knows beyond the prior, in nats, without balance and clamp.
+    metrics["kl_mean"] = jnp.mean(losses.latent_kl(observed.post.stats, observed.prior))
+    grads, metrics = averaged((grads, metrics), axis_name)
+    params, opt_state, metrics["grad_norm"] = apply_gradient(
+        agent.model_optimizer, grads, state.world_model_opt, state.world_model
     )
     if agent.model.state_size:  # measured and not learnt: weight decay must not reach it
         params["scaling"] = state.world_model["scaling"]
-    metrics |= {"loss": total, "grad_norm": norm}
-    # What the posterior knows beyond the prior, in nats, without balance and clamp.
-    metrics["kl_mean"] = jnp.mean(losses.latent_kl(observed.post.stats, observed.prior))
     new_state = replace(state, world_model=params, world_model_opt=opt_state)
-    metrics = prefixed("model", averaged(metrics, axis_name))
-    return new_state, jax.lax.stop_gradient(observed), metrics
+    return new_state, jax.lax.stop_gradient(observed), prefixed("model", metrics)
 
 
 def actor_loss(
@@ -270,16 +270,15 @@ def update_behavior(
     (critic_total, critic_logged), critic_grads = jax.value_and_grad(critic_loss, has_aux=True)(
         state.critic, agent, imagined, extra
     )
-    actor, actor_opt, actor_norm = apply_gradient(
-        agent.actor_optimizer, actor_grads, state.actor_opt, state.actor, axis_name
+    metrics = prefixed("actor", {"loss": actor_total} | term_means(logged))
+    metrics |= prefixed("critic", {"loss": critic_total} | critic_logged)
+    actor_grads, critic_grads, metrics = averaged((actor_grads, critic_grads, metrics), axis_name)
+    actor, actor_opt, metrics["actor/grad_norm"] = apply_gradient(
+        agent.actor_optimizer, actor_grads, state.actor_opt, state.actor
     )
-    critic, critic_opt, critic_norm = apply_gradient(
-        agent.critic_optimizer, critic_grads, state.critic_opt, state.critic, axis_name
+    critic, critic_opt, metrics["critic/grad_norm"] = apply_gradient(
+        agent.critic_optimizer, critic_grads, state.critic_opt, state.critic
     )
-    actor_metrics = {"loss": actor_total, "grad_norm": actor_norm} | term_means(logged)
-    critic_metrics = critic_logged | {"loss": critic_total, "grad_norm": critic_norm}
-    metrics = prefixed("actor", averaged(actor_metrics, axis_name))
-    metrics |= prefixed("critic", averaged(critic_metrics, axis_name))
     new_state = replace(
         state,
         actor=actor,

@@ -88,12 +88,11 @@ def update_model(
         return weighted_sum(means, dict.fromkeys(means, 1.0)), means
 
     (total, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.model)
-    model, model_opt, norm = apply_gradient(
-        lompo.model_optimizer, grads, state.model_opt, state.model, axis_name
+    grads, metrics = averaged((grads, metrics | {"loss": total}), axis_name)
+    model, model_opt, metrics["grad_norm"] = apply_gradient(
+        lompo.model_optimizer, grads, state.model_opt, state.model
     )
-    metrics |= {"loss": total, "grad_norm": norm}
-    metrics = prefixed("model", averaged(metrics, axis_name))
-    return state._replace(model=model, model_opt=model_opt), metrics
+    return state._replace(model=model, model_opt=model_opt), prefixed("model", metrics)
 
 
 def filtered(

@@ -176,12 +176,11 @@ def update_world_model(
     (total, metrics), grads = jax.value_and_grad(world_model_loss, has_aux=True)(
         state.model, agent, batch, key, axis_name
     )
-    model, model_opt, norm = apply_gradient(
-        agent.model_optimizer, grads, state.model_opt, state.model, axis_name
+    grads, metrics = averaged((grads, metrics | {"loss": total}), axis_name)
+    model, model_opt, metrics["grad_norm"] = apply_gradient(
+        agent.model_optimizer, grads, state.model_opt, state.model
     )
-    metrics |= {"loss": total, "grad_norm": norm}
-    state = state._replace(model=model, model_opt=model_opt)
-    return state, prefixed("model", averaged(metrics, axis_name))
+    return state._replace(model=model, model_opt=model_opt), prefixed("model", metrics)
 
 
 def update_behavior(
