@@ -105,7 +105,8 @@ def sample_rows(
 ) -> jax.Array:
     """Row indices of ``batch`` chunks: an episode uniformly, then a start uniformly within it.
 
-    No chunk crosses an episode. The result is a pure function of the table and the key, so that a
+    No chunk crosses an episode. Every episode in use must have at least ``time`` rows: loaders and
+    replays refuse shorter ones. The result is a pure function of the table and the key, so that a
     resumed run, another host or a streamed feed sees the same batches.
 
     Args:
@@ -121,7 +122,6 @@ def sample_rows(
     return starts[episode][None, :] + jnp.maximum(rows, 0)
 
 
-@jax.named_scope("sample")
 def sample(
     store: EpisodeStore,
     key: jax.Array,
@@ -130,15 +130,20 @@ def sample(
     axis_name: str | None = None,
     before: int = 0,
 ) -> Batch:
-    """``batch`` chunks of ``time`` rows, time-major; images stay uint8.
+    """``batch`` chunks of ``time`` rows, those of `sample_rows`; see `read_rows`."""
+    rows = sample_rows(store.starts, store.lengths, store.episodes, key, time, batch, before)
+    return read_rows(store, rows, axis_name)
 
-    Under a mapped axis each device gets its share of these chunks. Every episode in use must have
-    at least ``time`` rows: loaders and replays refuse shorter ones.
+
+@jax.named_scope("sample")
+def read_rows(store: EpisodeStore, rows: jax.Array, axis_name: str | None = None) -> Batch:
+    """Rows ``[T, B]`` of a store, time-major; images stay uint8.
+
+    Under a mapped axis each device reads its share of the B chunks.
     """
     chex.assert_rank([store.image, store.action, store.reward], [4, 2, 1])
-    rows = sample_rows(store.starts, store.lengths, store.episodes, key, time, batch, before)
     if axis_name is not None:
-        share = batch // jax.lax.axis_size(axis_name)
+        share = rows.shape[1] // jax.lax.axis_size(axis_name)
         first = jax.lax.axis_index(axis_name) * share
         rows = jax.lax.dynamic_slice_in_dim(rows, first, share, axis=1)
     return Batch(

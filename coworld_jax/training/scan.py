@@ -7,12 +7,13 @@ The update is a pure function ``(state, batches, key, count) -> (state, metrics)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from coworld_jax.method import TARGET, Clock, TrainState, Update
-from coworld_jax.store import EpisodeStore, sample
+from coworld_jax.method import TARGET, Clock, State, TrainState, Update
+from coworld_jax.store import EpisodeStore, read_rows, sample_rows
 from coworld_jax.types import Batch, Metrics
 
 
@@ -67,20 +68,30 @@ def run_updates(
         The new state, and each metric for every update, ``[updates]``.
     """
     updates, length, batch, before = Shape(*shape)
-    reads = (*resident, *streamed)
+    reads, (learnt, clock) = (*resident, *streamed), state
 
-    def step(
-        carry: tuple[TrainState, jax.Array], feed: dict[str, Batch]
-    ) -> tuple[tuple[TrainState, jax.Array], Metrics]:
-        (learnt, clock), count = carry
-        key_sample, key_update = update_keys(clock, reads)
-        batches = feed | {
-            domain: sample(store, key_sample[domain], length, batch, axis_name, before)
+    def draw(number: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+        keys, key_update = update_keys(clock._replace(updates=number), reads)
+        rows = {
+            domain: sample_rows(
+                store.starts, store.lengths, store.episodes, keys[domain], length, batch, before
+            )
             for domain, store in resident.items()
         }
-        learnt, metrics = update(learnt, batches, key_update, count, axis_name)
-        state = TrainState(learnt, clock._replace(updates=clock.updates + 1))
-        return (state, count + 1), metrics
+        return rows, key_update
 
-    (state, _), metrics = jax.lax.scan(step, (state, count), dict(streamed), length=updates)
-    return state, metrics
+    # No draw depends on what is learnt: those of all updates are made together, before the scan.
+    drawn = jax.vmap(draw)(clock.updates + jnp.arange(updates, dtype=jnp.int32))
+
+    def step(
+        carry: tuple[State, jax.Array], inputs: Any
+    ) -> tuple[tuple[State, jax.Array], Metrics]:
+        (learnt, count), (feed, (rows, key)) = carry, inputs
+        batches = feed | {
+            domain: read_rows(store, rows[domain], axis_name) for domain, store in resident.items()
+        }
+        learnt, metrics = update(learnt, batches, key, count, axis_name)
+        return (learnt, count + 1), metrics
+
+    (learnt, _), metrics = jax.lax.scan(step, (learnt, count), (dict(streamed), drawn))
+    return TrainState(learnt, clock._replace(updates=clock.updates + updates)), metrics
