@@ -91,6 +91,8 @@ _slot.defvjp(_slot_fwd, _slot_bwd)
 def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array, slot: Slot) -> jax.Array:
     """``x @ kernel + bias``: ``[..., in], [in, out], [..., out] -> [..., out]``, in bias's type.
 
+    What is kept of the kernel is its transpose, see `networks.layers.product`.
+
     **Gradient:** to ``x``. That of the slot is the pair ``(x, dy)``, from which `slots_of` makes
     the gradient of the weights.
     """
@@ -100,15 +102,15 @@ def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array, slot: Slot) -> jax.
 def _affine_fwd(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, slot: Slot
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return affine(x, kernel, bias, slot), (x, kernel)
+    return affine(x, kernel, bias, slot), (x, kernel.T)
 
 
 def _affine_bwd(
     residuals: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, None, None, Slot]:
-    x, kernel = residuals
+    x, transposed = residuals
     dy = dy.astype(x.dtype)
-    return dy @ kernel.T, None, None, Slot(x, dy)
+    return dy @ transposed, None, None, Slot(x, dy)
 
 
 affine.defvjp(_affine_fwd, _affine_bwd)

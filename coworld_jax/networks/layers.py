@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -61,6 +62,34 @@ def elu_gradient(y: jax.Array, dy: jax.Array) -> jax.Array:
     return (dy * slope).astype(dy.dtype)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(x: jax.Array, kernel: jax.Array, result: jnp.dtype) -> jax.Array:
+    """``x @ kernel``: ``[..., in], [in, out] -> [..., out]``, of type ``result``.
+
+    What is kept for the gradient of ``x`` is the transposed kernel. So a loop over time transposes
+    it once, before the first step. A CPU would otherwise do so in every step, which takes as long
+    as the product.
+    """
+    return jnp.matmul(x, kernel, preferred_element_type=result)
+
+
+def _product_fwd(
+    x: jax.Array, kernel: jax.Array, result: jnp.dtype
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return product(x, kernel, result), (x, kernel.T)
+
+
+def _product_bwd(
+    result: jnp.dtype, residuals: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, transposed = residuals
+    dkernel = x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
+    return (dy @ transposed).astype(x.dtype), dkernel.astype(x.dtype)
+
+
+product.defvjp(_product_fwd, _product_bwd)
+
+
 def _wide(x: jax.Array) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
@@ -103,14 +132,14 @@ class Linear(nn.Module):
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         result = self.dtype if self.result is None else self.result
         if not self.use_bias:
-            return kept(jnp.matmul(x, kernel, preferred_element_type=result))
+            return kept(product(x, kernel, result))
         bias = self.param("bias", bias_init(self.initializer, fan_in), (self.features,))
         bias = for_each_row(bias, (*x.shape[:-1], self.features), result)
         if self.has_variable(deferred.COLLECTION, "slot"):
             weights = jax.lax.stop_gradient((kernel, bias))
             slot = self.get_variable(deferred.COLLECTION, "slot")
             return kept(deferred.affine(x, *weights, slot))
-        return kept(jnp.matmul(x, kernel, preferred_element_type=result) + bias)
+        return kept(product(x, kernel, result) + bias)
 
 
 class LayerNorm(nn.Module):

@@ -6,9 +6,9 @@ there a step keeps only the results of its linear layers and of layer normalisat
 the rest again (rematerialisation, `jax.checkpoint`); and the loop is unrolled by 8, so that the
 values of 8 steps are written together. A CPU gains nothing from either.
 
-The gradient of the weights is made after the loop (`networks.deferred`), on a CPU only where a step
-has few rows: with more, a product in each step is as fast and takes less memory. The figures of a
-CPU come from ``python -m experiments.benchmarks.recurrence``, the counts of GPU kernels from
+The gradient of weights is made after the loop (`networks.deferred`), on a CPU only where a step has
+few rows: with more, a product in each step is as fast and takes less memory. The figures of a CPU
+come from ``python -m experiments.benchmarks.recurrence``, the counts of GPU kernels from
 ``python -m experiments.benchmarks.kernels``.
 """
 
@@ -83,9 +83,10 @@ def defer(
 
     Returns:
         The network as a function of its input and a slot, and the slots ``[T, ...]``, which are
-        inputs of the loop. **Gradient:** to ``params``; all steps together where loops recompute.
+        inputs of the loop. **Gradient:** to ``params``, after the loop if B is no more than the
+        platform's limit.
     """
-    if not form().recompute:
+    if rows.shape[0] > form().most_rows_deferred:
         return lambda x, slot: network(params, x), None
     apply = partial(deferred.apply, network, jax.lax.stop_gradient(params))
     return apply, deferred.slot_of_network(network, steps, params, jax.lax.stop_gradient(rows))
