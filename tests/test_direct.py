@@ -219,6 +219,16 @@ def test_stacks_of_the_library_are_those_of_lax(block):
 
 
 @pytest.mark.usefixtures("library")
+def test_squared_errors_of_the_library_are_those_of_lax(block):
+    x, layers = normal(7, block + 1, 13, 12, 3), layers_of((5, 5, 3, 4), (6, 6, 4, 1))
+    image = normal(8, block + 1, 62, 58, 1)  # C++ adds four values of a row at a time: two are left
+    stock, own = (
+        partial(convolution.FORMS[form].squared_errors, image=image) for form in ("stock", "direct")
+    )
+    assert_same(own, stock, x, layers)
+
+
+@pytest.mark.usefixtures("library")
 def test_a_world_model_learns_the_same_with_the_library(block):
     case = make_case("gaussian")
     model, params = case.agent.model, case.state.world_model
@@ -226,8 +236,8 @@ def test_a_world_model_learns_the_same_with_the_library(block):
     feat = normal(4, block, model.rssm.deter + model.rssm.stoch)
 
     def loss(params):
-        errors = world_model.decode(model, params, feat) - image
-        return jnp.mean(errors**2) + jnp.mean(world_model.encode_image(model, params, image) ** 2)
+        errors = world_model.observation_loss(model, params, feat[None], image[None])
+        return jnp.mean(errors) + jnp.mean(world_model.encode_image(model, params, image) ** 2)
 
     def gradients():
         compiled = jax.jit(jax.grad(loss)).lower(params).compile()

@@ -52,7 +52,10 @@ def test_image_loss_sums_over_pixels_and_channels() -> None:
             for c in range(3)
         )
 
-    check(losses.image_loss(jnp.asarray(mean), jnp.asarray(image)), every((T, B), element))
+    expected = every((T, B), element)
+    check(losses.image_loss(jnp.asarray(mean), jnp.asarray(image)), expected)
+    squares = jnp.sum(jnp.square(mean - image), axis=(2, 3, 4))
+    check(losses.unit_normal_loss(squares, 4 * 5 * 3), expected)
 
 
 def test_state_loss_sums_over_coordinates_in_units_of_its_deviation() -> None:
@@ -275,7 +278,8 @@ ELSEWHERE = {  # rooms of losses whose tests have a file of their own
 
 
 def test_these_tests_know_every_loss() -> None:
-    covered = {loss.__name__ for loss, *_ in CASES} | {"latent_kl", "free_nats_mean"}
+    covered = {loss.__name__ for loss, *_ in CASES}
+    covered |= {"latent_kl", "free_nats_mean", "unit_normal_loss"}
     rooms = {name: getattr(losses, name).__module__.split(".")[-1] for name in losses.__all__}
     assert covered == {name for name, room in rooms.items() if room not in ELSEWHERE}
     for name, room in rooms.items():

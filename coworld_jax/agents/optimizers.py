@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from coworld_jax.agents.gradient import clip_by_global_norm
+
 
 def scale_by_keras_adam(
     b1: float = 0.9, b2: float = 0.999, eps: float = 1e-7
@@ -43,7 +45,7 @@ def keras_adam(
         weight_decay: share of a parameter that each step takes off, whatever the learning rate.
     """
     return optax.chain(
-        optax.clip_by_global_norm(clip),
+        clip_by_global_norm(clip),
         scale_by_keras_adam(eps=eps),
         optax.scale(-learning_rate),
         optax.add_decayed_weights(-weight_decay),

@@ -37,6 +37,7 @@ from coworld_jax.losses.world_model import (
     latent_kl,
     reward_loss,
     state_loss,
+    unit_normal_loss,
 )
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "td_target",
     "temperature_loss",
     "twin_td_loss",
+    "unit_normal_loss",
     "value_constraint_loss",
     "value_scale",
 ]

@@ -14,8 +14,7 @@ from coworld_jax import distributions
 def image_loss(mean: jax.Array, image: jax.Array) -> jax.Array:
     """Negative log-likelihood of images under a normal of unit variance, summed over pixels.
 
-    ``½ Σ (x - μ)² + ½ n log 2π`` over the n values of an image. The constant stays outside the sum:
-    on a CPU the loss and its gradient take half the time then.
+    ``½ Σ (x - μ)² + ½ n log 2π`` over the n values of an image.
 
     Args:
         mean: predicted image, in [-0.5, 0.5], ``[T, B, height, width, channels]``.
@@ -28,8 +27,24 @@ def image_loss(mean: jax.Array, image: jax.Array) -> jax.Array:
     """
     chex.assert_rank([mean, image], 5)
     chex.assert_equal_shape([mean, image])
-    values = math.prod(image.shape[-3:])
     squares = jnp.sum(jnp.square(jax.lax.stop_gradient(image) - mean), axis=(-3, -2, -1))
+    return unit_normal_loss(squares, math.prod(image.shape[-3:]))
+
+
+def unit_normal_loss(squares: jax.Array, values: int) -> jax.Array:
+    """`image_loss` from the sum of squared errors: ``½ Σ (x - μ)² + ½ n log 2π``.
+
+    The constant stays outside the sum: on a CPU the loss and its gradient take half the time then.
+
+    Args:
+        squares: ``Σ (x - μ)²`` of each image, ``[T, B]``.
+        values: n.
+
+    Returns:
+        ``[T, B]``, nats. **Gradient:** to ``squares``.
+
+    Reference: CoWorld Eq. 3; Hafner et al. (2021), DreamerV2, Eq. 2.
+    """
     return 0.5 * squares + 0.5 * values * math.log(2.0 * math.pi)
 
 
@@ -115,7 +130,7 @@ def free_nats_mean(kl: jax.Array, free_nats: float, axis_name: str | None = None
 
     Returns:
         ``[]``, whose mean over ``axis_name`` is the clamped mean of the whole batch.
-        **Gradient:** to ``kl``, none below ``free_nats``.
+        **Gradient:** to ``kl``, none at or below a positive ``free_nats``.
 
     Reference: DreamerV2's implementation, ``free_avg``.
     """

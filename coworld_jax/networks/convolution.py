@@ -2,7 +2,8 @@
 
 `convolve` and `convolve_transpose` are the equations: each layer is
 ``f(conv(x, kernel) + bias)`` with ``f`` ELU or ReLU; `convolve_pixels` has kernels of 3 and strides
-of 1 too. Kernels are ``[height, width, in, out]`` in every form, so weights do not depend on it.
+of 1 too. `squared_errors` compares what `convolve_transpose` makes with images. Kernels are
+``[height, width, in, out]`` in every form, so weights do not depend on it.
 Other platforms run the stock convolutions. XLA for a CPU runs gradients and transposed convolutions
 far below the matrix units; there the layers are computed in C++ (`direct`), or, without it, as
 matrix products (`batch_last`, `row_windows`).
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 
 from coworld_jax.networks import batch_last, direct, row_windows
 from coworld_jax.networks.layers import elu, for_each_row
@@ -70,6 +72,33 @@ def convolve_transpose(x: jax.Array, layers: Layers, activation: str = "elu") ->
         tuple(layers),
         cpu=partial(FORMS[_on_cpu(x, layers, "blocks")].convolve_transpose, activation=activation),
         default=partial(FORMS["stock"].convolve_transpose, activation=activation),
+    )
+
+
+def squared_errors(
+    x: jax.Array, layers: Layers, image: jax.Array, activation: str = "elu"
+) -> jax.Array:
+    """``Σ (image - convolve_transpose(x, layers))²`` over the values of each image.
+
+    Where the layers are computed in blocks of images, the predictions stay in the blocks: moving
+    them out, and their gradient in, would take as long as a layer.
+
+    Args:
+        x: ``[N, height, width, in]``.
+        layers: kernel and bias of each layer.
+        image: data, float32 ``[N, height', width', out]``.
+        activation: see `convolve_transpose`.
+
+    Returns:
+        float32 ``[N]``. **Gradient:** to ``x`` and the layers.
+    """
+    chex.assert_rank([x, image], 4)
+    return jax.lax.platform_dependent(
+        x,
+        tuple(layers),
+        jax.lax.stop_gradient(image),
+        cpu=partial(FORMS[_on_cpu(x, layers, "blocks")].squared_errors, activation=activation),
+        default=partial(FORMS["stock"].squared_errors, activation=activation),
     )
 
 
@@ -172,27 +201,62 @@ def _convolve_directly(
     return direct.join(blocks, x.shape[0])
 
 
-def _convolve_transpose_directly(
-    x: jax.Array, layers: Layers, activation: str = "elu"
-) -> jax.Array:
+def _decoded_blocks(x: jax.Array, layers: Layers, activation: str) -> jax.Array:
     blocks = direct.split(x)
     for index, (kernel, bias) in enumerate(layers):
         f = "none" if index == len(layers) - 1 else activation
         blocks = direct.conv_transpose(blocks, kernel, bias.astype(x.dtype), 2, f)
-    return direct.join(blocks, x.shape[0])
+    return blocks
+
+
+def _convolve_transpose_directly(
+    x: jax.Array, layers: Layers, activation: str = "elu"
+) -> jax.Array:
+    return direct.join(_decoded_blocks(x, layers, activation), x.shape[0])
+
+
+def _squared_errors_directly(
+    x: jax.Array, layers: Layers, image: jax.Array, activation: str = "elu"
+) -> jax.Array:
+    blocks = _decoded_blocks(x, layers, activation)
+    return direct.squared_errors(blocks, direct.split(image)).reshape(-1)[: x.shape[0]]
+
+
+def _squared_errors_of(
+    convolve_transpose: Callable[..., jax.Array],
+    x: jax.Array,
+    layers: Layers,
+    image: jax.Array,
+    activation: str = "elu",
+) -> jax.Array:
+    mean = convolve_transpose(x, layers, activation).astype(jnp.float32)
+    return jnp.sum(jnp.square(image - mean), axis=(1, 2, 3))
 
 
 class Form(NamedTuple):
-    """One way to compute `convolve` and `convolve_transpose`."""
+    """One way to compute `convolve`, `convolve_transpose` and `squared_errors`."""
 
     convolve: Callable[..., jax.Array]
     convolve_transpose: Callable[..., jax.Array]
+    squared_errors: Callable[..., jax.Array]
 
 
 FORMS = {
-    "stock": Form(_convolve_stock, _convolve_transpose_stock),
-    "blocks": Form(_convolve_in_blocks, _convolve_transpose_in_blocks),
-    "direct": Form(_convolve_directly, _convolve_transpose_directly),  # see `direct.fits`
+    "stock": Form(
+        _convolve_stock,
+        _convolve_transpose_stock,
+        partial(_squared_errors_of, _convolve_transpose_stock),
+    ),
+    "blocks": Form(
+        _convolve_in_blocks,
+        _convolve_transpose_in_blocks,
+        partial(_squared_errors_of, _convolve_transpose_in_blocks),
+    ),
+    "direct": Form(  # see `direct.fits`
+        _convolve_directly,
+        _convolve_transpose_directly,
+        _squared_errors_directly,
+    ),
 }
 
 PIXEL_FORMS: dict[str, Callable[..., jax.Array]] = {

@@ -11,20 +11,14 @@
 
 #include "lanes.h"
 #include "threads.h"
+#include "values.h"
 #include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
 
 namespace {
 
 constexpr int kMostTaps = 8;               // The largest kernel has so many rows.
 constexpr int64_t kKernelBytes = 1 << 18;  // A kernel of this size stays in the L2 cache.
 constexpr int64_t kPixels = 64;  // The inputs of one tile at so many pixels stay in the L1 cache.
-
-template <int rank>
-using Array = ffi::Buffer<ffi::F32, rank>;
-template <int rank>
-using Result = ffi::ResultBuffer<ffi::F32, rank>;
 
 // body(first, count) for tiles of channels.
 template <typename Body>
@@ -310,64 +304,6 @@ ffi::Error Correlate(ffi::ThreadPool pool, Array<5> x, Array<5> z, Result<4> dke
   return ffi::Error::Success();
 }
 
-// dz = activate'(z) dy, and its sum over images and pixels.
-ffi::Error Deactivate(ffi::ThreadPool pool, Array<5> y, Array<5> dy, Result<5> dz, Result<1> dbias,
-                      int64_t activation) {
-  const int64_t G = y.dimensions()[0], F = y.dimensions()[3];
-  const int64_t pixels = y.dimensions()[1] * y.dimensions()[2];
-  const float *ys = y.typed_data(), *dys = dy.typed_data();
-  float *out = dz->typed_data(), *total = dbias->typed_data();
-  std::vector<float> partial(G * F);
-  float* sums = partial.data();
-  parallel(pool, G, [=](int64_t g) {
-    thread_local Scratch scratch;
-    float* lanes = scratch.floats(F * kImages);
-    std::fill_n(lanes, F * kImages, 0.0f);
-    for (int64_t i = g * pixels; i < (g + 1) * pixels; ++i)
-      for (int64_t f = 0; f < F; ++f) {
-        const int64_t at = (i * F + f) * kImages;
-        const Lanes gradient = activation_gradient(load(ys + at), load(dys + at), activation);
-        store(out + at, gradient);
-        store(lanes + f * kImages, load(lanes + f * kImages) + gradient);
-      }
-    for (int64_t f = 0; f < F; ++f) {
-      float sum = 0.0f;
-      for (int n = 0; n < kImages; ++n) sum += lanes[f * kImages + n];
-      sums[g * F + f] = sum;
-    }
-  });
-  for (int64_t f = 0; f < F; ++f) {
-    total[f] = 0.0f;
-    for (int64_t g = 0; g < G; ++g) total[f] += sums[g * F + f];
-  }
-  return ffi::Error::Success();
-}
-
-// For each block y[i, n] = x[n, i], where i counts channels of pixels; or, to join, y[n, i] = x[i,
-// n].
-template <bool join>
-ffi::Error Transpose(ffi::ThreadPool pool, Array<3> x, Result<3> y) {
-  const int64_t size = x.dimensions()[join ? 1 : 2], whole = size / kImages * kImages;
-  if (x.dimensions()[join ? 2 : 1] != kImages)
-    return ffi::Error::InvalidArgument("a block has another number of images");
-  const int64_t step_in = join ? kImages : size, step_out = join ? size : kImages;
-  const float* from = x.typed_data();
-  float* to = y->typed_data();
-  parallel(pool, x.dimensions()[0], [=](int64_t g) {
-    const float* in = from + g * size * kImages;
-    float* out = to + g * size * kImages;
-    for (int64_t i = 0; i < whole; i += kImages)
-      transpose_square(in + i * (join ? kImages : 1), step_in, out + i * (join ? 1 : kImages),
-                       step_out);
-    for (int64_t i = whole; i < size; ++i)
-      for (int64_t n = 0; n < kImages; ++n) {
-        const int64_t inside = i * kImages + n, across = n * size + i;
-        out[join ? across : inside] = in[join ? inside : across];
-      }
-  });
-  return ffi::Error::Success();
-}
-
 // How Python passes arguments: the pool first, then arrays, results and attributes.
 auto Bind() { return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>(); }
 
@@ -392,6 +328,12 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
     deactivate, Deactivate,
     Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<5>>().Ret<Array<1>>().Attr<int64_t>(
         "activation"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(add_up, AddUp, Bind().Arg<Array<5>>().Ret<Array<1>>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(compare, Compare,
+                              Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<2>>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    compare_gradient, CompareGradient,
+    Bind().Arg<Array<5>>().Arg<Array<5>>().Arg<Array<2>>().Ret<Array<5>>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(split, Transpose<false>, Bind().Arg<Array<3>>().Ret<Array<3>>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(join, Transpose<true>, Bind().Arg<Array<3>>().Ret<Array<3>>());
 

@@ -32,7 +32,17 @@ Saved = tuple[jax.Array, jax.Array, jax.Array]
 
 _ACTIVATIONS = {"none": 0, "elu": 1, "relu": 2}  # Activation in lanes.h
 _MOST_TAPS = 8  # kMostTaps in direct.cc: rows of a kernel
-FUNCTIONS = ("gather", "spread", "correlate", "deactivate", "split", "join")
+FUNCTIONS = (
+    "gather",
+    "spread",
+    "correlate",
+    "deactivate",
+    "add_up",
+    "compare",
+    "compare_gradient",
+    "split",
+    "join",
+)
 _registered: list[int] = []  # images in a block; empty before XLA knows the functions
 
 
@@ -154,6 +164,38 @@ def conv_transpose(
     return _layer("spread", x, kernel.swapaxes(2, 3), bias, sizes, stride, activation)
 
 
+@jax.custom_vjp
+def squared_errors(y: jax.Array, x: jax.Array) -> jax.Array:
+    """``Σ (x - y)²`` over the pixels and channels of each image.
+
+    Args:
+        y: what is predicted, ``[G, height, width, C, n]``.
+        x: data, of the same shape.
+
+    Returns:
+        ``[G, n]``. **Gradient:** to ``y``.
+    """
+    chex.assert_shape([y, x], (None, None, None, None, *_registered))
+    chex.assert_equal_shape([y, x])
+    chex.assert_type([y, x], jnp.float32)
+    return _call("compare", _array(y.shape[0], y.shape[4]))(y, x)
+
+
+def _squared_errors_fwd(
+    y: jax.Array, x: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return squared_errors(y, x), (y, x)
+
+
+def _squared_errors_bwd(
+    saved: tuple[jax.Array, jax.Array], dsquares: jax.Array
+) -> tuple[jax.Array, None]:
+    return _call("compare_gradient", _array(*saved[0].shape))(*saved, dsquares), None
+
+
+squared_errors.defvjp(_squared_errors_fwd, _squared_errors_bwd)
+
+
 def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> None:
     """The functions read memory as these shapes and types say."""
     k, channels = kernel.shape[0], x.shape[3]
@@ -225,6 +267,8 @@ def _correlate(x: jax.Array, z: jax.Array, k: int, stride: int) -> jax.Array:
 
 def _deactivate(y: jax.Array, dy: jax.Array, activation: str) -> tuple[jax.Array, jax.Array]:
     """The gradient of z from that of ``y = f(z)``, and its sum for each channel."""
+    if activation == "none":
+        return dy, _call("add_up", _array(dy.shape[3]))(dy)
     call = _call("deactivate", (_array(*y.shape), _array(y.shape[3])))
     return call(y, dy, activation=_code(activation))
 

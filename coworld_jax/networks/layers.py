@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 
 from coworld_jax.networks import deferred
 from coworld_jax.networks.recurrence import kept
+
+Kept = tuple[jax.Array | None, jax.Array | None]  # for each of two inputs, None without gradient
 
 
 def kernel_init(initializer: str, fan_in: int, fan_out: int) -> nn.initializers.Initializer:
@@ -73,21 +76,23 @@ def product(x: jax.Array, kernel: jax.Array, result: jnp.dtype) -> jax.Array:
     return jnp.matmul(x, kernel, preferred_element_type=result)
 
 
-def _product_fwd(
-    x: jax.Array, kernel: jax.Array, result: jnp.dtype
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return product(x, kernel, result), (x, kernel.T)
+def _product_fwd(x: Any, kernel: Any, result: jnp.dtype) -> tuple[jax.Array, Kept]:
+    # Nothing is kept or computed for an input without gradient.
+    kept_x = x.value if kernel.perturbed else None
+    transposed = kernel.value.T if x.perturbed else None
+    return product(x.value, kernel.value, result), (kept_x, transposed)
 
 
-def _product_bwd(
-    result: jnp.dtype, residuals: tuple[jax.Array, jax.Array], dy: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _product_bwd(result: jnp.dtype, residuals: Kept, dy: jax.Array) -> Kept:
     x, transposed = residuals
+    dx = None if transposed is None else (dy @ transposed).astype(transposed.dtype)
+    if x is None:
+        return dx, None
     dkernel = x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
-    return (dy @ transposed).astype(x.dtype), dkernel.astype(x.dtype)
+    return dx, dkernel.astype(x.dtype)
 
 
-product.defvjp(_product_fwd, _product_bwd)
+product.defvjp(_product_fwd, _product_bwd, symbolic_zeros=True)
 
 
 def _wide(x: jax.Array) -> jax.Array:

@@ -8,7 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from coworld_jax.networks.convolution import ACTIVATIONS, convolve, convolve_transpose
+from coworld_jax.networks.convolution import (
+    ACTIVATIONS,
+    Layers,
+    convolve,
+    convolve_transpose,
+    squared_errors,
+)
 from coworld_jax.networks.layers import Linear, bias_init, for_each_row, kernel_init
 
 
@@ -70,9 +76,19 @@ class Decoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
     activation: str = "elu"
 
-    @nn.compact
     def __call__(self, feat: jax.Array) -> jax.Array:
         """Feature ``[N, F]`` to the mean of the image, ``[N, 64, 64, 3]``, about [-0.5, 0.5]."""
+        x, layers = self._upper_layers(feat)
+        return convolve_transpose(x, layers, self.activation)
+
+    def squared_errors(self, feat: jax.Array, image: jax.Array) -> jax.Array:
+        """``Σ (image - mean)²`` of each image: ``[N, F], [N, 64, 64, 3] -> [N]``, float32."""
+        x, layers = self._upper_layers(feat)
+        return squared_errors(x, layers, image, self.activation)
+
+    @nn.compact
+    def _upper_layers(self, feat: jax.Array) -> tuple[jax.Array, Layers]:
+        """What the first two layers make, ``[N, 5, 5, C]``, and the weights of the others."""
         channels, _ = DECODER[0].channels(self.depth)
         x = Linear(channels, self.initializer, self.dtype, name="input")(feat)
         layers = [
@@ -83,7 +99,7 @@ class Decoder(nn.Module):
         (kernel, bias), *rest = layers
         x = jnp.einsum("nc,pqcd->npqd", x, kernel)
         x = ACTIVATIONS[self.activation](x + for_each_row(bias, x.shape, x.dtype))
-        return convolve_transpose(x, rest, self.activation)
+        return x, rest
 
 
 class _Kernel(nn.Module):

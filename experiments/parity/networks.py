@@ -107,14 +107,13 @@ def quantities(
     last = jax.tree.map(lambda leaf: leaf[-1], seen.post)
     imagined = world_model.replay_actions(model, world, last, action, None)
     heads = world_model.predict(model, world, seen)
-    assert heads.image is not None  # the authors' networks read images
     loc, scale = networks.actor.apply(params["actor"], seen.feat)
     found = {
         "embed": _channel_major(embed),
         "source_embed": _channel_major(source_embed),
         "feat": seen.feat,
-        "image_mean": heads.image,
-        "image_logprob": -losses.image_loss(heads.image, image),
+        "image_mean": world_model.decode(model, world, seen.feat),
+        "image_logprob": -world_model.observation_loss(model, world, seen.feat, image),
         "reward_mean": heads.reward,
         "reward_logprob": -losses.reward_loss(heads.reward, reward),
         "value_mean": networks.critic.apply(params["critic"], seen.feat),

@@ -8,6 +8,7 @@ An agent reads images, or the simulator's state vector, scaled by `scaling`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -75,10 +76,8 @@ class Chunks(NamedTuple):
 class Prediction(NamedTuple):
     """What the heads say about a batch."""
 
-    image: jax.Array | None  # mean, [T, B, 64, 64, 3]; None where the state is read
     reward: jax.Array  # mean, [T, B]
     continue_logits: jax.Array | None  # [T, B]
-    state: jax.Array | None = None  # mean of the scaled state, [T, B, N]
 
 
 def init_world_model(model: WorldModel, key: jax.Array) -> Params:
@@ -311,12 +310,9 @@ def replay_actions(
 
 
 def predict(model: WorldModel, params: Params, seen: Observation) -> Prediction:
-    """All heads at the posterior features of a batch; ``params`` is differentiated."""
+    """The heads at the posterior features of a batch; ``params`` is differentiated."""
     feat = seen.feat
-    observation = decode(model, params, feat)
     return Prediction(
-        image=None if model.state_size else observation,
-        state=observation if model.state_size else None,
         reward=predict_reward(model, params, feat),
         continue_logits=None
         if model.continuation is None
@@ -324,25 +320,38 @@ def predict(model: WorldModel, params: Params, seen: Observation) -> Prediction:
     )
 
 
-def likelihood_losses(
-    prediction: Prediction, batch: Batch, observation: jax.Array
-) -> dict[str, jax.Array]:
-    """Likelihood terms of Eq. 3, unreduced.
+def observation_loss(
+    model: WorldModel, params: Params, feat: jax.Array, observation: jax.Array
+) -> jax.Array:
+    """``-log p(o | s)`` of `decode` at features, unreduced; ``params`` is differentiated.
+
+    Args:
+        feat: ``[T, B, F]``.
+        observation: normalised images or states, ``[T, B, ...]``.
+
+    Returns:
+        ``[T, B]``, nats: `losses.image_loss` or `losses.state_loss`.
+    """
+    if model.state_size:
+        return losses.state_loss(decode(model, params, feat), observation, scaling.STATE_STD)
+    flat, pixels = feat.reshape(-1, feat.shape[-1]), observation.shape[2:]
+    squares = model.decoder.apply(
+        params["decoder"], flat, observation.reshape(-1, *pixels), method="squared_errors"
+    )
+    return losses.unit_normal_loss(squares.reshape(feat.shape[:2]), math.prod(pixels))
+
+
+def head_losses(prediction: Prediction, batch: Batch) -> dict[str, jax.Array]:
+    """The other likelihood terms of Eq. 3, unreduced.
 
     Args:
         prediction: heads at the posterior features, differentiated.
         batch: ``[T, B, ...]``.
-        observation: the batch's images or states, normalised, ``[T, B, ...]``.
 
     Returns:
-        ``{"image" or "state", "reward"[, "continue"]}``, each ``[T, B]``, nats.
+        ``{"reward"[, "continue"]}``, each ``[T, B]``, nats.
     """
-    terms = {}
-    if prediction.image is not None:
-        terms["image"] = losses.image_loss(prediction.image, observation)
-    if prediction.state is not None:
-        terms["state"] = losses.state_loss(prediction.state, observation, scaling.STATE_STD)
-    terms["reward"] = losses.reward_loss(prediction.reward, batch.reward)
+    terms = {"reward": losses.reward_loss(prediction.reward, batch.reward)}
     if prediction.continue_logits is not None:
         terms["continue"] = losses.continue_loss(prediction.continue_logits, batch.discount)
     return terms
