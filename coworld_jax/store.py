@@ -122,17 +122,11 @@ def sample_rows(
     return starts[episode][None, :] + jnp.maximum(rows, 0)
 
 
-def sample(
-    store: EpisodeStore,
-    key: jax.Array,
-    time: int,
-    batch: int,
-    axis_name: str | None = None,
-    before: int = 0,
-) -> Batch:
-    """``batch`` chunks of ``time`` rows, those of `sample_rows`; see `read_rows`."""
-    rows = sample_rows(store.starts, store.lengths, store.episodes, key, time, batch, before)
-    return read_rows(store, rows, axis_name)
+def draw_rows(
+    store: EpisodeStore, key: jax.Array, time: int, batch: int, before: int = 0
+) -> jax.Array:
+    """`sample_rows` of the episodes of a store."""
+    return sample_rows(store.starts, store.lengths, store.episodes, key, time, batch, before)
 
 
 @jax.named_scope("sample")

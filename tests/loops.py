@@ -1,4 +1,4 @@
-"""The loops over time of an update: their steps in the compiled program, what a step multiplies."""
+"""The loops over time of an update: their steps in the compiled program, what a step computes."""
 
 from __future__ import annotations
 
@@ -29,19 +29,29 @@ def loops_over_time(program: str) -> Counter[tuple[str, int]]:
 
 def products_of_steps(program: core.Jaxpr) -> list[int]:
     """How many matrix products a step of each loop over time has."""
+    return _of_steps(program, "dot_general")
+
+
+def transposes_of_steps(program: core.Jaxpr) -> list[int]:
+    """How many arrays a step of each loop over time transposes."""
+    return _of_steps(program, "transpose")
+
+
+def _of_steps(program: core.Jaxpr, primitive: str) -> list[int]:
     found = []
     for equation in program.eqns:
         over_time = _OVER_TIME.search(str(equation.source_info.name_stack))
         if equation.primitive.name == "scan" and over_time:
-            found.append(sum(map(_products, _inside(equation))))
+            found.append(sum(_count(one, primitive) for one in _inside(equation)))
         else:
-            found += [count for one in _inside(equation) for count in products_of_steps(one)]
+            found += [count for one in _inside(equation) for count in _of_steps(one, primitive)]
     return found
 
 
-def _products(program: core.Jaxpr) -> int:
+def _count(program: core.Jaxpr, primitive: str) -> int:
     return sum(
-        (equation.primitive.name == "dot_general") + sum(map(_products, _inside(equation)))
+        (equation.primitive.name == primitive)
+        + sum(_count(one, primitive) for one in _inside(equation))
         for equation in program.eqns
     )
 

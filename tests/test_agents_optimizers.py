@@ -1,11 +1,16 @@
-"""Keras' Adam against its formula, step by step."""
+"""Keras' Adam against its formula, step by step; the clip of the norm."""
 
 from __future__ import annotations
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
+from coworld_jax.agents.gradient import clip_by_global_norm
 from coworld_jax.agents.optimizers import keras_adam, scale_by_keras_adam
 
 
@@ -32,3 +37,13 @@ def test_epsilon_weighs_more_than_in_optax() -> None:
     equal = optax.scale_by_adam(eps=1e-5 / np.sqrt(1 - 0.999))
     np.testing.assert_allclose(steps[0], equal.update(grad, equal.init(grad))[0], rtol=1e-4)
     assert float(steps[0][0]) < 0.8 < 0.98 < float(steps[1][0])
+
+
+@pytest.mark.parametrize("norm", [0.0, 0.5, 1.0, 5.0, np.inf, np.nan])
+def test_a_clip_of_the_norm_is_that_of_optax(norm: float) -> None:
+    grads = {"a": jnp.array([0.6 * norm]), "b": jnp.array([0.0, -0.8 * norm])}
+    own, theirs = clip_by_global_norm(1.0), optax.clip_by_global_norm(1.0)
+    state = own.init(grads)
+    assert state == theirs.init(grads)  # checkpoints of either fit
+    found, expected = (clip.update(grads, state)[0] for clip in (own, theirs))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), found, expected)

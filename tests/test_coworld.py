@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from loops import loops_over_time, products_of_steps
+from loops import loops_over_time, products_of_steps, transposes_of_steps
 
 from coworld_jax.agents.dreamer import world_model
 from coworld_jax.agents.dreamer.agent import make_agent
@@ -24,6 +24,7 @@ from coworld_jax.method import SOURCE, TARGET, Domain
 from coworld_jax.methods.coworld import couplings, make_coworld
 from coworld_jax.methods.coworld.couplings import source_reward_weight
 from coworld_jax.methods.coworld.state import CoWorldState
+from coworld_jax.networks import recurrence
 from coworld_jax.records.leaves import state_digest
 from coworld_jax.types import Batch
 
@@ -93,20 +94,27 @@ def test_an_update_takes_the_fewest_steps_one_after_another(name):
     assert loops_over_time(applied(name).run.as_text()) == loops
 
 
+@pytest.mark.parametrize("deferred", [True, False])
 @pytest.mark.parametrize("name", KINDS)
-def test_a_step_multiplies_nothing_that_could_be_multiplied_for_all_steps_at_once(name):
-    """Embeddings, priors and gradients of the weights that learn are made outside the loop."""
+def test_a_step_computes_nothing_that_could_be_computed_for_all_steps_at_once(
+    name, deferred, monkeypatch
+):
+    """Embeddings, priors, transposed kernels and, if deferred, gradients of weights."""
+    form = recurrence.PLAIN._replace(most_rows_deferred=64 if deferred else 0)
+    monkeypatch.setattr(recurrence, "form", lambda: form)
     update, state_size = KINDS[name]
     batches = {SOURCE: tiny.batch(1, state_size), TARGET: tiny.batch(2)}
     method, state = tiny.make(WEIGHTED, state_size=state_size)
     traced = jax.make_jaxpr(method.updates[update])(state, batches, jax.random.key(3), COUNT)
-    # The filter: input, gates and two layers of the posterior; backwards their inputs' gradients.
-    wanted = [4, 4]
+    # The filter: input, gates and two layers of the posterior; backwards the gradients of their
+    # inputs and, if not deferred, of their weights.
+    wanted = [4, 4 if deferred else 8]
     if name != "warm-up":
         # The rollout: input, gates, two layers of the prior and of the actor; backwards the inputs'
-        # gradients without the actor's, whose input is data.
-        wanted += [4 + 2, 4]
+        # gradients of the former and, if not deferred, three of the actor, whose input is data.
+        wanted += [4 + 2, 4 if deferred else 4 + 3]
     assert sorted(products_of_steps(traced.jaxpr)) == sorted(wanted)
+    assert not any(transposes_of_steps(traced.jaxpr))
 
 
 def test_warm_up_leaves_behaviour_alone():

@@ -9,7 +9,6 @@ import pytest
 import tiny
 
 from coworld_jax.method import TARGET
-from coworld_jax.store import sample
 from coworld_jax.training.scan import run_updates, update_keys
 
 
@@ -27,7 +26,7 @@ def test_a_scanned_phase_equals_a_python_loop(scanned):
     step = jax.jit(method.updates["target"])
     for i in range(3):
         keys, key_update = update_keys(clock._replace(updates=jnp.int32(i)), (TARGET,))
-        chunks = sample(tiny.store(2), keys[TARGET], tiny.TIME, tiny.BATCH)
+        chunks = tiny.sample(tiny.store(2), keys[TARGET], tiny.TIME, tiny.BATCH)
         learnt, single = step(learnt, {TARGET: chunks}, key_update, jnp.int32(i))
         for name, value in single.items():
             np.testing.assert_allclose(metrics[name][i], value, rtol=1e-4, atol=1e-5, err_msg=name)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from episodes import ROWS, make_episode, save_raw, save_three
+from tiny import sample
 
 from coworld_jax.data import (
     DataError,
@@ -20,7 +21,7 @@ from coworld_jax.data import (
     validate_directory,
     write_metadata,
 )
-from coworld_jax.store import sample, sample_rows
+from coworld_jax.store import sample_rows
 
 # --- files ----------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from episodes import make_episode, save_three
+from tiny import sample
 
 from coworld_jax import parallel
 from coworld_jax.data import (
@@ -19,7 +20,6 @@ from coworld_jax.data import (
     save_episode,
 )
 from coworld_jax.data import replay as replay_module
-from coworld_jax.store import sample
 
 SLOTS, ROWS, ACTION = 3, 8, 4
 

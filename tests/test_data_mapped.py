@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import pytest
 from episodes import ROWS, make_episode, save_raw, save_three
+from tiny import sample
 
 from coworld_jax.data import DataError, StreamedFeed, load_directory, save_episode
 from coworld_jax.data import directory as directory_module
-from coworld_jax.store import sample
 
 NEED = 23 * (64 * 64 * 3 + 4 * (3 + 1 + 1))  # bytes of three episodes
 FIELDS = ("image", "action", "reward", "discount", "starts", "lengths")

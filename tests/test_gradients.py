@@ -67,9 +67,8 @@ class Recorder:
         params, seen = state.world_model, see(agent, state, batch, key, axis_name)
         observed, *beside = observe_all(params, agent.model, seen, extra.beside)
         prediction = world_model.predict(agent.model, params, observed)
-        self.terms = world_model.head_losses(prediction, batch)
-        self.terms[agent.model.reads] = world_model.observation_loss(
-            agent.model, params, observed.feat, seen.observation
+        self.terms = world_model.likelihood_losses(
+            agent.model, params, observed, prediction, batch, seen.observation
         )
         self.terms["kl"] = world_model.balanced_kl(observed, 0.8, 0.0)
         self.added, self.replaced, logged = extra.terms(params, observed, prediction, beside)

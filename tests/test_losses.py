@@ -158,6 +158,21 @@ def test_free_nats_compare_the_mean_of_all_devices() -> None:
     np.testing.assert_allclose(jax.vmap(local, axis_name="devices")(kl / 2.0), [1.0, 1.0])
 
 
+@pytest.mark.parametrize("traced", [False, True])
+def test_without_free_nats_each_device_has_its_own_mean(traced: bool) -> None:
+    kl = jnp.asarray([[[0.5, 1.5]], [[0.0, 2.0]]])
+
+    def local(kl: jax.Array, free_nats: Any) -> jax.Array:
+        return losses.free_nats_mean(kl, free_nats, "devices")
+
+    both = jax.value_and_grad(local)
+    by_device = jax.vmap(both, in_axes=(0, None), axis_name="devices")
+    # A setting may also be an argument of a compiled program.
+    value, grad = jax.jit(by_device)(kl, 0.0) if traced else by_device(kl, 0.0)
+    np.testing.assert_allclose(value, [1.0, 1.0])
+    np.testing.assert_allclose(grad, jnp.full((2, 1, 2), 0.5))
+
+
 def test_critic_loss_by_hand() -> None:
     # 0.5 * 0.5 * (1 - 4)^2 = 2.25; 1 * 0.5 * (2 - 1)^2 = 0.5.
     found = losses.critic_loss(

@@ -12,9 +12,9 @@ import tiny
 from jax.sharding import PartitionSpec as P
 
 from coworld_jax import parallel
+from coworld_jax.agents import gradient
 from coworld_jax.agents.gradient import averaged
 from coworld_jax.method import SOURCE, TARGET
-from coworld_jax.store import sample
 from coworld_jax.training.loop import train
 from coworld_jax.training.scan import update_keys
 from coworld_jax.workdir import restore_run
@@ -67,7 +67,7 @@ def streams():
     _, (_, clock) = tiny.start(tiny.categorical())
     clocks = [clock._replace(updates=jnp.int32(i)) for i in range(UPDATES)]
     keys = [update_keys(clock, (TARGET,))[0][TARGET] for clock in clocks]
-    batches = [sample(tiny.store(2), key, tiny.TIME, tiny.BATCH) for key in keys]
+    batches = [tiny.sample(tiny.store(2), key, tiny.TIME, tiny.BATCH) for key in keys]
     return {TARGET: jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)}
 
 
@@ -79,7 +79,7 @@ def test_streamed_batches_equal_resident_ones(single):
 def test_arrays_of_all_sizes_and_types_are_averaged():
     """Small ones are put together for it; the order and the types of all come back."""
     whole = {
-        "large": jnp.arange(2.0 * 2**15).reshape(2, -1),
+        "large": jnp.arange(2.0 * (gradient._SMALL + 1)).reshape(2, -1),
         "matrix": jnp.arange(12.0).reshape(2, 2, 3),
         "half": jnp.ones((2, 5), jnp.bfloat16),
         "number": jnp.array([1.0, 4.0]),

@@ -59,7 +59,7 @@ def test_gradients_inside_the_loop_and_after_it_are_equal(
         close(found[0], each, 1e-5 if dtype == "float32" else 0.05)
 
 
-def test_the_actor_learns_the_same_from_a_rollout_that_is_computed_again(
+def test_the_actor_learns_the_same_from_a_rollout_in_each_form(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Values and gradients of rollouts in a GPU's form: two seeds; one seed with two starts."""

@@ -21,7 +21,6 @@ from coworld_jax.evaluation.state_curves import shown_coordinates, state_curves_
 from coworld_jax.method import SOURCE, TARGET
 from coworld_jax.methods import METHODS
 from coworld_jax.policy import AgentPolicy
-from coworld_jax.store import sample
 
 SIZE = 24  # of walker's state
 STEPS = 30
@@ -88,7 +87,7 @@ def test_a_replay_holds_the_states_beside_their_frames(tmp_path) -> None:
         episode.image[:, 0, 0, 0] = np.arange(len(state)) + 10 * index
         replay.append(episode, str(index))
     np.testing.assert_array_equal(replay.store.state[:9], states[0])
-    batch = sample(replay.store, jax.random.key(0), 4, 20)
+    batch = tiny.sample(replay.store, jax.random.key(0), 4, 20)
     assert batch.state.shape == (4, 20, 5)
     for row, state in zip(np.ravel(batch.image[..., 0, 0, 0]), batch.state.reshape(-1, 5)):
         np.testing.assert_array_equal(state, states[row // 10][row % 10])

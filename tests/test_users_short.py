@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 from episodes import make_episode
+from tiny import sample
 
 from coworld_jax.data import Replay
-from coworld_jax.store import sample
 
 CHUNK, SLOTS = 5, 3
 

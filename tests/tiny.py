@@ -39,7 +39,7 @@ from coworld_jax.methods.multitask import MultitaskSettings
 from coworld_jax.methods.offline_dv2 import OfflineDV2Settings
 from coworld_jax.methods.r3m_bc import R3mBcSettings
 from coworld_jax.schedule import OnlineConfig
-from coworld_jax.store import EpisodeStore
+from coworld_jax.store import EpisodeStore, draw_rows, read_rows
 from coworld_jax.training.scan import run_updates
 from coworld_jax.types import Batch
 
@@ -270,6 +270,11 @@ def store(seed: int, episodes: int = 3, rows: int = 6, state_size: int = 0) -> E
         lengths=jnp.full((episodes,), rows, jnp.int32),
         episodes=jnp.int32(episodes),
     )
+
+
+def sample(episodes: EpisodeStore, key: jax.Array, time: int, count: int) -> Batch:
+    """``count`` random chunks of ``time`` rows."""
+    return read_rows(episodes, draw_rows(episodes, key, time, count))
 
 
 def batch(seed: int, state_size: int = 0) -> Batch:

@@ -80,8 +80,8 @@ def squared_errors(
 ) -> jax.Array:
     """``Σ (image - convolve_transpose(x, layers))²`` over the values of each image.
 
-    Where the layers are computed in blocks of images, the predictions stay in the blocks: moving
-    them out, and their gradient in, would take as long as a layer.
+    Where C++ computes the layers in blocks of images, the comparison is made in the blocks. To move
+    the predictions out of them, and their gradient back, would take as long as a layer.
 
     Args:
         x: ``[N, height, width, in]``.
@@ -230,6 +230,7 @@ def _squared_errors_of(
     activation: str = "elu",
 ) -> jax.Array:
     mean = convolve_transpose(x, layers, activation).astype(jnp.float32)
+    chex.assert_equal_shape([image, mean])
     return jnp.sum(jnp.square(image - mean), axis=(1, 2, 3))
 
 

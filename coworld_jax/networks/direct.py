@@ -274,7 +274,7 @@ def _deactivate(y: jax.Array, dy: jax.Array, activation: str) -> tuple[jax.Array
 
 
 def _call(name: str, result: Any) -> Callable[..., Any]:
-    """One of the functions of ``direct.cc``; over a mapped axis it is called once for each."""
+    """One of `FUNCTIONS`; over a mapped axis it is called once for each."""
     return jax.ffi.ffi_call(_target(name), result, vmap_method="sequential")
 
 

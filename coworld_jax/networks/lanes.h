@@ -57,10 +57,9 @@ inline Lanes activate(Lanes z, int64_t activation) {
   return z > zero ? z : exponential(z) - 1.0f;
 }
 
-// The gradient of z from that of y = activate(z).
+// The gradient of z from that of y = activate(z), where there is an activation.
 inline Lanes activation_gradient(Lanes y, Lanes dy, int64_t activation) {
   const Lanes zero = {}, one = zero + 1.0f;
-  if (activation == kNone) return dy;
   if (activation == kRelu) return y > zero ? dy : zero;
   return dy * (y > zero ? one : y + 1.0f);
 }

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import CustomVJPPrimal
 
 from coworld_jax.networks import deferred
 from coworld_jax.networks.recurrence import kept
 
-Kept = tuple[jax.Array | None, jax.Array | None]  # for each of two inputs, None without gradient
+Pair = tuple[jax.Array | None, jax.Array | None]  # for each input, None where it has no gradient
 
 
 def kernel_init(initializer: str, fan_in: int, fan_out: int) -> nn.initializers.Initializer:
@@ -69,27 +70,30 @@ def elu_gradient(y: jax.Array, dy: jax.Array) -> jax.Array:
 def product(x: jax.Array, kernel: jax.Array, result: jnp.dtype) -> jax.Array:
     """``x @ kernel``: ``[..., in], [in, out] -> [..., out]``, of type ``result``.
 
-    What is kept for the gradient of ``x`` is the transposed kernel. So a loop over time transposes
-    it once, before the first step. A CPU would otherwise do so in every step, which takes as long
-    as the product.
+    Both inputs have one type. **Gradient:** to both. The transposed kernel is kept for that of
+    ``x``, so that a loop over time transposes it once, before the first step. A CPU would otherwise
+    do so in every step, which takes as long as the product.
     """
+    chex.assert_type(kernel, x.dtype)
     return jnp.matmul(x, kernel, preferred_element_type=result)
 
 
-def _product_fwd(x: Any, kernel: Any, result: jnp.dtype) -> tuple[jax.Array, Kept]:
-    # Nothing is kept or computed for an input without gradient.
+def _product_fwd(
+    x: CustomVJPPrimal, kernel: CustomVJPPrimal, result: jnp.dtype
+) -> tuple[jax.Array, Pair]:
+    # Nothing is kept or computed for an input whose gradient nobody wants.
     kept_x = x.value if kernel.perturbed else None
     transposed = kernel.value.T if x.perturbed else None
     return product(x.value, kernel.value, result), (kept_x, transposed)
 
 
-def _product_bwd(result: jnp.dtype, residuals: Kept, dy: jax.Array) -> Kept:
+def _product_bwd(result: jnp.dtype, residuals: Pair, dy: jax.Array) -> Pair:
     x, transposed = residuals
     dx = None if transposed is None else (dy @ transposed).astype(transposed.dtype)
     if x is None:
         return dx, None
-    dkernel = x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
-    return dx, dkernel.astype(x.dtype)
+    rows = tuple(range(x.ndim - 1))
+    return dx, jnp.tensordot(x, dy, (rows, rows)).astype(x.dtype)
 
 
 product.defvjp(_product_fwd, _product_bwd, symbolic_zeros=True)

@@ -7,9 +7,10 @@ the rest again (rematerialisation, `jax.checkpoint`); and the loop is unrolled b
 values of 8 steps are written together. A CPU gains nothing from either.
 
 The gradient of weights is made after the loop (`networks.deferred`), on a CPU only where a step has
-few rows: with more, a product in each step is as fast and takes less memory. The figures of a CPU
-come from ``python -m experiments.benchmarks.recurrence``, the counts of GPU kernels from
-``python -m experiments.benchmarks.kernels``.
+few rows. With more, a product in each step is as fast and takes less memory. An actor is applied
+again after the loop, which takes longer where it is large. The figures of a CPU come from ``python
+-m experiments.benchmarks.recurrence``, the counts of GPU kernels from ``python -m
+experiments.benchmarks.kernels``.
 """
 
 from __future__ import annotations

@@ -12,13 +12,15 @@
 
 namespace ffi = xla::ffi;
 
+namespace {
+
 template <int rank>
 using Array = ffi::Buffer<ffi::F32, rank>;
 template <int rank>
 using Result = ffi::ResultBuffer<ffi::F32, rank>;
 
-// dbias is the sum over images and pixels of dz(at), the lanes of one channel of a pixel. `like` is
-// an array of its shape.
+// dbias is the sum of dz over images and pixels. dz(at) gives one channel of one pixel, and `like`
+// has the shape of dz.
 template <typename Gradient>
 void add_pixels(ffi::ThreadPool& pool, Array<5> like, float* dbias, Gradient dz) {
   const int64_t G = like.dimensions()[0], F = like.dimensions()[3];
@@ -45,8 +47,8 @@ void add_pixels(ffi::ThreadPool& pool, Array<5> like, float* dbias, Gradient dz)
 }
 
 // dz = activate'(z) dy, and its sum over images and pixels.
-inline ffi::Error Deactivate(ffi::ThreadPool pool, Array<5> y, Array<5> dy, Result<5> dz,
-                             Result<1> dbias, int64_t activation) {
+ffi::Error Deactivate(ffi::ThreadPool pool, Array<5> y, Array<5> dy, Result<5> dz, Result<1> dbias,
+                      int64_t activation) {
   const float *ys = y.typed_data(), *dys = dy.typed_data();
   float* out = dz->typed_data();
   add_pixels(pool, y, dbias->typed_data(), [=](int64_t at) {
@@ -58,14 +60,14 @@ inline ffi::Error Deactivate(ffi::ThreadPool pool, Array<5> y, Array<5> dy, Resu
 }
 
 // The same without an activation, where dz is dy.
-inline ffi::Error AddUp(ffi::ThreadPool pool, Array<5> dz, Result<1> dbias) {
+ffi::Error AddUp(ffi::ThreadPool pool, Array<5> dz, Result<1> dbias) {
   const float* from = dz.typed_data();
   add_pixels(pool, dz, dbias->typed_data(), [=](int64_t at) { return load(from + at); });
   return ffi::Error::Success();
 }
 
 // squares[g, n] is the sum of (y - x)^2 over pixels and channels.
-inline ffi::Error Compare(ffi::ThreadPool pool, Array<5> y, Array<5> x, Result<2> squares) {
+ffi::Error Compare(ffi::ThreadPool pool, Array<5> y, Array<5> x, Result<2> squares) {
   const int64_t G = y.dimensions()[0], rows = y.dimensions()[1];
   const int64_t row = y.dimensions()[2] * y.dimensions()[3] * kImages;
   const float *ys = y.typed_data(), *xs = x.typed_data();
@@ -85,7 +87,7 @@ inline ffi::Error Compare(ffi::ThreadPool pool, Array<5> y, Array<5> x, Result<2
 #pragma GCC unroll 4
         for (int k = 0; k < kSums; ++k) add(k);
       while (i < row) add(0);
-      total += (sums[0] + sums[1]) + (sums[2] + sums[3]);  // of one row of pixels, for small errors
+      total += (sums[0] + sums[1]) + (sums[2] + sums[3]);  // rounding errors stay small
     }
     store(out + g * kImages, total);
   });
@@ -93,8 +95,8 @@ inline ffi::Error Compare(ffi::ThreadPool pool, Array<5> y, Array<5> x, Result<2
 }
 
 // dy = 2 (y - x) dsquares[g, n].
-inline ffi::Error CompareGradient(ffi::ThreadPool pool, Array<5> y, Array<5> x, Array<2> dsquares,
-                                  Result<5> dy) {
+ffi::Error CompareGradient(ffi::ThreadPool pool, Array<5> y, Array<5> x, Array<2> dsquares,
+                           Result<5> dy) {
   const int64_t G = y.dimensions()[0], size = y.element_count() / G;
   const float *ys = y.typed_data(), *xs = x.typed_data(), *scales = dsquares.typed_data();
   float* out = dy->typed_data();
@@ -109,7 +111,7 @@ inline ffi::Error CompareGradient(ffi::ThreadPool pool, Array<5> y, Array<5> x, 
 // For each block y[i, n] = x[n, i], where i counts channels of pixels; or, to join, y[n, i] = x[i,
 // n].
 template <bool join>
-inline ffi::Error Transpose(ffi::ThreadPool pool, Array<3> x, Result<3> y) {
+ffi::Error Transpose(ffi::ThreadPool pool, Array<3> x, Result<3> y) {
   const int64_t size = x.dimensions()[join ? 1 : 2], whole = size / kImages * kImages;
   if (x.dimensions()[join ? 2 : 1] != kImages)
     return ffi::Error::InvalidArgument("a block has another number of images");
@@ -130,3 +132,5 @@ inline ffi::Error Transpose(ffi::ThreadPool pool, Array<3> x, Result<3> y) {
   });
   return ffi::Error::Success();
 }
+
+}  // namespace

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from coworld_jax.method import TARGET, Clock, State, TrainState, Update
-from coworld_jax.store import EpisodeStore, read_rows, sample_rows
+from coworld_jax.store import EpisodeStore, draw_rows, read_rows
 from coworld_jax.types import Batch, Metrics
 
 
@@ -24,6 +24,14 @@ class Shape(NamedTuple):
     length: int  # T, rows of a chunk
     batch: int  # B, over all devices
     before: int = 0  # see `method.Method`
+
+
+class _Inputs(NamedTuple):
+    """What one update of a scan reads."""
+
+    feed: dict[str, Batch]  # of the domains that are not resident
+    rows: dict[str, jax.Array]  # of each resident domain, [T, B]
+    key: jax.Array  # of the update itself
 
 
 def update_keys(clock: Clock, reads: tuple[str, ...]) -> tuple[dict[str, jax.Array], jax.Array]:
@@ -68,30 +76,31 @@ def run_updates(
         The new state, and each metric for every update, ``[updates]``.
     """
     updates, length, batch, before = Shape(*shape)
-    reads, (learnt, clock) = (*resident, *streamed), state
+    reads = (*resident, *streamed)
+    clock = state.clock
 
+    @jax.named_scope("sample")
     def draw(number: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
         keys, key_update = update_keys(clock._replace(updates=number), reads)
         rows = {
-            domain: sample_rows(
-                store.starts, store.lengths, store.episodes, keys[domain], length, batch, before
-            )
+            domain: draw_rows(store, keys[domain], length, batch, before)
             for domain, store in resident.items()
         }
         return rows, key_update
 
-    # No draw depends on what is learnt: those of all updates are made together, before the scan.
-    drawn = jax.vmap(draw)(clock.updates + jnp.arange(updates, dtype=jnp.int32))
+    # Keys and rows do not depend on what is learnt. On a CPU each draw is a small loop of its own,
+    # so those of all updates are made together.
+    rows, keys = jax.vmap(draw)(clock.updates + jnp.arange(updates, dtype=jnp.int32))
 
-    def step(
-        carry: tuple[State, jax.Array], inputs: Any
-    ) -> tuple[tuple[State, jax.Array], Metrics]:
-        (learnt, count), (feed, (rows, key)) = carry, inputs
-        batches = feed | {
-            domain: read_rows(store, rows[domain], axis_name) for domain, store in resident.items()
+    def step(carry: tuple[State, jax.Array], inputs: _Inputs) -> tuple[Any, Metrics]:
+        learnt, count = carry
+        read = {
+            domain: read_rows(store, inputs.rows[domain], axis_name)
+            for domain, store in resident.items()
         }
-        learnt, metrics = update(learnt, batches, key, count, axis_name)
+        learnt, metrics = update(learnt, inputs.feed | read, inputs.key, count, axis_name)
         return (learnt, count + 1), metrics
 
-    (learnt, _), metrics = jax.lax.scan(step, (learnt, count), (dict(streamed), drawn))
+    inputs = _Inputs(dict(streamed), rows, keys)
+    (learnt, _), metrics = jax.lax.scan(step, (state.learnt, count), inputs)
     return TrainState(learnt, clock._replace(updates=clock.updates + updates)), metrics

@@ -13,7 +13,7 @@ import jax
 from coworld_jax.config import Config
 from coworld_jax.data import save_episode
 from coworld_jax.envs import EnvironmentPool, RandomPolicy, episode_seed
-from coworld_jax.store import sample
+from coworld_jax.store import draw_rows, read_rows
 from coworld_jax.training.loop import train
 from experiments.benchmarks.timing import random_store, seconds
 from experiments.benchmarks.update import (
@@ -118,18 +118,22 @@ def _seconds_alone(config: Config) -> float:
 
 
 def _sampling_seconds(config: Config) -> float:
-    """Seconds of sampling one batch from a resident store."""
+    """Seconds of sampling one batch from a resident store, as `training.scan` does it."""
     learning = config.settings.learning
     store = random_store(0, ACTION_SIZE, learning.length)
 
     @jax.jit
     def run(key: jax.Array) -> Any:
-        def step(total: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
-            batch = sample(store, key, learning.length, learning.batch)
+        def step(total: jax.Array, rows: jax.Array) -> tuple[jax.Array, None]:
+            batch = read_rows(store, rows)
             sums = (leaf.astype("float32").sum() for leaf in jax.tree.leaves(batch))
             return total + sum(sums), None
 
-        return jax.lax.scan(step, jax.numpy.zeros(()), jax.random.split(key, _SAMPLES))[0]
+        def draw(key: jax.Array) -> jax.Array:
+            return draw_rows(store, key, learning.length, learning.batch)
+
+        rows = jax.vmap(draw)(jax.random.split(key, _SAMPLES))
+        return jax.lax.scan(step, jax.numpy.zeros(()), rows)[0]
 
     seconds(lambda: run(jax.random.key(0)))
     return seconds(lambda: run(jax.random.key(1))) / _SAMPLES

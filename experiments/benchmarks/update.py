@@ -17,7 +17,7 @@ from coworld_jax import parallel
 from coworld_jax.config import Config
 from coworld_jax.method import TARGET, Domain, Method, TrainState, init_train_state, source_names
 from coworld_jax.methods.coworld import make_coworld
-from coworld_jax.store import EpisodeStore, sample
+from coworld_jax.store import EpisodeStore, draw_rows, read_rows
 from coworld_jax.training import runtime
 from coworld_jax.training.embeddings import embed_images
 from coworld_jax.training.scan import run_updates
@@ -107,7 +107,7 @@ def trace(
         stores[TARGET] = _embedded(method, stores[TARGET], key_embed)
     sizes = (learning.length, learning.batch)
     batches = {
-        domain: _one(sample(store, key, *sizes), mesh)
+        domain: _one(read_rows(store, draw_rows(store, key, *sizes)), mesh)
         for key, (domain, store) in zip(keys, stores.items(), strict=True)
     }
     program: parallel.Program = functools.partial(run_updates, update, shape=(chunk, *sizes))

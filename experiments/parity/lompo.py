@@ -136,13 +136,17 @@ def _model(arrays: Arrays, official: Official) -> tuple[dict[str, Claim], Latent
         each = terms["kl"] + terms["image"] + terms["reward"]
         return jnp.sum(mask * each) / jnp.sum(mask), (terms, aux)
 
-    (total, (terms, (seen, means))), grads = jax.value_and_grad(loss, has_aux=True)(official.params)
+    (total, (terms, (seen, predicted))), grads = jax.value_and_grad(loss, has_aux=True)(
+        official.params
+    )
     prior_noise = _shared(required(arrays, "noise/obs_prior"), batch)
+    feat = seen.feat.reshape(-1, seen.feat.shape[-1])
+    decoded = official.model.decoder.apply(official.params["decoder"], feat)
     values = _states(seen, prior_noise) | {
         "embed": encode(official.model, official.params, image),
         "image_logprob": -terms["image"],
-        "image_mean_sum": jnp.sum(means["image"], axis=(2, 3)),
-        "reward_mean": means["reward"],
+        "image_mean_sum": jnp.sum(decoded.reshape(image.shape), axis=(2, 3)),
+        "reward_mean": predicted,
         "reward_logprob": -terms["reward"],
         "kl": terms["kl"],
     }

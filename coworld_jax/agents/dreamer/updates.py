@@ -122,10 +122,9 @@ def world_model_loss(
     learning, reads = agent.learning, agent.model.reads
     observed, *beside = observe_all(params, agent.model, seen, extra.beside)
     prediction = world_model.predict(agent.model, params, observed)
-    of_observation = world_model.observation_loss(
-        agent.model, params, observed.feat, seen.observation
+    terms = world_model.likelihood_losses(
+        agent.model, params, observed, prediction, seen.batch, seen.observation
     )
-    terms = {reads: of_observation} | world_model.head_losses(prediction, seen.batch)
     further = extra.terms(params, observed, prediction, beside)
     # The clamp belongs to the batch mean, so this term comes reduced.
     kl = world_model.balanced_kl(observed, learning.kl_balance, learning.free_nats, axis_name)

@@ -323,14 +323,14 @@ def predict(model: WorldModel, params: Params, seen: Observation) -> Prediction:
 def observation_loss(
     model: WorldModel, params: Params, feat: jax.Array, observation: jax.Array
 ) -> jax.Array:
-    """``-log p(o | s)`` of `decode` at features, unreduced; ``params`` is differentiated.
+    """``-log p(o | s)`` at features, unreduced; ``params`` is differentiated.
 
     Args:
         feat: ``[T, B, F]``.
         observation: normalised images or states, ``[T, B, ...]``.
 
     Returns:
-        ``[T, B]``, nats: `losses.image_loss` or `losses.state_loss`.
+        ``[T, B]``, nats: `losses.image_loss` or `losses.state_loss` of what `decode` gives.
     """
     if model.state_size:
         return losses.state_loss(decode(model, params, feat), observation, scaling.STATE_STD)
@@ -341,17 +341,29 @@ def observation_loss(
     return losses.unit_normal_loss(squares.reshape(feat.shape[:2]), math.prod(pixels))
 
 
-def head_losses(prediction: Prediction, batch: Batch) -> dict[str, jax.Array]:
-    """The other likelihood terms of Eq. 3, unreduced.
+def likelihood_losses(
+    model: WorldModel,
+    params: Params,
+    seen: Observation,
+    prediction: Prediction,
+    batch: Batch,
+    observation: jax.Array,
+) -> dict[str, jax.Array]:
+    """Likelihood terms of Eq. 3, unreduced.
 
     Args:
+        params: differentiated.
         prediction: heads at the posterior features, differentiated.
         batch: ``[T, B, ...]``.
+        observation: the batch's images or states, normalised, ``[T, B, ...]``.
 
     Returns:
-        ``{"reward"[, "continue"]}``, each ``[T, B]``, nats.
+        ``{"image" or "state", "reward"[, "continue"]}``, each ``[T, B]``, nats.
     """
-    terms = {"reward": losses.reward_loss(prediction.reward, batch.reward)}
+    terms = {
+        model.reads: observation_loss(model, params, seen.feat, observation),
+        "reward": losses.reward_loss(prediction.reward, batch.reward),
+    }
     if prediction.continue_logits is not None:
         terms["continue"] = losses.continue_loss(prediction.continue_logits, batch.discount)
     return terms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -67,7 +68,7 @@ def model_terms(
     action: jax.Array,
     reward: jax.Array,
     draws: ModelDraws,
-) -> tuple[Metrics, tuple[Observation, Metrics]]:
+) -> tuple[Metrics, tuple[Observation, jax.Array]]:
     """``KL(q || p_k) - log p(o | s) - log p(r | s)``, without balance and free nats.
 
     Args:
@@ -78,22 +79,24 @@ def model_terms(
 
     Returns:
         The terms ``kl``, ``image`` and ``reward``, nats, ``[T, B]``; then the states, and the means
-        of image and reward. **Gradient:** to all parameters.
+        of the rewards. **Gradient:** to all parameters.
 
     Reference: LOMPO, Rafailov et al. (2021), and its code.
     """
     embed = encode(model, params, image)
     first = jnp.zeros(reward.shape, bool)
     seen = observe(model.rssm, params["rssm"], embed, action, first, draws.heads, draws.noise)
-    flat = seen.feat.reshape(-1, seen.feat.shape[-1])
-    decoded = model.decoder.apply(params["decoder"], flat).reshape(image.shape)
+    flat, pixels = seen.feat.reshape(-1, seen.feat.shape[-1]), image.shape[2:]
+    squares = model.decoder.apply(
+        params["decoder"], flat, image.reshape(-1, *pixels), method="squared_errors"
+    )
     predicted = model.reward.apply(params["reward"], seen.feat)
     terms = {
         "kl": losses.latent_kl(seen.post.stats, seen.prior),
-        "image": losses.image_loss(decoded, image),
+        "image": losses.unit_normal_loss(squares.reshape(reward.shape), math.prod(pixels)),
         "reward": losses.reward_loss(predicted, reward),
     }
-    return terms, (seen, {"image": decoded, "reward": predicted})
+    return terms, (seen, predicted)
 
 
 def add_noise(model: LatentModel, action: jax.Array, noise: jax.Array) -> jax.Array:

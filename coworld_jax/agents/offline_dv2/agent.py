@@ -18,11 +18,10 @@ from coworld_jax.agents.dreamer.world_model import (
     Observation,
     WorldModel,
     balanced_kl,
-    head_losses,
     init_world_model,
     latent_noise,
+    likelihood_losses,
     normalise_image,
-    observation_loss,
     predict,
     without_stats,
 )
@@ -160,8 +159,7 @@ def world_model_loss(
     """
     seen, image = observe(agent, params, batch, key, axis_name)
     prediction = predict(agent.model, params, seen)
-    terms = {"image": observation_loss(agent.model, params, seen.feat, image)}
-    means = term_means(terms | head_losses(prediction, batch))
+    means = term_means(likelihood_losses(agent.model, params, seen, prediction, batch, image))
     learning = agent.learning
     means["kl"] = balanced_kl(seen, learning.kl_balance, learning.free_nats, axis_name)
     return weighted_sum(means, dict.fromkeys(means, 1.0)), means
