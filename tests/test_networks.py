@@ -8,7 +8,7 @@ import pytest
 from coworld_jax.networks import MLP, RSSM, ActorHead, Decoder, Encoder, StateDecoder
 from coworld_jax.networks.batch_last import BLOCK
 from coworld_jax.networks.convolution import FORMS
-from coworld_jax.networks.layers import LayerNorm, Linear, elu
+from coworld_jax.networks.layers import LayerNorm, Linear, elu, standardise
 
 
 def shapes(params):
@@ -41,6 +41,18 @@ def test_layer_norm_by_hand():
     y, params = LayerNorm().init_with_output(jax.random.key(0), x)
     np.testing.assert_allclose(y, [[-1.0, 1.0]], atol=1e-5)
     assert shapes(params) == {"scale": (2,), "bias": (2,)}
+
+
+def test_the_gradient_of_layer_norm_is_that_of_its_formula():
+    def formula(x):
+        variance = jnp.var(x, axis=-1, keepdims=True)
+        return (x - jnp.mean(x, axis=-1, keepdims=True)) / jnp.sqrt(variance + 1e-5)
+
+    x, dy = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
+    x = x.at[0, 0].set(2.0)  # features that do not vary
+    (y, pull), (expected, expected_pull) = jax.vjp(standardise, x), jax.vjp(formula, x)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pull(dy)[0], expected_pull(dy)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_encoder_keeps_its_parameters_and_shape():
