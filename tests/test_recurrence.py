@@ -62,7 +62,7 @@ def test_gradients_inside_the_loop_and_after_it_are_equal(
 def test_the_actor_learns_the_same_from_a_rollout_in_each_form(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Values and gradients of rollouts in a GPU's form: two seeds; one seed with two starts."""
+    """Values and gradients of rollouts: two seeds; one seed with two starts."""
     agent, world = case.agent, case.state.world_model
     seeds = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.01]), case.state.actor)
     start = world_model.initial_latent(agent.model, B)

@@ -17,7 +17,7 @@ Params = dict[str, Any]
 Tree = TypeVar("Tree")  # parameters or a single array
 
 # Elements. Larger arrays are averaged alone. On the cores of a CPU each array of an exchange costs
-# 50 µs, and a copy of one of this size 10 µs. On accelerators this is not measured.
+# 50 µs, more than to copy one of this size. On accelerators this is not measured.
 _SMALL = 2**16
 
 
@@ -52,7 +52,7 @@ def clip_by_global_norm(most: float) -> optax.GradientTransformation:
     """Scales gradients whose global norm is above ``most`` to that norm.
 
     It is `optax.clip_by_global_norm` up to rounding. That one divides every gradient by the norm,
-    which takes a CPU a fifth of the time of the optimiser's step.
+    which a CPU is slow at.
     """
 
     def update(

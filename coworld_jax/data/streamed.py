@@ -16,7 +16,7 @@ from coworld_jax.types import Batch
 
 
 class StreamedFeed:
-    """Gathers on the host exactly the rows that `store.read_rows` would take on the device.
+    """Gathers on the host exactly the rows that `store.draw_rows` draws on the device.
 
     Of several hosts, each gathers the chunks of its own devices.
 

@@ -27,7 +27,7 @@ COMPILER_VARIABLE = "CXX"
 
 _LOG = logging.getLogger(__name__)
 _SOURCE = Path(direct.__file__).with_name("direct.cc")
-_HEADERS = tuple(_SOURCE.with_name(name) for name in ("lanes.h", "threads.h", "values.h"))
+_HEADERS = sorted(_SOURCE.parent.glob("*.h"))
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 _outcome: list[bool] = []  # whether convolutions run in C++; empty before the first call
 

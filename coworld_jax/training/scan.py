@@ -7,7 +7,7 @@ The update is a pure function ``(state, batches, key, count) -> (state, metrics)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ class _Inputs(NamedTuple):
     feed: dict[str, Batch]  # of the domains that are not resident
     rows: dict[str, jax.Array]  # of each resident domain, [T, B]
     key: jax.Array  # of the update itself
+    done: jax.Array  # updates made in this phase before it, int32 []
 
 
 def update_keys(clock: Clock, reads: tuple[str, ...]) -> tuple[dict[str, jax.Array], jax.Array]:
@@ -90,17 +91,16 @@ def run_updates(
 
     # Keys and rows do not depend on what is learnt. On a CPU each draw is a small loop of its own,
     # so those of all updates are made together.
-    rows, keys = jax.vmap(draw)(clock.updates + jnp.arange(updates, dtype=jnp.int32))
+    numbers = jnp.arange(updates, dtype=jnp.int32)
+    rows, keys = jax.vmap(draw)(clock.updates + numbers)
 
-    def step(carry: tuple[State, jax.Array], inputs: _Inputs) -> tuple[Any, Metrics]:
-        learnt, count = carry
+    def step(learnt: State, inputs: _Inputs) -> tuple[State, Metrics]:
         read = {
             domain: read_rows(store, inputs.rows[domain], axis_name)
             for domain, store in resident.items()
         }
-        learnt, metrics = update(learnt, inputs.feed | read, inputs.key, count, axis_name)
-        return (learnt, count + 1), metrics
+        return update(learnt, inputs.feed | read, inputs.key, inputs.done, axis_name)
 
-    inputs = _Inputs(dict(streamed), rows, keys)
-    (learnt, _), metrics = jax.lax.scan(step, (state.learnt, count), inputs)
+    inputs = _Inputs(dict(streamed), rows, keys, count + numbers)
+    learnt, metrics = jax.lax.scan(step, state.learnt, inputs)
     return TrainState(learnt, clock._replace(updates=clock.updates + updates)), metrics

@@ -92,10 +92,10 @@ def _agent(preset: str) -> tuple[Agent, AgentState]:
 def filtering(preset: str, batch: int, time: int) -> Call:
     """Filtering B chunks of T rows, with the gradients of the world model and the embeddings."""
     agent, state = _agent(preset)
-    model, keys = agent.model, jax.random.split(jax.random.key(1), 4)
-    embed = jax.random.normal(keys[1], (time, batch, model.rssm.embed))
-    action = jax.random.normal(keys[2], (time, batch, ACTION_SIZE))
-    noise = world_model.latent_noise(model, keys[3], time, batch)
+    model, keys = agent.model, jax.random.split(jax.random.key(1), 3)
+    embed = jax.random.normal(keys[0], (time, batch, model.rssm.embed))
+    action = jax.random.normal(keys[1], (time, batch, ACTION_SIZE))
+    noise = world_model.latent_noise(model, keys[2], time, batch)
 
     def loss(params: Any, embed: jax.Array) -> jax.Array:
         seen = world_model.observe(model, params, embed, action, noise)

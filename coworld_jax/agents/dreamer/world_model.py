@@ -334,10 +334,16 @@ def observation_loss(
     """
     if model.state_size:
         return losses.state_loss(decode(model, params, feat), observation, scaling.STATE_STD)
-    flat, pixels = feat.reshape(-1, feat.shape[-1]), observation.shape[2:]
-    squares = model.decoder.apply(
-        params["decoder"], flat, observation.reshape(-1, *pixels), method="squared_errors"
-    )
+    return decoder_loss(model.decoder, params["decoder"], feat, observation)
+
+
+def decoder_loss(decoder: Decoder, params: Params, feat: jax.Array, image: jax.Array) -> jax.Array:
+    """`losses.image_loss` of what a decoder makes of features, by `Decoder.squared_errors`.
+
+    ``[T, B, F], [T, B, 64, 64, 3] -> [T, B]``, nats. **Gradient:** to ``params`` and ``feat``.
+    """
+    flat, pixels = feat.reshape(-1, feat.shape[-1]), image.shape[2:]
+    squares = decoder.apply(params, flat, image.reshape(-1, *pixels), method="squared_errors")
     return losses.unit_normal_loss(squares.reshape(feat.shape[:2]), math.prod(pixels))
 
 

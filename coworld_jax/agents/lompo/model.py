@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from coworld_jax import losses
-from coworld_jax.agents.dreamer.world_model import Observation, features, without_stats
+from coworld_jax.agents.dreamer.world_model import (
+    Observation,
+    decoder_loss,
+    features,
+    without_stats,
+)
 from coworld_jax.agents.ensemble import disagreement, imagine_step, observe
 from coworld_jax.agents.gradient import Params
 from coworld_jax.networks import MLP, Decoder, Encoder, EnsembleRSSM, FeatureActor
@@ -86,14 +90,10 @@ def model_terms(
     embed = encode(model, params, image)
     first = jnp.zeros(reward.shape, bool)
     seen = observe(model.rssm, params["rssm"], embed, action, first, draws.heads, draws.noise)
-    flat, pixels = seen.feat.reshape(-1, seen.feat.shape[-1]), image.shape[2:]
-    squares = model.decoder.apply(
-        params["decoder"], flat, image.reshape(-1, *pixels), method="squared_errors"
-    )
     predicted = model.reward.apply(params["reward"], seen.feat)
     terms = {
         "kl": losses.latent_kl(seen.post.stats, seen.prior),
-        "image": losses.unit_normal_loss(squares.reshape(reward.shape), math.prod(pixels)),
+        "image": decoder_loss(model.decoder, params["decoder"], seen.feat, image),
         "reward": losses.reward_loss(predicted, reward),
     }
     return terms, (seen, predicted)
