@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from coworld_jax.data import usable_cores
 from coworld_jax.parallel.meshes import AXIS
 from coworld_jax.parallel.placement import replicate
 
@@ -22,6 +23,7 @@ class Program(Protocol):
 
 
 Compiled = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
+_SHARES_LOOPS = "cpu-parallel-task-assigner"  # a pass of XLA's compiler
 
 
 def compile_program(
@@ -49,7 +51,7 @@ def spread(program: Program, mesh: Mesh | None) -> jax.stages.Wrapped:
         return program(state, resident, streamed, count, axis_name=axis_name)
 
     if mesh is None:
-        return jax.jit(run, donate_argnums=0)
+        return jit_donating(run, mesh)
     whole, shared = PartitionSpec(), PartitionSpec(None, None, AXIS)
     # Averages are explicit in the updates (axis_name), as pmap needs them too; check_vma=False
     # keeps shard_map from adding its own.
@@ -60,7 +62,24 @@ def spread(program: Program, mesh: Mesh | None) -> jax.stages.Wrapped:
         out_specs=(whole, whole),
         check_vma=False,
     )
-    return jax.jit(mapped, donate_argnums=0)
+    return jit_donating(mapped, mesh)
+
+
+def jit_donating(program: Callable[..., Any], mesh: Mesh | None) -> jax.stages.Wrapped:
+    """``program`` as a jitted function that donates its first argument.
+
+    XLA for a CPU shares the loops of single operations among all cores. Where each core is a device
+    of the mesh, the other ones are at work on their own share, and the loops are left whole.
+    """
+    options = {"xla_disable_hlo_passes": _SHARES_LOOPS} if _fills_cores(mesh) else None
+    return jax.jit(program, donate_argnums=0, compiler_options=options)
+
+
+def _fills_cores(mesh: Mesh | None) -> bool:
+    """Whether this host's devices of the mesh are all the cores of its CPU."""
+    if mesh is None or mesh.devices.flat[0].platform != "cpu":
+        return False
+    return len(mesh.local_devices) >= usable_cores()
 
 
 def _pmap(program: Program, mesh: Mesh | None) -> Compiled:

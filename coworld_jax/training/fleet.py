@@ -220,7 +220,7 @@ class Fleet:
                 )
                 if self._batch_mesh is not None:
                     program = parallel.share_batches(program, self._batch_mesh)
-                jitted = jax.jit(program, donate_argnums=0)
+                jitted = parallel.jit_donating(program, self._seed_mesh or self._batch_mesh)
                 lowered = _lower(jitted, arguments, self.runs[0].config.method)
                 self._programs[blocks, domains] = lowered.compile()
                 runtime.return_free_memory()
