@@ -226,7 +226,7 @@ def test_stacks_of_the_library_are_those_of_lax(block):
 @pytest.mark.usefixtures("library")
 def test_squared_errors_of_the_library_are_those_of_lax(block):
     x, layers = normal(7, block + 1, 13, 12, 3), layers_of((5, 5, 3, 4), (6, 6, 4, 1))
-    image = normal(8, block + 1, 62, 58, 1)  # C++ adds four values of a row at a time: two are left
+    image = normal(8, block + 1, 62, 58, 1)  # C++ adds four pixels of a row at a time: two are left
     stock, own = (
         partial(convolution.FORMS[form].squared_errors, image=image) for form in ("stock", "direct")
     )
@@ -257,7 +257,7 @@ def test_a_world_model_learns_the_same_with_the_library(block):
     def gradients():
         compiled = jax.jit(jax.grad(loss)).lower(params).compile()
         calls = compiled.as_text()
-        used = ["coworld_jax.correlate" in calls, "coworld_jax.compare" in calls]
+        used = ["coworld_jax.correlate" in calls, "coworld_jax.spread_errors" in calls]
         return used, compiled(params)
 
     used, have = gradients()

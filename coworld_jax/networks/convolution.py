@@ -201,25 +201,29 @@ def _convolve_directly(
     return direct.join(blocks, x.shape[0])
 
 
-def _decoded_blocks(x: jax.Array, layers: Layers, activation: str) -> jax.Array:
-    blocks = direct.split(x)
-    for index, (kernel, bias) in enumerate(layers):
-        f = "none" if index == len(layers) - 1 else activation
-        blocks = direct.conv_transpose(blocks, kernel, bias.astype(x.dtype), 2, f)
-    return blocks
-
-
 def _convolve_transpose_directly(
     x: jax.Array, layers: Layers, activation: str = "elu"
 ) -> jax.Array:
-    return direct.join(_decoded_blocks(x, layers, activation), x.shape[0])
+    blocks = _hidden_blocks(x, layers[:-1], activation)
+    kernel, bias = layers[-1]
+    blocks = direct.conv_transpose(blocks, kernel, bias.astype(x.dtype), 2, "none")
+    return direct.join(blocks, x.shape[0])
 
 
 def _squared_errors_directly(
     x: jax.Array, layers: Layers, image: jax.Array, activation: str = "elu"
 ) -> jax.Array:
-    blocks = _decoded_blocks(x, layers, activation)
-    return direct.squared_errors(blocks, direct.split(image)).reshape(-1)[: x.shape[0]]
+    blocks = _hidden_blocks(x, layers[:-1], activation)
+    kernel, bias = layers[-1]
+    squares = direct.squared_errors(blocks, kernel, bias, direct.split(image), 2)
+    return squares.reshape(-1)[: x.shape[0]]
+
+
+def _hidden_blocks(x: jax.Array, layers: Layers, activation: str) -> jax.Array:
+    blocks = direct.split(x)
+    for kernel, bias in layers:
+        blocks = direct.conv_transpose(blocks, kernel, bias.astype(x.dtype), 2, activation)
+    return blocks
 
 
 def _squared_errors_of(

@@ -147,8 +147,11 @@ ffi::Error Gather(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bi
 //
 // Pixels of one residue (u mod s, v mod s) have the same taps. These are packed in reverse order,
 // since the last tap belongs to the first input pixel.
-ffi::Error Spread(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bias, Result<5> y,
-                  int64_t s, int64_t activation) {
+//
+// finish(g, first, rows) follows where these rows of block g are made.
+template <typename Finish>
+void spread_pixels(ffi::ThreadPool& pool, Array<5> x, Array<4> kernel, Array<1> bias, Result<5> y,
+                   int64_t s, int64_t activation, Finish finish) {
   const int64_t G = x.dimensions()[0], h = x.dimensions()[1], w = x.dimensions()[2];
   const int64_t k = kernel.dimensions()[0], C = kernel.dimensions()[2], D = kernel.dimensions()[3];
   const int64_t H = y->dimensions()[1], W = y->dimensions()[2];
@@ -209,6 +212,32 @@ ffi::Error Spread(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bi
           compute(row, count, (W - b + s - 1) / s);
         }
       });
+      finish(g, first, rows);
+    }
+  });
+}
+
+ffi::Error Spread(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bias, Result<5> y,
+                  int64_t s, int64_t activation) {
+  spread_pixels(pool, x, kernel, bias, y, s, activation, [](int64_t, int64_t, int64_t) {});
+  return ffi::Error::Success();
+}
+
+// errors = y - image, where y is what Spread makes without an activation; for each image the sums
+// of the errors of each channel, and the sum of all squares.
+ffi::Error SpreadErrors(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bias,
+                        Array<5> image, Result<5> errors, Result<3> sums, Result<2> squares,
+                        int64_t s) {
+  const int64_t H = errors->dimensions()[1], W = errors->dimensions()[2];
+  const int64_t C = errors->dimensions()[3], row = W * C * kImages;
+  const float* images = image.typed_data();
+  float *out = errors->typed_data(), *sum = sums->typed_data(), *square = squares->typed_data();
+  std::fill_n(sum, sums->element_count(), 0.0f);
+  std::fill_n(square, squares->element_count(), 0.0f);
+  spread_pixels(pool, x, kernel, bias, errors, s, kNone, [=](int64_t g, int64_t u, int64_t rows) {
+    for (const int64_t end = u + rows; u < end; ++u) {
+      float* y = out + (g * H + u) * row;
+      subtract(y, images + (g * H + u) * row, W, C, sum + g * C * kImages, square + g * kImages);
     }
   });
   return ffi::Error::Success();
@@ -321,6 +350,16 @@ auto BindLayer() {
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(gather, Gather, BindLayer());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(spread, Spread, BindLayer());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(spread_errors, SpreadErrors,
+                              Bind()
+                                  .Arg<Array<5>>()
+                                  .Arg<Array<4>>()
+                                  .Arg<Array<1>>()
+                                  .Arg<Array<5>>()
+                                  .Ret<Array<5>>()
+                                  .Ret<Array<3>>()
+                                  .Ret<Array<2>>()
+                                  .Attr<int64_t>("stride"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     correlate, Correlate,
     Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<4>>().Attr<int64_t>("stride"));
@@ -328,12 +367,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
     deactivate, Deactivate,
     Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<5>>().Ret<Array<1>>().Attr<int64_t>(
         "activation"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(add_up, AddUp, Bind().Arg<Array<5>>().Ret<Array<1>>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(compare, Compare,
-                              Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<2>>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(
-    compare_gradient, CompareGradient,
-    Bind().Arg<Array<5>>().Arg<Array<5>>().Arg<Array<2>>().Ret<Array<5>>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(split, Transpose<false>, Bind().Arg<Array<3>>().Ret<Array<3>>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(join, Transpose<true>, Bind().Arg<Array<3>>().Ret<Array<3>>());
 

@@ -35,11 +35,9 @@ _MOST_TAPS = 8  # kMostTaps in direct.cc: rows of a kernel
 FUNCTIONS = (
     "gather",
     "spread",
+    "spread_errors",
     "correlate",
     "deactivate",
-    "add_up",
-    "compare",
-    "compare_gradient",
     "split",
     "join",
 )
@@ -160,40 +158,29 @@ def conv_transpose(
         ValueError: the kernel is larger than `fits` allows.
     """
     _check(x, kernel, bias)
-    sizes = [stride * (size - 1) + kernel.shape[0] for size in x.shape[1:3]]
+    sizes = _transposed_shape(x, kernel, stride)[1:3]
     return _layer("spread", x, kernel.swapaxes(2, 3), bias, sizes, stride, activation)
 
 
-@jax.custom_vjp
-def squared_errors(y: jax.Array, x: jax.Array) -> jax.Array:
-    """``Σ (x - y)²`` over the pixels and channels of each image.
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def squared_errors(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, image: jax.Array, stride: int
+) -> jax.Array:
+    """``Σ (conv_transpose(x, kernel) + bias - image)²`` over the values of each image.
 
     Args:
-        y: what is predicted, ``[G, height, width, C, n]``.
-        x: data, of the same shape.
+        x: ``[G, height, width, in, n]``.
+        kernel: ``[k, k, in, out]``.
+        bias: ``[out]``.
+        image: data, of the shape that `conv_transpose` returns.
 
     Returns:
-        ``[G, n]``. **Gradient:** to ``y``.
+        ``[G, n]``. **Gradient:** to ``x``, ``kernel`` and ``bias``.
+
+    Raises:
+        ValueError: the kernel is larger than `fits` allows.
     """
-    chex.assert_shape([y, x], (None, None, None, None, *_registered))
-    chex.assert_equal_shape([y, x])
-    chex.assert_type([y, x], jnp.float32)
-    return _call("compare", _array(y.shape[0], y.shape[4]))(y, x)
-
-
-def _squared_errors_fwd(
-    y: jax.Array, x: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return squared_errors(y, x), (y, x)
-
-
-def _squared_errors_bwd(
-    saved: tuple[jax.Array, jax.Array], dsquares: jax.Array
-) -> tuple[jax.Array, None]:
-    return _call("compare_gradient", _array(*saved[0].shape))(*saved, dsquares), None
-
-
-squared_errors.defvjp(_squared_errors_fwd, _squared_errors_bwd)
+    return _squared_errors_fwd(x, kernel, bias, image, stride)[0]
 
 
 def _check(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> None:
@@ -245,6 +232,42 @@ conv.defvjp(_conv_fwd, _conv_bwd)
 conv_transpose.defvjp(_conv_transpose_fwd, _conv_transpose_bwd)
 
 
+def _squared_errors_fwd(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, image: jax.Array, stride: int
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    _check(x, kernel, bias)
+    shape = _transposed_shape(x, kernel, stride)
+    chex.assert_shape(image, shape)
+    chex.assert_type(image, jnp.float32)
+    blocks, *_, features, size = shape
+    result = (_array(*shape), _array(blocks, features, size), _array(blocks, size))
+    call = _call("spread_errors", result)
+    errors, sums, squares = call(x, kernel.swapaxes(2, 3), bias, image, stride=np.int64(stride))
+    return squares, (x, kernel, errors, sums)
+
+
+def _squared_errors_bwd(
+    stride: int, saved: tuple[jax.Array, ...], dsquares: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+    """With ``dz = 2 dsquares errors``: the factor of an image is applied where arrays are small."""
+    x, kernel, errors, sums = saved
+    factor = 2.0 * dsquares
+    of_images = jax.lax.broadcast_in_dim(factor, x.shape, (0, 4))
+    none = jnp.zeros(kernel.shape[2], jnp.float32)
+    dx = _layer("gather", errors, kernel.swapaxes(2, 3), none, x.shape[1:3], stride, "none")
+    dkernel = _correlate(errors, of_images * x, kernel.shape[0], stride).swapaxes(2, 3)
+    return of_images * dx, dkernel, jnp.einsum("gn,gfn->f", factor, sums), None
+
+
+squared_errors.defvjp(_squared_errors_fwd, _squared_errors_bwd)
+
+
+def _transposed_shape(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[int, ...]:
+    """Of what `conv_transpose` returns."""
+    height, width = (stride * (size - 1) + kernel.shape[0] for size in x.shape[1:3])
+    return x.shape[0], height, width, kernel.shape[3], x.shape[4]
+
+
 def _layer(
     function: str,
     x: jax.Array,
@@ -268,7 +291,7 @@ def _correlate(x: jax.Array, z: jax.Array, k: int, stride: int) -> jax.Array:
 def _deactivate(y: jax.Array, dy: jax.Array, activation: str) -> tuple[jax.Array, jax.Array]:
     """The gradient of z from that of ``y = f(z)``, and its sum for each channel."""
     if activation == "none":
-        return dy, _call("add_up", _array(dy.shape[3]))(dy)
+        return dy, jnp.sum(dy, (0, 1, 2, 4))
     call = _call("deactivate", (_array(*y.shape), _array(y.shape[3])))
     return call(y, dy, activation=_code(activation))
 

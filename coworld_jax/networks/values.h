@@ -1,4 +1,4 @@
-// What is done to the values of blocks one by one: gradients of activations, squared errors, moves.
+// What is done to the values of blocks one by one: gradients of activations, errors, moves.
 
 #pragma once
 
@@ -19,12 +19,13 @@ using Array = ffi::Buffer<ffi::F32, rank>;
 template <int rank>
 using Result = ffi::ResultBuffer<ffi::F32, rank>;
 
-// dbias is the sum of dz over images and pixels. dz(at) gives one channel of one pixel, and `like`
-// has the shape of dz.
-template <typename Gradient>
-void add_pixels(ffi::ThreadPool& pool, Array<5> like, float* dbias, Gradient dz) {
-  const int64_t G = like.dimensions()[0], F = like.dimensions()[3];
-  const int64_t pixels = like.dimensions()[1] * like.dimensions()[2];
+// dz = activate'(z) dy, and its sum over images and pixels.
+ffi::Error Deactivate(ffi::ThreadPool pool, Array<5> y, Array<5> dy, Result<5> dz, Result<1> dbias,
+                      int64_t activation) {
+  const int64_t G = y.dimensions()[0], F = y.dimensions()[3];
+  const int64_t pixels = y.dimensions()[1] * y.dimensions()[2];
+  const float *ys = y.typed_data(), *dys = dy.typed_data();
+  float *out = dz->typed_data(), *total = dbias->typed_data();
   std::vector<float> partial(G * F);
   float* sums = partial.data();
   parallel(pool, G, [=](int64_t g) {
@@ -32,8 +33,12 @@ void add_pixels(ffi::ThreadPool& pool, Array<5> like, float* dbias, Gradient dz)
     float* lanes = scratch.floats(F * kImages);
     std::fill_n(lanes, F * kImages, 0.0f);
     for (int64_t i = g * pixels; i < (g + 1) * pixels; ++i)
-      for (int64_t f = 0; f < F; ++f)
-        store(lanes + f * kImages, load(lanes + f * kImages) + dz((i * F + f) * kImages));
+      for (int64_t f = 0; f < F; ++f) {
+        const int64_t at = (i * F + f) * kImages;
+        const Lanes gradient = activation_gradient(load(ys + at), load(dys + at), activation);
+        store(out + at, gradient);
+        store(lanes + f * kImages, load(lanes + f * kImages) + gradient);
+      }
     for (int64_t f = 0; f < F; ++f) {
       float sum = 0.0f;
       for (int n = 0; n < kImages; ++n) sum += lanes[f * kImages + n];
@@ -41,71 +46,37 @@ void add_pixels(ffi::ThreadPool& pool, Array<5> like, float* dbias, Gradient dz)
     }
   });
   for (int64_t f = 0; f < F; ++f) {
-    dbias[f] = 0.0f;
-    for (int64_t g = 0; g < G; ++g) dbias[f] += sums[g * F + f];
+    total[f] = 0.0f;
+    for (int64_t g = 0; g < G; ++g) total[f] += sums[g * F + f];
   }
-}
-
-// dz = activate'(z) dy, and its sum over images and pixels.
-ffi::Error Deactivate(ffi::ThreadPool pool, Array<5> y, Array<5> dy, Result<5> dz, Result<1> dbias,
-                      int64_t activation) {
-  const float *ys = y.typed_data(), *dys = dy.typed_data();
-  float* out = dz->typed_data();
-  add_pixels(pool, y, dbias->typed_data(), [=](int64_t at) {
-    const Lanes gradient = activation_gradient(load(ys + at), load(dys + at), activation);
-    store(out + at, gradient);
-    return gradient;
-  });
   return ffi::Error::Success();
 }
 
-// The same without an activation, where dz is dy.
-ffi::Error AddUp(ffi::ThreadPool pool, Array<5> dz, Result<1> dbias) {
-  const float* from = dz.typed_data();
-  add_pixels(pool, dz, dbias->typed_data(), [=](int64_t at) { return load(from + at); });
-  return ffi::Error::Success();
-}
-
-// squares[g, n] is the sum of (y - x)^2 over pixels and channels.
-ffi::Error Compare(ffi::ThreadPool pool, Array<5> y, Array<5> x, Result<2> squares) {
-  const int64_t G = y.dimensions()[0], rows = y.dimensions()[1];
-  const int64_t row = y.dimensions()[2] * y.dimensions()[3] * kImages;
-  const float *ys = y.typed_data(), *xs = x.typed_data();
-  float* out = squares->typed_data();
-  parallel(pool, G, [=](int64_t g) {
-    constexpr int kSums = 4;  // independent ones, so that no addition waits for the last
-    Lanes total = {};
-    for (int64_t first = g * rows * row; first < (g + 1) * rows * row; first += row) {
-      Lanes sums[kSums] = {};
-      int64_t i = 0;
-      const auto add = [&](int k) {
-        const Lanes error = load(ys + first + i) - load(xs + first + i);
-        sums[k] += error * error;
-        i += kImages;
-      };
-      while (i + kSums * kImages <= row)
+// y -= x for a row of pixels [width, C, n]. The errors of each channel are added to sums[C, n], and
+// all squares to squares[n].
+inline void subtract(float* y, const float* x, int64_t width, int64_t C, float* sums,
+                     float* squares) {
+  constexpr int kSums = 4;  // independent ones, so that no addition waits for the last
+  for (int64_t c = 0; c < C; ++c) {
+    Lanes sum[kSums] = {}, square[kSums] = {};
+    const auto error = [&](int64_t j, int k) {
+      const int64_t at = (j * C + c) * kImages;
+      const Lanes value = load(y + at) - load(x + at);
+      store(y + at, value);
+      sum[k] += value;
+      square[k] += value * value;
+    };
+    int64_t j = 0;
+    for (; j + kSums <= width; j += kSums)
 #pragma GCC unroll 4
-        for (int k = 0; k < kSums; ++k) add(k);
-      while (i < row) add(0);
-      total += (sums[0] + sums[1]) + (sums[2] + sums[3]);  // rounding errors stay small
-    }
-    store(out + g * kImages, total);
-  });
-  return ffi::Error::Success();
-}
-
-// dy = 2 (y - x) dsquares[g, n].
-ffi::Error CompareGradient(ffi::ThreadPool pool, Array<5> y, Array<5> x, Array<2> dsquares,
-                           Result<5> dy) {
-  const int64_t G = y.dimensions()[0], size = y.element_count() / G;
-  const float *ys = y.typed_data(), *xs = x.typed_data(), *scales = dsquares.typed_data();
-  float* out = dy->typed_data();
-  parallel(pool, G, [=](int64_t g) {
-    const Lanes scale = 2.0f * load(scales + g * kImages);
-    for (int64_t i = g * size; i < (g + 1) * size; i += kImages)
-      store(out + i, scale * (load(ys + i) - load(xs + i)));
-  });
-  return ffi::Error::Success();
+      for (int k = 0; k < kSums; ++k) error(j + k, k);
+    for (; j < width; ++j) error(j, 0);
+    const auto add = [](float* to, const Lanes* from) {  // row by row: rounding errors stay small
+      store(to, load(to) + ((from[0] + from[1]) + (from[2] + from[3])));
+    };
+    add(sums + c * kImages, sum);
+    add(squares, square);
+  }
 }
 
 // For each block y[i, n] = x[n, i], where i counts channels of pixels; or, to join, y[n, i] = x[i,
