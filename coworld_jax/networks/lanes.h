@@ -34,19 +34,19 @@ inline Lanes in_register(Lanes value) {
   return value;
 }
 
-// 2^n e^r with |r| <= ln(2) / 2, and e^r as a polynomial; right to 2 units in the last place.
+// e^x for x <= 0 as 2^n 2^r, where |r| <= 1/2 and 2^r is a polynomial; n is added to its exponent.
+// Right to 2 units in the last place from -86 on, where it is as good as zero; NaN gives anything.
 inline Lanes exponential(Lanes x) {
-  const Lanes lowest = Lanes{} - 87.0f;
+  const Lanes lowest = Lanes{} - 86.0f;
   x = x < lowest ? lowest : x;
   const Lanes shifted = x * 1.44269504f + 12582912.0f;  // n is in the low bits of 1.5 * 2^23 + n
-  const Lanes n = shifted - 12582912.0f;
-  const Lanes r = x - n * 0.693359375f + n * 2.12194440e-4f;  // ln(2) in two parts
-  Lanes p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  return (p * r * r + r + 1.0f) * (Lanes)(((Words)shifted << 23) + 0x3f800000);
+  const Lanes r = x * 1.44269504f - (shifted - 12582912.0f);
+  Lanes p = r * 1.3264727089e-3f + 9.6715128620e-3f;
+  p = p * r + 5.5507337456e-2f;
+  p = p * r + 2.4022242082e-1f;
+  p = p * r + 6.9314697760e-1f;
+  p = p * r + 1.0f;
+  return (Lanes)((Words)p + ((Words)shifted << 23));
 }
 
 // NaN stays NaN.
@@ -54,7 +54,7 @@ inline Lanes activate(Lanes z, int64_t activation) {
   const Lanes zero = {};
   if (activation == kNone) return z;
   if (activation == kRelu) return z < zero ? zero : z;
-  return z > zero ? z : exponential(z) - 1.0f;
+  return z <= zero ? exponential(z) - 1.0f : z;
 }
 
 // The gradient of z from that of y = activate(z), where there is an activation.
