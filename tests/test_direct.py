@@ -18,6 +18,8 @@ from coworld_jax import parallel
 from coworld_jax.agents.dreamer import world_model
 from coworld_jax.agents.gradient import averaged
 from coworld_jax.networks import convolution, direct
+from coworld_jax.networks.layers import product
+from coworld_jax.networks.products import kernel_gradient
 from coworld_jax.training import native
 
 CACHE = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
@@ -241,6 +243,32 @@ def test_squared_errors_of_the_library_are_those_of_lax(block):
     for form in (own, stock):
         with pytest.raises(AssertionError):
             form(x, layers, image=image[:, :1])
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("rows", [1, 37])
+@pytest.mark.parametrize("inputs", [1, 6, 17])
+def test_kernel_gradients_of_the_library_are_those_of_jax(rows, inputs, block):
+    for outputs in (1, block + 3, 4 * block, 5 * block + 1):  # a tile, parts of one, both
+        x, dy = normal(0, 2, rows, inputs), normal(1, 2, rows, outputs)
+        want = jnp.einsum("sri,srj->sij", x, dy)
+        tiny.close(jax.vmap(direct.multiply_rows)(x, dy), want)
+        tiny.close(kernel_gradient(x, dy), want.sum(0))
+
+
+@pytest.mark.usefixtures("library")
+def test_kernel_gradients_use_the_library_where_it_fits():
+    def text(size, dtype=jnp.float32, platform="cpu"):
+        x, kernel = jnp.ones((4, 9), dtype), jnp.ones((9, size), dtype)
+        loss = jax.jit(jax.grad(lambda kernel: product(x, kernel, dtype).sum().astype("float32")))
+        return loss.trace(kernel).lower(lowering_platforms=(platform,)).as_text()
+
+    assert "multiply_rows" in text(5)
+    for unfit in (text(2**15), text(5, jnp.bfloat16), text(5, platform="cuda")):
+        assert "multiply_rows" not in unfit
+    direct._registered.clear()
+    jax.clear_caches()
+    assert "multiply_rows" not in text(5)
 
 
 @pytest.mark.usefixtures("library")

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from coworld_jax import parallel
 from coworld_jax.agents import gradient
 from coworld_jax.agents.gradient import averaged
+from coworld_jax.data import usable_cores
 from coworld_jax.method import SOURCE, TARGET
 from coworld_jax.training.loop import train
 from coworld_jax.training.scan import update_keys
@@ -152,6 +153,19 @@ def test_train_with_pmap_equals_train_with_jit(tmp_path, monkeypatch):
         states.append(restore_run(workdir).state)
     for got, want in zip(jax.tree.leaves(states[1]), jax.tree.leaves(states[0]), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+
+
+def test_loops_of_single_operations_stay_whole_where_cores_are_devices():
+    x = jnp.ones((1000, 1000))
+
+    def compiled(mesh):
+        grow = lambda x: jnp.tanh(x) * 2.0 + x  # noqa: E731
+        program = grow if mesh is None else parallel.share_batches(grow, mesh)
+        return parallel.jit_donating(program, mesh).lower(x).compile().as_text()
+
+    shared = '"outer_dimension_partitions":["'  # how XLA writes that threads share a loop
+    assert shared not in compiled(parallel.make_mesh(2, 2))
+    assert (shared in compiled(None)) == (usable_cores() > 1)
 
 
 def test_as_many_cores_as_can_share_an_update_are_taken():

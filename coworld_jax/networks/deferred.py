@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from coworld_jax.networks.products import kernel_gradient
+
 COLLECTION = "slots"  # of a network's variables, beside "params"
 
 Layer = dict[str, jax.Array]  # "kernel" [in, out] and "bias" [out]
@@ -79,9 +81,8 @@ def _slot_fwd(layer: Layer, like: jax.Array) -> tuple[Slot, None]:
 
 
 def _slot_bwd(residuals: None, filled: Slot) -> tuple[Layer, None]:
-    x, dy = (leaf.reshape(-1, leaf.shape[-1]) for leaf in filled)
-    kernel = jnp.matmul(x.T, dy, preferred_element_type=jnp.float32)
-    return {"kernel": kernel, "bias": jnp.sum(dy, axis=0, dtype=jnp.float32)}, None
+    kernel = kernel_gradient(*filled, jnp.float32)
+    return {"kernel": kernel, "bias": jnp.sum(filled.dy, axis=(0, 1), dtype=jnp.float32)}, None
 
 
 _slot.defvjp(_slot_fwd, _slot_bwd)

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "lanes.h"
+#include "products.h"
 #include "threads.h"
 #include "values.h"
 #include "xla/ffi/api/ffi.h"
@@ -367,6 +368,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
     deactivate, Deactivate,
     Bind().Arg<Array<5>>().Arg<Array<5>>().Ret<Array<5>>().Ret<Array<1>>().Attr<int64_t>(
         "activation"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(multiply_rows, MultiplyRows,
+                              Bind().Arg<Array<2>>().Arg<Array<2>>().Ret<Array<2>>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(split, Transpose<false>, Bind().Arg<Array<3>>().Ret<Array<3>>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(join, Transpose<true>, Bind().Arg<Array<3>>().Ret<Array<3>>());
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import CustomVJPPrimal
 
 from coworld_jax.networks import deferred
+from coworld_jax.networks.products import kernel_gradient
 from coworld_jax.networks.recurrence import kept
 
 Pair = tuple[jax.Array | None, jax.Array | None]  # for each input, None where it has no gradient
@@ -92,8 +93,7 @@ def _product_bwd(result: jnp.dtype, residuals: Pair, dy: jax.Array) -> Pair:
     dx = None if transposed is None else (dy @ transposed).astype(transposed.dtype)
     if x is None:
         return dx, None
-    rows = tuple(range(x.ndim - 1))
-    return dx, jnp.tensordot(x, dy, (rows, rows)).astype(x.dtype)
+    return dx, kernel_gradient(x, dy).astype(x.dtype)
 
 
 product.defvjp(_product_fwd, _product_bwd, symbolic_zeros=True)

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from coworld_jax.data import usable_cores
 from coworld_jax.parallel.meshes import AXIS
 from coworld_jax.parallel.placement import replicate
 
@@ -68,18 +67,16 @@ def spread(program: Program, mesh: Mesh | None) -> jax.stages.Wrapped:
 def jit_donating(program: Callable[..., Any], mesh: Mesh | None) -> jax.stages.Wrapped:
     """``program`` as a jitted function that donates its first argument.
 
-    XLA for a CPU shares the loops of single operations among all cores. Where each core is a device
-    of the mesh, the other ones are at work on their own share, and the loops are left whole.
+    XLA for a CPU shares the loops of single operations among its threads. Where cores are the
+    devices of a mesh, the other ones are at work on their own share, and the loops stay whole.
     """
-    options = {"xla_disable_hlo_passes": _SHARES_LOOPS} if _fills_cores(mesh) else None
+    cores = mesh is not None and len(mesh.local_devices) > 1 and _on_cpu(mesh)
+    options = {"xla_disable_hlo_passes": _SHARES_LOOPS} if cores else None
     return jax.jit(program, donate_argnums=0, compiler_options=options)
 
 
-def _fills_cores(mesh: Mesh | None) -> bool:
-    """Whether this host's devices of the mesh are all the cores of its CPU."""
-    if mesh is None or mesh.devices.flat[0].platform != "cpu":
-        return False
-    return len(mesh.local_devices) >= usable_cores()
+def _on_cpu(mesh: Mesh) -> bool:
+    return bool(mesh.local_devices[0].platform == "cpu")
 
 
 def _pmap(program: Program, mesh: Mesh | None) -> Compiled:

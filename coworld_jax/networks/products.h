@@ -1,0 +1,82 @@
+// The gradient of a small dense layer's kernel: a product of two arrays over their rows.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "lanes.h"
+#include "threads.h"
+#include "values.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace {
+
+constexpr int kTileRows = 6;                // of a tile of results
+constexpr int kTileWidth = kRegisters / 8;  // registers of one of these rows
+
+// total[i, j] = sum over rows of x[row, i] z[row, j], for T values of i and W registers of j.
+template <int T, int W>
+inline void multiply_tile(const float* x, int64_t x_step, const float* z, int64_t z_step,
+                          int64_t rows, float* total, int64_t total_step) {
+  Lanes sums[T][W] = {};
+  for (int64_t row = 0; row < rows; ++row, x += x_step, z += z_step) {
+    Lanes right[W];
+#pragma GCC unroll 4
+    for (int j = 0; j < W; ++j) right[j] = in_register(load(z + j * kImages));
+#pragma GCC unroll 8
+    for (int i = 0; i < T; ++i) {
+      const Lanes left = in_register(Lanes{} + x[i]);
+#pragma GCC unroll 4
+      for (int j = 0; j < W; ++j) sums[i][j] += left * right[j];
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < T; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < W; ++j) store(total + i * total_step + j * kImages, sums[i][j]);
+}
+
+// The same for `left` values of i.
+template <int T, int W>
+void multiply_tiles(const float* x, int64_t x_step, const float* z, int64_t z_step, int64_t rows,
+                    float* total, int64_t total_step, int64_t left) {
+  for (; left >= T; left -= T, x += T, total += T * total_step)
+    multiply_tile<T, W>(x, x_step, z, z_step, rows, total, total_step);
+  if constexpr (T > 1)
+    multiply_tiles<T - 1, W>(x, x_step, z, z_step, rows, total, total_step, left);
+}
+
+// The same for all values of i and for the last columns, which are computed between zeros.
+template <int W>
+void multiply_last(const float* x, const float* z, float* y, int64_t rows, int64_t I, int64_t J,
+                   int64_t count) {
+  constexpr int64_t width = W * kImages;
+  if (W > 1 && count <= width / 2) return multiply_last<(W + 1) / 2>(x, z, y, rows, I, J, count);
+  thread_local Scratch scratch;
+  float* padded = scratch.floats((rows + I) * width);
+  float* total = padded + rows * width;
+  std::fill_n(padded, rows * width, 0.0f);
+  for (int64_t row = 0; row < rows; ++row) std::copy_n(z + row * J, count, padded + row * width);
+  multiply_tiles<kTileRows, W>(x, I, padded, width, rows, total, width, I);
+  for (int64_t i = 0; i < I; ++i) std::copy_n(total + i * width, count, y + i * J);
+}
+
+// y[i, j] = sum over rows of x[row, i] z[row, j]
+ffi::Error MultiplyRows(ffi::ThreadPool pool, Array<2> x, Array<2> z, Result<2> y) {
+  constexpr int64_t width = kTileWidth * kImages;
+  const int64_t rows = x.dimensions()[0], I = x.dimensions()[1], J = z.dimensions()[1];
+  const float *left = x.typed_data(), *right = z.typed_data();
+  float* out = y->typed_data();
+  parallel(pool, (J + width - 1) / width, [=](int64_t tile) {
+    const float* from = right + tile * width;
+    float* to = out + tile * width;
+    if (J - tile * width >= width)
+      multiply_tiles<kTileRows, kTileWidth>(left, I, from, J, rows, to, J, I);
+    else
+      multiply_last<kTileWidth>(left, from, to, rows, I, J, J - tile * width);
+  });
+  return ffi::Error::Success();
+}
+
+}  // namespace

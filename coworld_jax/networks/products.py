@@ -1,0 +1,34 @@
+"""The gradient of a dense layer's kernel, in the form that is fastest for the platform."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from coworld_jax.networks import direct
+
+
+def kernel_gradient(x: jax.Array, dy: jax.Array, result: jnp.dtype | None = None) -> jax.Array:
+    """``Σ xᵀ dy`` over all rows: ``[..., in], [..., out] -> [in, out]``.
+
+    XLA for a CPU transposes ``x`` first, which takes as long as the product of small arrays. There
+    C++ computes it, where it can be used (`direct.multiplies`).
+
+    Args:
+        x: the layer's input.
+        dy: the gradient of its output.
+        result: type of the sum; None is that of the arrays.
+    """
+    chex.assert_equal_shape_prefix([x, dy], x.ndim - 1)
+    x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    product = partial(_product, result=result)
+    if not direct.multiplies(x, dy):
+        return product(x, dy)
+    return jax.lax.platform_dependent(x, dy, cpu=direct.multiply_rows, default=product)
+
+
+def _product(x: jax.Array, dy: jax.Array, result: jnp.dtype | None) -> jax.Array:
+    return jnp.matmul(x.T, dy, preferred_element_type=result)
