@@ -12,6 +12,8 @@ A convolution is ``gather(x, K)``, with the gradients ``dx = spread(dz, K)`` and
 dz)``. A transposed one is ``spread(x, K')``, where K' has its channels exchanged, with ``dx =
 gather(dz, K')`` and ``dK' = correlate(dz, x)``.
 
+`multiply_rows` is the same for a small dense layer: the gradient of its kernel.
+
 `training.native` compiles the library and registers its functions here. `fits` says what they can
 do; all other layers on a CPU are products (`batch_last`, `row_windows`).
 """
@@ -42,7 +44,8 @@ FUNCTIONS = (
     "split",
     "join",
 )
-_SMALL_PRODUCT = 2**18  # values of a kernel: 1 MB, which an L2 cache holds
+_SMALL_KERNEL = 2**18  # values: 1 MB, which an L2 cache holds
+_FEW_ROWS = 2**19  # values of all rows of both arrays
 _registered: list[int] = []  # images in a block; empty before XLA knows the functions
 
 
@@ -186,8 +189,8 @@ def squared_errors(
 
 
 def multiplies(x: jax.Array, z: jax.Array) -> bool:
-    """Whether `multiply_rows` is faster than XLA: float32, and a kernel that stays in a cache."""
-    small = x.shape[-1] * z.shape[-1] <= _SMALL_PRODUCT
+    """Whether `multiply_rows` is faster than XLA: float32, and arrays that stay in the caches."""
+    small = x.shape[-1] * z.shape[-1] <= _SMALL_KERNEL and x.size + z.size <= _FEW_ROWS
     return bool(_registered) and small and x.dtype == z.dtype == jnp.float32
 
 

@@ -31,4 +31,4 @@ def kernel_gradient(x: jax.Array, dy: jax.Array, result: jnp.dtype | None = None
 
 
 def _product(x: jax.Array, dy: jax.Array, result: jnp.dtype | None) -> jax.Array:
-    return jnp.matmul(x.T, dy, preferred_element_type=result)
+    return jnp.tensordot(x, dy, (0, 0), preferred_element_type=result)
