@@ -1,4 +1,4 @@
-"""The C++ convolutions against `jax.lax`, and what happens where they cannot be compiled."""
+"""The C++ functions against `jax.lax`, and what happens where they cannot be compiled."""
 
 import os
 import shutil
@@ -227,8 +227,8 @@ def test_stacks_of_the_library_are_those_of_lax(block):
 
 @pytest.mark.usefixtures("library")
 def test_squared_errors_of_the_library_are_those_of_lax(block):
-    x, layers = normal(7, block + 1, 13, 12, 3), layers_of((5, 5, 3, 4), (6, 6, 4, 1))
-    image = normal(8, block + 1, 62, 58, 1)  # C++ adds four pixels of a row at a time: two are left
+    x, layers = normal(7, block + 1, 13, 12, 3), layers_of((5, 5, 3, 4), (6, 6, 4, 3))
+    image = normal(8, block + 1, 62, 58, 3)  # C++ adds four pixels of a row at a time: two are left
     stock, own = (
         partial(convolution.FORMS[form].squared_errors, image=image) for form in ("stock", "direct")
     )
@@ -239,7 +239,9 @@ def test_squared_errors_of_the_library_are_those_of_lax(block):
 
     # Several seeds compare with the same images.
     both = jax.vmap(slope)(jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), layers))
-    tiny.close(jax.tree.map(lambda leaf: leaf[0], both), slope(layers))
+    for seed, sign in enumerate((1, -1)):
+        alone = slope(jax.tree.map(lambda leaf, sign=sign: sign * leaf, layers))
+        tiny.close(jax.tree.map(lambda leaf, seed=seed: leaf[seed], both), alone)
     for form in (own, stock):
         with pytest.raises(AssertionError):
             form(x, layers, image=image[:, :1])
@@ -247,9 +249,9 @@ def test_squared_errors_of_the_library_are_those_of_lax(block):
 
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("rows", [1, 37, 513])  # 512 are summed at once
-@pytest.mark.parametrize("inputs", [1, 6, 17])
+@pytest.mark.parametrize("inputs", [1, 10, 17])
 def test_kernel_gradients_of_the_library_are_those_of_jax(rows, inputs, block):
-    for outputs in (1, block + 3, 4 * block, 5 * block + 1):  # a tile, parts of one, both
+    for outputs in (1, block + 3, 3 * block + 1, 4 * block, 5 * block + 1):  # tiles, and parts
         x, dy = normal(0, 2, rows, inputs), normal(1, 2, rows, outputs)
         want = jnp.einsum("sri,srj->sij", x, dy)
         tiny.close(jax.vmap(direct.multiply_rows)(x, dy), want, 1e-4)
@@ -258,13 +260,14 @@ def test_kernel_gradients_of_the_library_are_those_of_jax(rows, inputs, block):
 
 @pytest.mark.usefixtures("library")
 def test_kernel_gradients_use_the_library_where_it_fits():
-    def text(size, dtype=jnp.float32, platform="cpu"):
-        x, kernel = jnp.ones((4, 9), dtype), jnp.ones((9, size), dtype)
+    def text(size, dtype=jnp.float32, platform="cpu", rows=4):
+        x, kernel = jnp.ones((rows, 9), dtype), jnp.ones((9, size), dtype)
         loss = jax.jit(jax.grad(lambda kernel: product(x, kernel, dtype).sum().astype("float32")))
         return loss.trace(kernel).lower(lowering_platforms=(platform,)).as_text()
 
     assert "multiply_rows" in text(5)
-    for unfit in (text(2**15), text(5, jnp.bfloat16), text(5, platform="cuda")):
+    large, many = text(2**15), text(5, rows=2**16)
+    for unfit in (large, many, text(5, jnp.bfloat16), text(5, platform="cuda")):
         assert "multiply_rows" not in unfit
     direct._registered.clear()
     jax.clear_caches()
@@ -311,6 +314,24 @@ def test_shapes_that_do_not_agree_are_refused(function, block):
             function(*arrays, 2, "elu")
     with pytest.raises(ValueError, match="A kernel of 9 rows is larger than the largest one, 8"):
         function(x, jnp.zeros((9, 9, 2, 3)), bias, 2, "elu")
+
+
+@pytest.mark.usefixtures("library")
+def test_images_and_rows_that_do_not_agree_are_refused(block):
+    x, kernel, bias = jnp.zeros((1, 5, 5, 2, block)), jnp.zeros((4, 4, 2, 3)), jnp.zeros(3)
+    image = jnp.zeros((1, 12, 12, 3, block))
+    for arrays in (
+        (x, kernel, bias, image[:, 1:]),
+        (x, kernel, bias, image[:, :, :, :1]),
+        (x, kernel, bias, image.astype(jnp.bfloat16)),
+        (x, kernel, bias[1:], image),
+    ):
+        with pytest.raises(AssertionError):
+            direct.squared_errors(*arrays, 2)
+    rows = jnp.zeros((6, 4))
+    for other in (rows[1:], rows.astype(jnp.bfloat16), rows[None]):
+        with pytest.raises(AssertionError):
+            direct.multiply_rows(rows, other)
 
 
 @pytest.mark.usefixtures("library")

@@ -215,7 +215,8 @@ def _squared_errors_directly(
 ) -> jax.Array:
     blocks = _hidden_blocks(x, layers[:-1], activation)
     kernel, bias = layers[-1]
-    squares = direct.squared_errors(blocks, kernel, bias, direct.split(image), 2)
+    image = direct.split(image)
+    squares = direct.squared_errors(blocks, kernel, bias.astype(x.dtype), image, 2)
     return squares.reshape(-1)[: x.shape[0]]
 
 

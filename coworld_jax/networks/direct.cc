@@ -149,7 +149,7 @@ ffi::Error Gather(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array<1> bi
 // Pixels of one residue (u mod s, v mod s) have the same taps. These are packed in reverse order,
 // since the last tap belongs to the first input pixel.
 //
-// finish(g, first, rows) follows where these rows of block g are made.
+// finish(g, first, rows) is called once these rows of block g are complete.
 template <typename Finish>
 void spread_pixels(ffi::ThreadPool& pool, Array<5> x, Array<4> kernel, Array<1> bias, Result<5> y,
                    int64_t s, int64_t activation, Finish finish) {
@@ -238,7 +238,8 @@ ffi::Error SpreadErrors(ffi::ThreadPool pool, Array<5> x, Array<4> kernel, Array
   spread_pixels(pool, x, kernel, bias, errors, s, kNone, [=](int64_t g, int64_t u, int64_t rows) {
     for (const int64_t end = u + rows; u < end; ++u) {
       float* y = out + (g * H + u) * row;
-      subtract(y, images + (g * H + u) * row, W, C, sum + g * C * kImages, square + g * kImages);
+      subtract_and_sum(y, images + (g * H + u) * row, W, C, sum + g * C * kImages,
+                       square + g * kImages);
     }
   });
   return ffi::Error::Success();

@@ -1,4 +1,4 @@
-"""Direct convolutions for CPUs, from C++: images in blocks, batch innermost.
+"""Direct convolutions and small products for CPUs, from C++: images in blocks, batch innermost.
 
 On a CPU, XLA's own convolutions run far below the rate of a matrix product, and products of patches
 run at the rate at which patches are copied. The functions of ``direct.cc`` copy no patches. A layer
@@ -12,7 +12,8 @@ A convolution is ``gather(x, K)``, with the gradients ``dx = spread(dz, K)`` and
 dz)``. A transposed one is ``spread(x, K')``, where K' has its channels exchanged, with ``dx =
 gather(dz, K')`` and ``dK' = correlate(dz, x)``.
 
-`multiply_rows` is the same for a small dense layer: the gradient of its kernel.
+``spread_errors`` subtracts an image from what it has made. `multiply_rows` computes the gradient of
+a small dense layer's kernel.
 
 `training.native` compiles the library and registers its functions here. `fits` says what they can
 do; all other layers on a CPU are products (`batch_last`, `row_windows`).
@@ -44,8 +45,8 @@ FUNCTIONS = (
     "split",
     "join",
 )
-_SMALL_KERNEL = 2**18  # values: 1 MB, which an L2 cache holds
-_FEW_ROWS = 2**19  # values of all rows of both arrays
+_LARGEST_KERNEL = 2**18  # values of the result: 1 MB, which an L2 cache holds
+_MOST_VALUES = 2**19  # of both arrays
 _registered: list[int] = []  # images in a block; empty before XLA knows the functions
 
 
@@ -188,17 +189,14 @@ def squared_errors(
     return _squared_errors_fwd(x, kernel, bias, image, stride)[0]
 
 
-def multiplies(x: jax.Array, z: jax.Array) -> bool:
+def fits_product(x: jax.Array, z: jax.Array) -> bool:
     """Whether `multiply_rows` is faster than XLA: float32, and arrays that stay in the caches."""
-    small = x.shape[-1] * z.shape[-1] <= _SMALL_KERNEL and x.size + z.size <= _FEW_ROWS
+    small = x.shape[-1] * z.shape[-1] <= _LARGEST_KERNEL and x.size + z.size <= _MOST_VALUES
     return bool(_registered) and small and x.dtype == z.dtype == jnp.float32
 
 
 def multiply_rows(x: jax.Array, z: jax.Array) -> jax.Array:
-    """``xᵀ z``: ``[N, in], [N, out] -> [in, out]``.
-
-    XLA for a CPU transposes ``x`` first, which takes as long as the product where this is small.
-    """
+    """``xᵀ z``, summed over rows: ``[N, in], [N, out] -> [in, out]``. No gradient."""
     chex.assert_rank([x, z], 2)
     chex.assert_equal_shape_prefix([x, z], 1)
     chex.assert_type([x, z], jnp.float32)
@@ -271,7 +269,7 @@ def _squared_errors_fwd(
 def _squared_errors_bwd(
     stride: int, saved: tuple[jax.Array, ...], dsquares: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, None]:
-    """With ``dz = 2 dsquares errors``: the factor of an image is applied where arrays are small."""
+    """With ``dz = 2 dsquares errors``; the factor is applied to the small ``x`` and ``dx``."""
     x, kernel, errors, sums = saved
     factor = 2.0 * dsquares
     of_images = jax.lax.broadcast_in_dim(factor, x.shape, (0, 4))
@@ -285,7 +283,7 @@ squared_errors.defvjp(_squared_errors_fwd, _squared_errors_bwd)
 
 
 def _transposed_shape(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[int, ...]:
-    """Of what `conv_transpose` returns."""
+    """The shape of what `conv_transpose` returns."""
     height, width = (stride * (size - 1) + kernel.shape[0] for size in x.shape[1:3])
     return x.shape[0], height, width, kernel.shape[3], x.shape[4]
 

@@ -35,7 +35,8 @@ inline Lanes in_register(Lanes value) {
 }
 
 // e^x for x <= 0 as 2^n 2^r, where |r| <= 1/2 and 2^r is a polynomial; n is added to its exponent.
-// Right to 2 units in the last place from -86 on, where it is as good as zero; NaN gives anything.
+// The absolute error is at most 1.3e-7, and ELU needs no more. Below -86 it is e^-86. Where x is
+// positive or NaN, the result means nothing.
 inline Lanes exponential(Lanes x) {
   const Lanes lowest = Lanes{} - 86.0f;
   x = x < lowest ? lowest : x;

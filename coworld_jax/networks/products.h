@@ -27,9 +27,9 @@ inline void multiply_tile(const float* x, int64_t x_step, const float* z, int64_
     for (int j = 0; j < W; ++j) right[j] = in_register(load(z + j * kImages));
 #pragma GCC unroll 8
     for (int i = 0; i < T; ++i) {
-      const Lanes left = in_register(Lanes{} + x[i]);
+      const Lanes value = in_register(Lanes{} + x[i]);
 #pragma GCC unroll 4
-      for (int j = 0; j < W; ++j) sums[i][j] += left * right[j];
+      for (int j = 0; j < W; ++j) sums[i][j] += value * right[j];
     }
   }
 #pragma GCC unroll 8
@@ -41,17 +41,16 @@ inline void multiply_tile(const float* x, int64_t x_step, const float* z, int64_
     }
 }
 
-// The same for `left` values of i.
+// The same for I values of i.
 template <int T, int W>
 void multiply_tiles(const float* x, int64_t x_step, const float* z, int64_t z_step, int64_t rows,
-                    float* total, int64_t total_step, int64_t left) {
-  for (; left >= T; left -= T, x += T, total += T * total_step)
+                    float* total, int64_t total_step, int64_t I) {
+  for (; I >= T; I -= T, x += T, total += T * total_step)
     multiply_tile<T, W>(x, x_step, z, z_step, rows, total, total_step);
-  if constexpr (T > 1)
-    multiply_tiles<T - 1, W>(x, x_step, z, z_step, rows, total, total_step, left);
+  if constexpr (T > 1) multiply_tiles<T - 1, W>(x, x_step, z, z_step, rows, total, total_step, I);
 }
 
-// The same for I values of i and the last J columns, which are computed between zeros.
+// The same for I values of i and the last J columns, which are padded with zeros.
 template <int W>
 void multiply_last(const float* x, int64_t I, const float* z, int64_t z_step, int64_t J,
                    int64_t rows, float* total, int64_t total_step) {
@@ -72,13 +71,13 @@ void multiply_last(const float* x, int64_t I, const float* z, int64_t z_step, in
 ffi::Error MultiplyRows(ffi::ThreadPool pool, Array<2> x, Array<2> z, Result<2> y) {
   constexpr int64_t width = kTileWidth * kImages;
   const int64_t rows = x.dimensions()[0], I = x.dimensions()[1], J = z.dimensions()[1];
-  const float *left = x.typed_data(), *right = z.typed_data();
+  const float *xs = x.typed_data(), *zs = z.typed_data();
   float* out = y->typed_data();
   std::fill_n(out, I * J, 0.0f);
   parallel(pool, (J + width - 1) / width, [=](int64_t tile) {
     const int64_t j = tile * width;
     for (int64_t row = 0; row < rows; row += kRows) {
-      const float *from_x = left + row * I, *from_z = right + row * J + j;
+      const float *from_x = xs + row * I, *from_z = zs + row * J + j;
       const int64_t count = std::min(kRows, rows - row);
       if (j + width <= J)
         multiply_tiles<kTileRows, kTileWidth>(from_x, I, from_z, J, count, out + j, J, I);

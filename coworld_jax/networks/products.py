@@ -14,18 +14,21 @@ from coworld_jax.networks import direct
 def kernel_gradient(x: jax.Array, dy: jax.Array, result: jnp.dtype | None = None) -> jax.Array:
     """``Σ xᵀ dy`` over all rows: ``[..., in], [..., out] -> [in, out]``.
 
-    XLA for a CPU transposes ``x`` first, which takes as long as the product of small arrays. There
-    C++ computes it, where it can be used (`direct.multiplies`).
+    For small arrays on a CPU, C++ computes the product (`direct.fits_product`). XLA transposes
+    ``x`` first, which takes as long as a small product.
 
     Args:
         x: the layer's input.
         dy: the gradient of its output.
         result: type of the sum; None is that of the arrays.
+
+    Returns:
+        The gradient of the kernel. On a CPU it may have no gradient of its own.
     """
     chex.assert_equal_shape_prefix([x, dy], x.ndim - 1)
     x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
     product = partial(_product, result=result)
-    if not direct.multiplies(x, dy):
+    if not direct.fits_product(x, dy):
         return product(x, dy)
     return jax.lax.platform_dependent(x, dy, cpu=direct.multiply_rows, default=product)
 

@@ -54,8 +54,8 @@ ffi::Error Deactivate(ffi::ThreadPool pool, Array<5> y, Array<5> dy, Result<5> d
 
 // y -= x for a row of pixels [width, C, n]. The errors of each channel are added to sums[C, n], and
 // all squares to squares[n].
-inline void subtract(float* y, const float* x, int64_t width, int64_t C, float* sums,
-                     float* squares) {
+inline void subtract_and_sum(float* y, const float* x, int64_t width, int64_t C, float* sums,
+                             float* squares) {
   constexpr int kSums = 4;  // independent ones, so that no addition waits for the last
   for (int64_t c = 0; c < C; ++c) {
     Lanes sum[kSums] = {}, square[kSums] = {};

@@ -67,8 +67,9 @@ def spread(program: Program, mesh: Mesh | None) -> jax.stages.Wrapped:
 def jit_donating(program: Callable[..., Any], mesh: Mesh | None) -> jax.stages.Wrapped:
     """``program`` as a jitted function that donates its first argument.
 
-    XLA for a CPU shares the loops of single operations among its threads. Where cores are the
-    devices of a mesh, the other ones are at work on their own share, and the loops stay whole.
+    XLA for a CPU shares the loops of single operations among its threads. Where the devices of a
+    mesh are cores, the other cores are at work on their own part of a batch, and the loops stay
+    whole. This was measured with a device for each core.
     """
     cores = mesh is not None and len(mesh.local_devices) > 1 and _on_cpu(mesh)
     options = {"xla_disable_hlo_passes": _SHARES_LOOPS} if cores else None

@@ -1,7 +1,7 @@
-"""Compiles the C++ convolutions for the machine that runs them, once, and gives them to XLA.
+"""Compiles the C++ convolutions and products for the machine that runs them, and gives them to XLA.
 
-The compiler is ``$CXX``, or else ``c++``; an empty variable leaves the convolutions to XLA. The
-library is kept under a name that changes with the source, with the compiler and with the processor.
+The compiler is ``$CXX``, or else ``c++``; an empty variable leaves all layers to XLA. The library
+is kept under a name that changes with the source, with the compiler and with the processor.
 Where nothing can be compiled, a warning says why, and training on a CPU takes longer; nothing else
 depends on it.
 """
