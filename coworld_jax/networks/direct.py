@@ -243,9 +243,16 @@ def _conv_transpose_bwd(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, kernel, y = saved
     dz, dbias = _deactivate(y, dy, activation)
+    return *_transposed_gradients(x, kernel, dz, stride), dbias
+
+
+def _transposed_gradients(
+    x: jax.Array, kernel: jax.Array, dz: jax.Array, stride: int
+) -> tuple[jax.Array, jax.Array]:
+    """dx and dK of a transposed convolution ``z`` from that of ``z``."""
     none = jnp.zeros(kernel.shape[2], jnp.float32)
     dx = _layer("gather", dz, kernel.swapaxes(2, 3), none, x.shape[1:3], stride, "none")
-    return dx, _correlate(dz, x, kernel.shape[0], stride).swapaxes(2, 3), dbias
+    return dx, _correlate(dz, x, kernel.shape[0], stride).swapaxes(2, 3)
 
 
 conv.defvjp(_conv_fwd, _conv_bwd)
@@ -273,9 +280,7 @@ def _squared_errors_bwd(
     x, kernel, errors, sums = saved
     factor = 2.0 * dsquares
     of_images = jax.lax.broadcast_in_dim(factor, x.shape, (0, 4))
-    none = jnp.zeros(kernel.shape[2], jnp.float32)
-    dx = _layer("gather", errors, kernel.swapaxes(2, 3), none, x.shape[1:3], stride, "none")
-    dkernel = _correlate(errors, of_images * x, kernel.shape[0], stride).swapaxes(2, 3)
+    dx, dkernel = _transposed_gradients(of_images * x, kernel, errors, stride)
     return of_images * dx, dkernel, jnp.einsum("gn,gfn->f", factor, sums), None
 
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from coworld_jax.parallel.meshes import AXIS
+from coworld_jax.parallel.meshes import AXIS, trains_on_cores
 from coworld_jax.parallel.placement import replicate
 
 
@@ -71,13 +71,9 @@ def jit_donating(program: Callable[..., Any], mesh: Mesh | None) -> jax.stages.W
     mesh are cores, the other cores are at work on their own part of a batch, and the loops stay
     whole. This was measured with a device for each core.
     """
-    cores = mesh is not None and len(mesh.local_devices) > 1 and _on_cpu(mesh)
+    cores = mesh is not None and len(mesh.local_devices) > 1 and trains_on_cores()
     options = {"xla_disable_hlo_passes": _SHARES_LOOPS} if cores else None
     return jax.jit(program, donate_argnums=0, compiler_options=options)
-
-
-def _on_cpu(mesh: Mesh) -> bool:
-    return bool(mesh.local_devices[0].platform == "cpu")
 
 
 def _pmap(program: Program, mesh: Mesh | None) -> Compiled:
